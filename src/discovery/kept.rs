@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 
 use super::fetch::{FetchId, PendingFetch};
 use super::stored::StoredPolicies;
@@ -16,7 +17,7 @@ use crate::dns::Failure;
 use crate::mta_sts::cache::{FailingSince, FetchedPolicy, Keeping, KeptPolicy, StsCache, StsClock};
 use crate::mta_sts::{StsFetchError, StsId, StsMode, StsPolicy};
 use crate::name::Name;
-use crate::store::{OpenError, Store};
+use crate::store::{Error, OpenError, Store};
 
 /// How long after a fetch a domain's policy is not fetched again for a failure (RFC 8461 §3.3).
 pub(super) const PAUSE: Duration = Duration::from_secs(5 * 60);
@@ -83,6 +84,9 @@ struct FetchFailure {
     at: Instant,
 }
 
+/// How long a start waits for the policies of a database. Those that come later are read beside the mail.
+const FIRST_READ: Duration = Duration::from_secs(3);
+
 impl StsPolicies {
     /// No policy yet; those that come end with the process.
     pub fn in_memory(settings: &StsSettings) -> Self {
@@ -97,7 +101,13 @@ impl StsPolicies {
     pub async fn open(store: Option<Store>, settings: &StsSettings) -> Result<Self, OpenError> {
         let policies = Self::of(StsCache::new(settings.entries, settings.refresh), store);
         let Some(store) = &policies.inner.store else { return Ok(policies) };
-        match store.policies(0).await {
+        let read = store.policies(0);
+        let read = match store.is_shared() {
+            // A database that is slow delays no start.
+            true => timeout(FIRST_READ, read).await.unwrap_or(Err(Error::Down)),
+            false => read.await,
+        };
+        match read {
             Ok(changes) => policies.state().learn(changes)?,
             Err(error) if store.is_shared() => {
                 tracing::warn!(%error, "the MTA-STS policies of the store cannot be read yet; until then each first contact is trusted");
@@ -252,6 +262,8 @@ impl StsPolicies {
     fn keep(&self, state: &mut StsState, domain: &Name, fetched: &FetchedPolicy, now: StsClock) {
         state.failures.remove(domain);
         match state.cache.put(domain, fetched.clone(), now) {
+            // Other danelaws may have room.
+            Keeping::Kept(_) if self.inner.store.as_ref().is_some_and(Store::is_shared) => {}
             Keeping::Kept(evicted) => evicted.into_iter().for_each(|domain| self.persist_later(domain)),
             Keeping::TooShort => {}
             Keeping::NoRoom => {

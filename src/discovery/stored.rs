@@ -58,9 +58,14 @@ impl StsPolicies {
                 return;
             }
         }
-        let unwritten = std::mem::take(&mut self.state().stored.unwritten);
-        for domain in unwritten {
+        let mut unwritten = std::mem::take(&mut self.state().stored.unwritten);
+        while let Some(domain) = unwritten.pop_first() {
             self.persist(&domain).await;
+            let mut state = self.state();
+            if state.stored.unwritten.contains(&domain) {
+                // The others would wait as long.
+                state.stored.unwritten.append(&mut unwritten);
+            }
         }
     }
 

@@ -142,17 +142,21 @@ impl Leading {
 
     /// Writes all that has changed. If that fails, the state is of no use any more.
     async fn write(&mut self, pool: &SharedReports) -> Result<(), Error> {
+        let mut keys = self.book.take_changed(usize::MAX);
+        // Those with an address come first: a lookup counts as done once it is written, and then no report of it may be missing.
+        keys.sort_by_key(|key| key.address.is_none());
+        let mut keys = keys.into_iter();
         loop {
             let (mut made, mut octets) = (Vec::new(), 0);
             while made.len() < BATCH.rows
                 && octets < BATCH.octets
-                && let Some(key) = self.book.take_changed(1).pop()
+                && let Some(key) = keys.next()
             {
                 let report = self.made(&key);
                 octets += report.as_ref().map_or(0, |report| report.content.len());
                 made.extend(report);
             }
-            if made.is_empty() {
+            if made.is_empty() && keys.len() == 0 {
                 return Ok(());
             }
             pool.make(self.lease, &made).await?;

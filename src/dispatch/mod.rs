@@ -193,6 +193,8 @@ impl<R: Resolver + Clone> Dispatch<R> {
         let client = HttpsClient::new(shared.connector.dns.clone(), part);
         let round = Arc::new(DispatchRound { shared, client, settings, clock });
         if let Some(pool) = &self.pool {
+            // A report that is sent, and not written yet, is not due again.
+            self.flush().await;
             self.take(pool, clock.now()).await;
         }
         let due = self.due(&round).await;

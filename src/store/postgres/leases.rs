@@ -16,6 +16,7 @@ impl Postgres {
     pub(in super::super) async fn lease(&self, task: SoleTask) -> Result<Option<TaskLease>, Error> {
         // Before the call: the lease never ends later than this danelaw believes.
         let until = Instant::now() + task.term();
+        self.held().0.entry(task).or_default();
         let sql = "SELECT danelaw.lease($1, $2, $3)";
         let query = || sqlx::query(sql).bind(task.as_str()).bind(self.owner).bind(seconds(task.term()));
         let rows = self.at_leisure(query).await?;

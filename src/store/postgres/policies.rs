@@ -21,7 +21,7 @@ impl Postgres {
 
     pub(in super::super) async fn put_policy(&self, row: &PolicyRow) -> Result<(), Error> {
         let sql = "INSERT INTO danelaw.sts_policies AS kept (domain, id, body, fetched, used, failing_since, changed)
-                   VALUES ($1, $2, $3, $4, $5, $6, danelaw.clock())
+                   VALUES ($1, $2, $3, least($4, danelaw.clock()), $5, $6, danelaw.clock())
                    ON CONFLICT (domain) DO UPDATE SET id = excluded.id, body = excluded.body, fetched = excluded.fetched,
                        used = greatest(kept.used, excluded.used), failing_since = excluded.failing_since,
                        changed = excluded.changed

@@ -8,7 +8,7 @@ use super::super::{
     Error, MadeReport, ReportChanges, ReportRow, SuppressedRow, TakeLimits, TakenReport, TallyDay, TallyDelta,
     TallyWrite, TaskLease, ToldReport,
 };
-use super::{OVERLAP, Postgres, column, seconds};
+use super::{OVERLAP, PgQuery, Postgres, column, seconds};
 
 /// How long a report may take before another danelaw sends it: longer than a try.
 const HOLD: Duration = Duration::from_secs(10 * 60);
@@ -19,6 +19,36 @@ const PAGE: i64 = 5000;
 
 /// The columns of a [`ReportRow`].
 const COLUMNS: &str = "day, domain, address, state, first, tries, next, organization, contact";
+
+/// The columns that a report begins with, as parameters: each is a list with an entry for each row.
+struct RowColumns<'a> {
+    days: Vec<i64>,
+    domains: Vec<&'a str>,
+    addresses: Vec<&'a str>,
+    states: Vec<&'a str>,
+    firsts: Vec<i64>,
+    tries: Vec<i64>,
+    nexts: Vec<i64>,
+}
+
+impl<'a> RowColumns<'a> {
+    fn of(rows: impl Iterator<Item = &'a ReportRow> + Clone) -> Self {
+        Self {
+            days: rows.clone().map(|row| row.day).collect(),
+            domains: rows.clone().map(|row| row.domain.as_str()).collect(),
+            addresses: rows.clone().map(|row| row.address.as_str()).collect(),
+            states: rows.clone().map(|row| row.state.as_str()).collect(),
+            firsts: rows.clone().map(|row| row.first).collect(),
+            tries: rows.clone().map(|row| row.tries).collect(),
+            nexts: rows.map(|row| row.next).collect(),
+        }
+    }
+
+    fn bound(&'a self, query: PgQuery<'a>) -> PgQuery<'a> {
+        let query = query.bind(&self.days).bind(&self.domains).bind(&self.addresses).bind(&self.states);
+        query.bind(&self.firsts).bind(&self.tries).bind(&self.nexts)
+    }
+}
 
 impl Postgres {
     pub(in super::super) async fn reporter_id(&self) -> Result<String, Error> {
@@ -90,20 +120,12 @@ impl Postgres {
         if reports.is_empty() {
             return Ok(());
         }
-        let row = || reports.iter().map(|made| &made.row);
-        let days: Vec<i64> = row().map(|row| row.day).collect();
-        let domains: Vec<&str> = row().map(|row| row.domain.as_str()).collect();
-        let addresses: Vec<&str> = row().map(|row| row.address.as_str()).collect();
-        let states: Vec<&str> = row().map(|row| row.state.as_str()).collect();
-        let firsts: Vec<i64> = row().map(|row| row.first).collect();
-        let tries: Vec<i64> = row().map(|row| row.tries).collect();
-        let nexts: Vec<i64> = row().map(|row| row.next).collect();
+        let rows = RowColumns::of(reports.iter().map(|made| &made.row));
         let targets: Vec<&str> = reports.iter().map(|made| made.target.as_str()).collect();
         let contents: Vec<&str> = reports.iter().map(|made| made.content.as_str()).collect();
         let sql = "SELECT danelaw.tls_make($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
         let query = || {
-            let query = sqlx::query(sql).bind(self.owner).bind(lease.token).bind(&days).bind(&domains).bind(&addresses);
-            let query = query.bind(&states).bind(&firsts).bind(&tries).bind(&nexts);
+            let query = rows.bound(sqlx::query(sql).bind(self.owner).bind(lease.token));
             query.bind(&targets).bind(&contents)
         };
         self.at_leisure(query).await.map(drop)
@@ -127,21 +149,14 @@ impl Postgres {
             return Ok(());
         }
         let row = || reports.iter().map(|told| &told.row);
-        let days: Vec<i64> = row().map(|row| row.day).collect();
-        let domains: Vec<&str> = row().map(|row| row.domain.as_str()).collect();
-        let addresses: Vec<&str> = row().map(|row| row.address.as_str()).collect();
-        let states: Vec<&str> = row().map(|row| row.state.as_str()).collect();
-        let firsts: Vec<i64> = row().map(|row| row.first).collect();
-        let tries: Vec<i64> = row().map(|row| row.tries).collect();
-        let nexts: Vec<i64> = row().map(|row| row.next).collect();
+        let rows = RowColumns::of(row());
         let organizations: Vec<&str> = row().map(|row| row.organization.as_str()).collect();
         let contacts: Vec<&str> = row().map(|row| row.contact.as_str()).collect();
         let tokens: Vec<i64> = reports.iter().map(|told| told.token).collect();
         let keeps: Vec<bool> = reports.iter().map(|told| told.is_kept).collect();
         let sql = "SELECT danelaw.tls_tell($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
         let query = || {
-            let query = sqlx::query(sql).bind(self.owner).bind(&days).bind(&domains).bind(&addresses).bind(&states);
-            let query = query.bind(&firsts).bind(&tries).bind(&nexts);
+            let query = rows.bound(sqlx::query(sql).bind(self.owner));
             query.bind(&organizations).bind(&contacts).bind(&tokens).bind(&keeps)
         };
         self.at_leisure(query).await.map(drop)

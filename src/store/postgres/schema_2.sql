@@ -110,7 +110,9 @@ CREATE FUNCTION danelaw.tls_close(me bigint, mark bigint, closing bigint)
 RETURNS void LANGUAGE plpgsql VOLATILE SET search_path = danelaw, pg_temp AS $$
 BEGIN
   PERFORM need_lease('tlsrpt', me, mark);
-  UPDATE tls_days SET is_closed = true WHERE tls_days.day = closing AND NOT tls_days.is_closed;
+  -- The clock of the danelaw that asks may be wrong: no later day than today is closed (2440588 is 1970-01-01).
+  UPDATE tls_days SET is_closed = true
+    WHERE tls_days.day = least(closing, clock() / 86400 + 2440588) AND tls_days.day = closing AND NOT tls_days.is_closed;
 END $$;
 
 -- One row for each report, and one with an empty address for the lookup that its addresses come from. "content" is what the
@@ -211,15 +213,18 @@ END $$;
 -- Deletes TLS reports about days before the first of these Julian days, their counts, and closed days before the second one.
 CREATE FUNCTION danelaw.tls_forget(me bigint, mark bigint, before bigint, known bigint)
 RETURNS void LANGUAGE plpgsql VOLATILE SET search_path = danelaw, pg_temp AS $$
-DECLARE t bigint := clock();
+DECLARE
+  t bigint := clock();
+  -- The clock of the danelaw that asks may be wrong: the counts of yesterday and the day before stay (2440588 is 1970-01-01).
+  kept bigint := least(before, t / 86400 + 2440588 - 2);
 BEGIN
   PERFORM need_lease('tlsrpt', me, mark);
   -- A day without a row takes counts.
-  UPDATE tls_days SET is_closed = true WHERE day < before AND NOT is_closed;
-  DELETE FROM tls_tallies WHERE (day, key) IN (SELECT o.day, o.key FROM tls_tallies o WHERE o.day < before LIMIT 5000);
+  UPDATE tls_days SET is_closed = true WHERE day < kept AND NOT is_closed;
+  DELETE FROM tls_tallies WHERE (day, key) IN (SELECT o.day, o.key FROM tls_tallies o WHERE o.day < kept LIMIT 5000);
   DELETE FROM tls_reports WHERE (day, domain, address) IN
-    (SELECT o.day, o.domain, o.address FROM tls_reports o WHERE o.day < before LIMIT 5000);
-  DELETE FROM tls_days WHERE day < known;
+    (SELECT o.day, o.domain, o.address FROM tls_reports o WHERE o.day < kept LIMIT 5000);
+  DELETE FROM tls_days WHERE day < least(known, kept);
   DELETE FROM tls_writers WHERE seen < t - 172800;
   -- An address keeps its level long enough for the next refusal to be one in a row.
   DELETE FROM tls_suppressed WHERE until < t - 2592000
