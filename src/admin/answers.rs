@@ -30,7 +30,7 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const PATHS: &str = "danelaw: /livez, /readyz, /metrics, /explain/, /explain/last, /explain/ID, /mta-sts/DOMAIN, /tlsrpt/counts/DAY, /tlsrpt/preview/\n";
 
 /// The line that each status answer repeats in observe mode.
-const OBSERVING: &str = "mode: observe: nothing is enforced but for listeners with a level, mail goes unverified or in cleartext where it has to";
+const OBSERVING: &str = "mode: observe: nothing is enforced but for listeners with a level and mail that asks for REQUIRETLS, mail goes unverified or in cleartext where it has to";
 
 /// How far a danelaw is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
