@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use danelaw::admin::client::ask;
-use danelaw::discovery::StsFound;
+use danelaw::discovery::{StsFound, StsInForce, StsSource};
 use danelaw::dns::FailureReason;
+use danelaw::mta_sts::{NoStsRecord, StsFetchError};
 use danelaw::roots::Roots;
 
 use crate::check::check;
@@ -168,6 +169,14 @@ async fn a_refusal_is_final_only_if_every_exchange_has_answered() {
     assert_eq!((mails(&lab.seen[0]).len(), lab.seen[1].connections()), (1, 0));
 }
 
+/// A policy in mode `testing` of an earlier day, which is used for want of a newer one.
+fn testing_before(source: StsSource) -> StsFound {
+    match policy("testing", &["*.plain.test"]) {
+        StsFound::InForce(before) => StsFound::InForce(StsInForce { source, ..before }),
+        other => other,
+    }
+}
+
 /// An unsigned domain with a host that offers it and has a certificate of a known CA.
 fn unsigned(policies: &Arc<Policies>) -> Scenario {
     let ca = Identity::authority();
@@ -194,6 +203,9 @@ async fn a_host_that_is_not_verified_does_not_get_tagged_mail() {
         (held(absent()), "mode = 'observe'", "550 5.7.10 "),
         (held(StsFound::Off), "", "550 5.7.10 "),
         (held(policy("testing", &["*.plain.test"])), "", "550 5.7.10 "),
+        (held(testing_before(StsSource::NoRecord(NoStsRecord::Absent))), "", "550 5.7.10 "),
+        // The domain has published another policy, which nobody has seen.
+        (held(testing_before(StsSource::Unfetched(StsFetchError::Timeout))), "", "451 4.7.5 "),
         (held(enforce()), "", "250 2.0.0 "),
         // These may pass, or come to name the host.
         (held(policy("enforce", &["other.test"])), "", "451 4.7.5 "),
