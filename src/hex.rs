@@ -33,7 +33,7 @@ fn nibble(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
-/// The text of a part of a URI, whose octets may be written as `%` and two digits (RFC 3986 §2.1); none if it is broken.
+/// The text of a part of a URI. An octet may be written as `%` and two digits (RFC 3986 §2.1). None, if a digit is missing.
 pub fn percent_decoded(text: &str) -> Option<String> {
     let mut parts = text.split('%');
     let mut decoded = parts.next()?.as_bytes().to_vec();

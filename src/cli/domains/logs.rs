@@ -45,7 +45,7 @@ fn domain(address: &str) -> Option<Name> {
     Name::parse(domain).ok()
 }
 
-/// Postfix, whose programs `smtp` and `lmtp` send, and Sendmail, whose mailers `esmtp` and `smtp` do:
+/// Postfix, with its programs `smtp` and `lmtp`, and Sendmail, with its mailers `esmtp`, `smtp` and `relay`:
 /// `to=<a@example.com>, relay=mx.example.com[192.0.2.1]:25, ..`. An LMTP socket is a mailbox of this host.
 fn syslog(line: &str) -> Option<LoggedMail> {
     let (before, after) = line.split_once(" to=<")?;
