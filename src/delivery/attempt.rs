@@ -120,7 +120,7 @@ impl Attempt {
         (self.outcome.client_tls, self.outcome.listener_level) = (tls.cloned(), floor);
     }
 
-    /// The remote is about to hear MAIL, with REQUIRETLS or without.
+    /// The remote has answered MAIL, with REQUIRETLS or without.
     pub(crate) fn says(&mut self, said: RequireTls) {
         self.said = Some(said);
     }

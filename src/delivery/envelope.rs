@@ -283,7 +283,6 @@ impl<R: Resolver> Agent<'_, R> {
         let mail = search
             .fit(&upstream.ready, &commands.recipients, added)
             .map_err(|lacking| GroupError { told: 0, reason: lacking.into() })?;
-        upstream.attempt.says(mail.require_tls);
         commands.mail = Some(mail);
         if let Some(unmet) = search.unmet() {
             self.refuse_international(upstream, commands, |_| unmet.declined(Lacking::SmtpUtf8));
@@ -392,11 +391,12 @@ impl<R: Resolver> Agent<'_, R> {
         let data = self.data(ready);
         let hears_of_data = data.is_some();
         let mut group = ready.group(commands.all(data));
-        if commands.mail.is_some() {
+        if let Some(mail) = &commands.mail {
             let began = Instant::now();
             let said = group.answer(remaining(until, patience)).await;
             trace.since(began, What::Mail, Said(&said));
             let reply = said.map_err(broke(0))?;
+            attempt.says(mail.require_tls);
             if !reply.code().is_success() {
                 return Err(GroupError { told: 0, reason: Reason::Mail(reply) });
             }
