@@ -6,8 +6,6 @@ use super::checker::{Connections, DomainCheck, ExchangeCheck};
 use super::report::RefusalReport;
 use crate::refusal::{Lacking, Peer, Place, Reason};
 use crate::requiretls::{TagDemand, TagUnmet, TaggedRemote};
-use crate::tls::{Authentication, Protection};
-use crate::upstream::verified::Channel;
 
 /// The outcome for such mail.
 #[derive(Debug, Serialize)]
@@ -61,7 +59,7 @@ fn at(exchange: &ExchangeCheck, demand: TagDemand) -> Result<(), Vec<(Place, &'s
     for (address, session) in &exchange.sessions {
         let Ok(channel) = &session.outcome else { continue };
         let offers = session.offers_require_tls.unwrap_or_default();
-        let reason = match demand.at(TaggedRemote { is_verified: is_verified(channel), offers }) {
+        let reason = match demand.at(TaggedRemote { is_verified: channel.is_verified(), offers }) {
             Ok(_) => return Ok(()),
             Err(TagUnmet::Missing) => const { &Reason::Lacking(Lacking::RequireTls) },
             Err(TagUnmet::Unauthenticated) => const { &Reason::Lacking(Lacking::Authentication) },
@@ -70,11 +68,4 @@ fn at(exchange: &ExchangeCheck, demand: TagDemand) -> Result<(), Vec<(Place, &'s
         unmet.push((Place::Peer(peer), reason));
     }
     Err(unmet)
-}
-
-fn is_verified(channel: &Channel) -> bool {
-    match channel.protection().map(Protection::authentication) {
-        Some(Authentication::Verified(_)) => true,
-        Some(Authentication::HostVerified(_) | Authentication::Unverified(..)) | None => false,
-    }
 }

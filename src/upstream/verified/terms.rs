@@ -21,11 +21,7 @@ pub struct Terms {
 impl Terms {
     /// The facts that count for tagged mail. An offer in the clear is none (RFC 8689 §2).
     pub fn for_tagged(&self) -> TaggedRemote {
-        let is_verified = match self.channel.protection().map(Protection::authentication) {
-            Some(Authentication::Verified(_)) => true,
-            Some(Authentication::HostVerified(_) | Authentication::Unverified(..)) | None => false,
-        };
-        TaggedRemote { is_verified, offers: self.extensions.require_tls }
+        TaggedRemote { is_verified: self.channel.is_verified(), offers: self.extensions.require_tls }
     }
 
     /// `yes` or `no`: whether the remote offers REQUIRETLS (RFC 8689).
@@ -44,6 +40,14 @@ pub enum Channel {
 }
 
 impl Channel {
+    /// Whether the host is proven, and that it serves the domain.
+    pub fn is_verified(&self) -> bool {
+        match self.protection().map(Protection::authentication) {
+            Some(Authentication::Verified(_)) => true,
+            Some(Authentication::HostVerified(_) | Authentication::Unverified(..)) | None => false,
+        }
+    }
+
     /// The word for it in log lines and reports.
     pub fn label(&self) -> &'static str {
         match self {
