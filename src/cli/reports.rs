@@ -1,6 +1,6 @@
 //! The tasks behind `tlsrpt.mode`: TLS sessions on their way to the program that reports them, or to our own reports.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, watch};
 use super::run::StartError;
 use crate::config::{Config, TlsrptMode};
 use crate::dispatch::key::{DkimKey, DkimKeyError};
+use crate::dispatch::signers::Signer;
 use crate::dispatch::{self, Dispatch, DispatchSettings, DispatchTask};
 use crate::dns::stub::Stub;
 use crate::report::Reporter;
@@ -17,7 +18,7 @@ use crate::session::Shared;
 use crate::store::Store;
 use crate::tlsrpt::TlsEvent;
 use crate::tlsrpt::collectd::{CollectdQueue, CollectdTask, MAX_EVENTS};
-use crate::tlsrpt::dkim::DkimIdentity;
+use crate::tlsrpt::dkim::DkimAlgorithm;
 use crate::tlsrpt::document::ReportAuthor;
 use crate::tlsrpt::held::{ResolverStanding, SiftedEvents};
 use crate::tlsrpt::lookup::record_of;
@@ -112,24 +113,32 @@ pub(super) fn settings(config: &Config) -> Result<ReportSettings, StartError> {
             None => ReportSettings::Off,
         });
     };
-    let key = DkimKey::load(path).map_err(|error| {
+    let (contact, domain) = (contact.mailbox.clone(), contact.domain.clone());
+    let rsa = dkim_key("tlsrpt.dkim_key", path, DkimAlgorithm::Rsa)?;
+    let mut signers = vec![Signer::new(domain.clone(), &section.dkim_selector, rsa)];
+    if let Some(path) = &section.dkim_ed25519_key {
+        let key = dkim_key("tlsrpt.dkim_ed25519_key", path, DkimAlgorithm::Ed25519)?;
+        signers.push(Signer::new(domain.clone(), &section.dkim_ed25519_selector, key));
+    }
+    Ok(ReportSettings::Send(DispatchSettings {
+        scope: ReportScope { extent: section.report, skip, own: domain.clone() },
+        author: ReportAuthor { organization: organization.clone(), contact, domain },
+        signers,
+        https_port: 443,
+        dialable: Dialable::default(),
+    }))
+}
+
+fn dkim_key(setting: &str, path: &Path, algorithm: DkimAlgorithm) -> Result<DkimKey, StartError> {
+    DkimKey::load(path).and_then(|key| key.by(algorithm)).map_err(|error| {
         let advice = match error {
             DkimKeyError::Unreadable(_) => {
                 "; danelaw's user must be able to read it, and `danelaw tlsrpt key` makes one"
             }
             _ => "",
         };
-        StartError::config(format!("tlsrpt.dkim_key: {}: {error}{advice}", path.display()))
-    })?;
-    let (contact, domain) = (contact.mailbox.clone(), contact.domain.clone());
-    Ok(ReportSettings::Send(DispatchSettings {
-        scope: ReportScope { extent: section.report, skip, own: domain.clone() },
-        identity: DkimIdentity { domain: domain.clone(), selector: section.dkim_selector.clone() },
-        author: ReportAuthor { organization: organization.clone(), contact, domain },
-        key,
-        https_port: 443,
-        dialable: Dialable::default(),
-    }))
+        StartError::config(format!("{setting}: {}: {error}{advice}", path.display()))
+    })
 }
 
 /// Starts to take events.

@@ -2,6 +2,7 @@
 //! signs them.
 
 mod preview;
+mod published;
 mod running;
 mod show;
 
@@ -17,11 +18,13 @@ use time::Date;
 use time::format_description::well_known::Iso8601;
 
 use self::preview::TlsrptPreviewArguments;
+use self::published::PublishedPolicies;
 use self::show::TlsrptShowArguments;
 use super::stdout::Stdout;
 use super::{ConfigFlags, log};
 use crate::dispatch::key::{DkimKey, DkimKeyError, new_key};
 use crate::name::Name;
+use crate::tlsrpt::dkim::DkimAlgorithm;
 use crate::tlsrpt::read::unpack::MAX_INPUT;
 use crate::tlsrpt::read::words::{self, ShownPart, shown};
 use crate::tlsrpt::read::{self, FoundReport, mbox};
@@ -50,7 +53,9 @@ Exit status:
   1   a report tells of failures
   64  the command line is wrong
   65  there is no report in the input
-  66  a file is not there, or cannot be read";
+  66  a file is not there, or cannot be read
+  71  the system refuses something
+  78  the configuration is wrong, with --check";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct TlsrptArguments {
@@ -63,7 +68,7 @@ enum TlsrptCommand {
     /// Explain the TLS reports that other mail servers sent you, and the remedy for each failure.
     ///
     /// Other mail servers send such reports once a day to the address in your TXT record at _smtp._tls (RFC 8460). Reads mails,
-    /// mbox files, Maildir folders, JSON, gzip and zip, under any name. It does not use the network.
+    /// mbox files, Maildir folders, JSON, gzip and zip, under any name. It uses the network with --check alone.
     #[command(after_help = STATUS)]
     Read(TlsrptReadArguments),
     /// Show how the TLS sessions of a day went, and which failed and why.
@@ -81,7 +86,7 @@ enum TlsrptCommand {
     Preview(TlsrptPreviewArguments),
     /// Make the key that signs TLS reports for tlsrpt.mode = "send", and print the TXT record to publish for it.
     ///
-    /// The key is RSA of 2048 bits. The file gets the mode 0600. A file that is there stays as it is, and its record is printed.
+    /// The key is RSA of 2048 bits, or Ed25519 with --ed25519. The file gets the mode 0600. A file that is there stays as it is, and its record is printed.
     #[command(after_help = KEY_STATUS)]
     Key(TlsrptKeyArguments),
 }
@@ -89,15 +94,32 @@ enum TlsrptCommand {
 /// Arguments of `key`.
 #[derive(Debug, clap::Args)]
 struct TlsrptKeyArguments {
-    /// The file of the key, for tlsrpt.dkim_key.
+    /// The file of the key, for tlsrpt.dkim_key or tlsrpt.dkim_ed25519_key.
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// The domain of tlsrpt.contact; with it, the name of the record is printed whole.
     #[arg(long, value_name = "DOMAIN")]
     domain: Option<Name>,
-    /// The selector, for tlsrpt.dkim_selector.
-    #[arg(long, value_name = "NAME", default_value = "tlsrpt")]
-    selector: String,
+    /// The selector: that of tlsrpt.dkim_selector, or of tlsrpt.dkim_ed25519_selector. Without it, their defaults.
+    #[arg(long, value_name = "NAME")]
+    selector: Option<String>,
+    /// Make an Ed25519 key, for a second signature beside that of RSA: for tlsrpt.dkim_ed25519_key.
+    #[arg(long)]
+    ed25519: bool,
+}
+
+impl TlsrptKeyArguments {
+    fn algorithm(&self) -> DkimAlgorithm {
+        if self.ed25519 { DkimAlgorithm::Ed25519 } else { DkimAlgorithm::Rsa }
+    }
+
+    fn selector(&self) -> &str {
+        let default = match self.algorithm() {
+            DkimAlgorithm::Rsa => "tlsrpt",
+            DkimAlgorithm::Ed25519 => "tlsrpt-ed25519",
+        };
+        self.selector.as_deref().unwrap_or(default)
+    }
 }
 
 /// Arguments of `read`.
@@ -119,6 +141,10 @@ struct TlsrptReadArguments {
     /// each sender is called unverified.
     #[arg(long, value_name = "NAME")]
     authserv: Option<String>,
+    /// Look up each policy, and tell how it differs from that of the report. The names to ask for are those of the report, so
+    /// its sender may learn that it is read.
+    #[arg(long)]
+    check: bool,
 }
 
 fn day(text: &str) -> Result<Date, String> {
@@ -128,7 +154,16 @@ fn day(text: &str) -> Result<Date, String> {
 /// Runs the subcommand.
 pub(super) fn run(arguments: &TlsrptArguments, settings: &ConfigFlags) -> ExitCode {
     match &arguments.command {
-        TlsrptCommand::Read(arguments) => read_all(arguments),
+        TlsrptCommand::Read(arguments) if arguments.check => {
+            settings.with(|config| match PublishedPolicies::of(&config) {
+                Ok(published) => read_all(arguments, Some(published)),
+                Err(error) => {
+                    log::complain(&error.why);
+                    ExitCode::from(error.code)
+                }
+            })
+        }
+        TlsrptCommand::Read(arguments) => read_all(arguments, None),
         TlsrptCommand::Show(arguments) => settings.with(|config| show::run(&config, arguments)),
         TlsrptCommand::Preview(arguments) => settings.with(|config| preview::run(&config, arguments)),
         TlsrptCommand::Key(arguments) => key(arguments),
@@ -137,12 +172,13 @@ pub(super) fn run(arguments: &TlsrptArguments, settings: &ConfigFlags) -> ExitCo
 
 /// Makes the key if it is not there, and prints its record.
 fn key(arguments: &TlsrptKeyArguments) -> ExitCode {
-    let TlsrptKeyArguments { file, domain, selector } = arguments;
+    let TlsrptKeyArguments { file, domain, .. } = arguments;
+    let (algorithm, selector) = (arguments.algorithm(), arguments.selector());
     let key = match file.exists() {
         true => DkimKey::load(file),
-        false => make_key(file),
+        false => make_key(file, algorithm),
     };
-    match key {
+    match key.and_then(|key| key.by(algorithm)) {
         Ok(key) => {
             let domain = domain.as_ref().map(|domain| format!(".{domain}.")).unwrap_or_default();
             // A string of a TXT record has 255 octets at most (RFC 1035 §3.3.14).
@@ -159,15 +195,15 @@ fn key(arguments: &TlsrptKeyArguments) -> ExitCode {
     }
 }
 
-fn make_key(file: &Path) -> Result<DkimKey, DkimKeyError> {
-    let pem = new_key()?;
+fn make_key(file: &Path, algorithm: DkimAlgorithm) -> Result<DkimKey, DkimKeyError> {
+    let pem = new_key(algorithm)?;
     let mut made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
     made.write_all(pem.as_bytes())?;
     DkimKey::from_pem(pem.as_bytes())
 }
 
-fn read_all(arguments: &TlsrptReadArguments) -> ExitCode {
-    let mut reading = Reading { arguments, out: Stdout::lock(), seen: ReadSoFar::default() };
+fn read_all(arguments: &TlsrptReadArguments, published: Option<PublishedPolicies>) -> ExitCode {
+    let mut reading = Reading { arguments, published, out: Stdout::lock(), seen: ReadSoFar::default() };
     for file in &arguments.files {
         if let Err(error) = reading.path(file) {
             log::complain(&format!("{}: {error}", file.display()));
@@ -182,6 +218,8 @@ fn read_all(arguments: &TlsrptReadArguments) -> ExitCode {
 /// The reading of all files.
 struct Reading<'a, W> {
     arguments: &'a TlsrptReadArguments,
+    /// With --check.
+    published: Option<PublishedPolicies>,
     out: W,
     seen: ReadSoFar,
 }
@@ -265,14 +303,14 @@ impl<W: Write> Reading<'_, W> {
         for found in read::reports(octets, self.arguments.authserv.as_deref()) {
             match found {
                 // The reader of a closed pipe has seen enough.
-                Ok(found) => drop(self.report(&found)),
+                Ok(found) => drop(self.report(found)),
                 Err(error) => log::complain(&format!("{name}: {}", shown(&error.to_string()))),
             }
         }
     }
 
-    fn report(&mut self, found: &FoundReport) -> io::Result<()> {
-        let report = &found.report;
+    fn report(&mut self, mut found: FoundReport) -> io::Result<()> {
+        let report = &mut found.report;
         self.seen.reports += 1;
         if report.day.zip(self.arguments.since).is_some_and(|(day, since)| day < since) {
             return Ok(());
@@ -286,11 +324,14 @@ impl<W: Write> Reading<'_, W> {
         if self.arguments.failures && !is_bad {
             return Ok(());
         }
+        if let Some(published) = &mut self.published {
+            report.policies.iter_mut().for_each(|policy| policy.published = published.look_up(policy));
+        }
         if self.arguments.json {
-            return writeln!(self.out, "{}", words::line(found));
+            return writeln!(self.out, "{}", words::line(&found));
         }
         let part = if self.arguments.failures { ShownPart::Failures } else { ShownPart::All };
-        let text = words::explain(found, part).map_err(io::Error::other)?;
+        let text = words::explain(&found, part).map_err(io::Error::other)?;
         writeln!(self.out, "{text}")
     }
 
@@ -367,7 +408,7 @@ mod tests {
         let line = Line::parse_from(line);
         let TlsrptCommand::Read(arguments) = line.arguments.command else { panic!("{:?}", line.arguments) };
         let mut out = Vec::new();
-        let mut reading = Reading { arguments: &arguments, out: &mut out, seen: ReadSoFar::default() };
+        let mut reading = Reading { arguments: &arguments, published: None, out: &mut out, seen: ReadSoFar::default() };
         read(&mut reading, &arguments.files);
         reading.totals().unwrap();
         let status = reading.seen.status();

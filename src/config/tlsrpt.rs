@@ -37,6 +37,12 @@ pub struct TlsrptSection {
     /// The file with that key: RSA, in PEM, and not readable by all; `danelaw tlsrpt key` makes one. Required for mode "send".
     #[serde(deserialize_with = "optional")]
     pub dkim_key: Option<PathBuf>,
+    /// The DKIM selector of a second key.
+    pub dkim_ed25519_selector: String,
+    /// The file with that key, if reports are to have a second signature: Ed25519 (RFC 8463), which many receivers cannot check;
+    /// `danelaw tlsrpt key --ed25519` makes one.
+    #[serde(deserialize_with = "optional")]
+    pub dkim_ed25519_key: Option<PathBuf>,
     /// "all", or "failures": a domain gets no report of a day without a failure. For mode "send".
     pub report: ReportExtent,
     /// The socket of tlsrpt-collectd, as in "/run/tlsrpt/collectd.sock". Required for mode "collectd".
@@ -108,11 +114,13 @@ impl TlsrptSection {
 
     pub(super) fn check(&self, faults: &mut Faults, store: &StoreSection) {
         self.check_collectd(faults);
-        if Name::parse(&format!("{}._domainkey.example", self.dkim_selector)).is_err() {
-            faults.add(
-                "tlsrpt.dkim_selector",
-                format!("{:?} is no name; write one such as \"tlsrpt\"", self.dkim_selector),
-            );
+        for (key, selector) in [
+            ("tlsrpt.dkim_selector", &self.dkim_selector),
+            ("tlsrpt.dkim_ed25519_selector", &self.dkim_ed25519_selector),
+        ] {
+            if Name::parse(&format!("{selector}._domainkey.example")).is_err() {
+                faults.add(key, format!("{selector:?} is no name; write one such as \"tlsrpt\""));
+            }
         }
         match self.mode {
             TlsrptMode::Send => self.check_send(faults, store),
@@ -121,6 +129,7 @@ impl TlsrptSection {
                     ("tlsrpt.organization", self.organization.is_some()),
                     ("tlsrpt.contact", self.contact.is_some()),
                     ("tlsrpt.dkim_key", self.dkim_key.is_some()),
+                    ("tlsrpt.dkim_ed25519_key", self.dkim_ed25519_key.is_some()),
                 ];
                 for (key, _) in unused.iter().filter(|(_, is_set)| *is_set) {
                     faults.add(key, "it is not used: set tlsrpt.mode = \"send\" too");
@@ -145,12 +154,20 @@ impl TlsrptSection {
         if self.contact.is_none() {
             faults.add("tlsrpt.contact", "it is empty; set it to a mailbox for questions about reports");
         }
-        match &self.dkim_key {
-            None => faults.add("tlsrpt.dkim_key", "it is empty; `danelaw tlsrpt key FILE` makes a key"),
-            Some(path) if !path.is_absolute() => {
-                faults.add("tlsrpt.dkim_key", format!("{} is no absolute path", path.display()));
+        if self.dkim_key.is_none() {
+            faults.add("tlsrpt.dkim_key", "it is empty; `danelaw tlsrpt key FILE` makes a key");
+        }
+        let keys = [("tlsrpt.dkim_key", &self.dkim_key), ("tlsrpt.dkim_ed25519_key", &self.dkim_ed25519_key)];
+        for (key, path) in keys.into_iter().filter_map(|(key, path)| Some((key, path.as_ref()?))) {
+            if !path.is_absolute() {
+                faults.add(key, format!("{} is no absolute path", path.display()));
             }
-            Some(_) => {}
+        }
+        if self.dkim_ed25519_key.is_some() && self.dkim_ed25519_selector == self.dkim_selector {
+            faults.add(
+                "tlsrpt.dkim_ed25519_selector",
+                "it is that of tlsrpt.dkim_key; each key needs a record of its own",
+            );
         }
     }
 
@@ -222,6 +239,17 @@ mod tests {
             (
                 all.replace("mode = 'send'", "mode = 'send', dkim_selector = 'a b'"),
                 "tlsrpt.dkim_selector: \"a b\" is no name",
+            ),
+            (
+                all.replace("mode = 'send'", "mode = 'send', dkim_ed25519_key = 'x'"),
+                "tlsrpt.dkim_ed25519_key: x is no absolute path",
+            ),
+            (
+                all.replace(
+                    "mode = 'send'",
+                    "mode = 'send', dkim_ed25519_key = '/x', dkim_ed25519_selector = 'tlsrpt'",
+                ),
+                "tlsrpt.dkim_ed25519_selector: it is that of tlsrpt.dkim_key",
             ),
             (all.replace("mode = 'send'", "mode = 'send', collectd = '/x'"), "tlsrpt.collectd: /x is not used"),
             (format!("tlsrpt = {{ {send} }}"), "tlsrpt.organization: it is not used"),

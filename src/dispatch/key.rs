@@ -1,4 +1,4 @@
-//! The key that signs TLS reports (RFC 6376, RFC 8301).
+//! The keys that sign TLS reports (RFC 6376, RFC 8301, RFC 8463).
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -6,23 +6,32 @@ use std::sync::Arc;
 use std::{fmt, fs, io};
 
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
+use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::rsa::{KeyPair, KeySize};
+use aws_lc_rs::signature::Ed25519KeyPair;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use rustls::SignatureScheme;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::sign::SigningKey;
+use rustls::{SignatureAlgorithm, SignatureScheme};
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
+use sha2::{Digest as _, Sha256};
+
+use crate::tlsrpt::dkim::DkimAlgorithm;
 
 /// Bits of a file's mode that let its group write it, or give all users anything.
 const TOO_WIDE: u32 = 0o027;
 /// Octets of the signatures of RFC 8301 §3.2: 2048 to 8192 bits.
 const SIGNATURE: std::ops::RangeInclusive<usize> = 256..=1024;
 
-/// A private RSA key. It has no output but its signatures and its public half.
+/// Octets of an Ed25519 key, the last ones of its SubjectPublicKeyInfo (RFC 8410 §4).
+const ED25519: usize = 32;
+
+/// A private key. It has no output but its signatures and its public half.
 pub struct DkimKey {
     key: Arc<dyn SigningKey>,
+    algorithm: DkimAlgorithm,
     public: String,
 }
 
@@ -38,9 +47,15 @@ pub enum DkimKeyError {
     /// It is not PEM, or holds no key.
     #[error("it holds no private key in PEM ({0}); `danelaw tlsrpt key` makes one")]
     NotPem(String),
-    /// No RSA key of such a size.
-    #[error("its key is no RSA key of 2048 to 8192 bits, which all receivers can check (RFC 8301)")]
+    /// Another algorithm, or an RSA key of another size.
+    #[error("its key is neither RSA of 2048 to 8192 bits (RFC 8301) nor Ed25519 (RFC 8463)")]
     Unsuitable,
+    /// The other one of the two algorithms.
+    #[error("its key is {found}, and {} is wanted here", found.other())]
+    Algorithm {
+        /// That of the file.
+        found: DkimAlgorithm,
+    },
     /// The library fails.
     #[error("the TLS library fails: {0}")]
     Library(String),
@@ -66,19 +81,55 @@ impl DkimKey {
     pub fn from_pem(pem: &[u8]) -> Result<Self, DkimKeyError> {
         let der = PrivateKeyDer::from_pem_slice(pem).map_err(|error| DkimKeyError::NotPem(error.to_string()))?;
         let key = any_supported_type(&der).map_err(|error| DkimKeyError::NotPem(error.to_string()))?;
-        let public = key.public_key().map(|public| STANDARD.encode(&public)).unwrap_or_default();
-        let key = Self { key, public };
-        let is_suitable = SIGNATURE.contains(&key.sign(b"probe")?.len()) && !key.public.is_empty();
+        let encoded = key.public_key().ok_or(DkimKeyError::Unsuitable)?;
+        let algorithm = match key.algorithm() {
+            SignatureAlgorithm::ED25519 => DkimAlgorithm::Ed25519,
+            _ => DkimAlgorithm::Rsa,
+        };
+        let public = match algorithm {
+            DkimAlgorithm::Rsa => STANDARD.encode(&encoded),
+            // RFC 8463 §4: the key alone.
+            DkimAlgorithm::Ed25519 => STANDARD.encode(&encoded[encoded.len().saturating_sub(ED25519)..]),
+        };
+        let key = Self { key, algorithm, public };
+        let signature = key.sign(b"probe")?;
+        let is_suitable = algorithm == DkimAlgorithm::Ed25519 || SIGNATURE.contains(&signature.len());
         if is_suitable { Ok(key) } else { Err(DkimKeyError::Unsuitable) }
     }
 
-    /// Signs octets with rsa-sha256.
+    /// This key, if it signs by this algorithm.
     ///
     /// # Errors
-    /// It is no RSA key, or the library fails.
+    /// It signs by another.
+    pub fn by(self, wanted: DkimAlgorithm) -> Result<Self, DkimKeyError> {
+        let found = self.algorithm;
+        if found == wanted { Ok(self) } else { Err(DkimKeyError::Algorithm { found }) }
+    }
+
+    /// How it signs.
+    pub fn algorithm(&self) -> DkimAlgorithm {
+        self.algorithm
+    }
+
+    /// Signs octets by its algorithm. Ed25519 signs their SHA-256 digest (RFC 8463 §3).
+    ///
+    /// # Errors
+    /// It is a key of another kind, or the library fails.
     pub fn sign(&self, octets: &[u8]) -> Result<Vec<u8>, DkimKeyError> {
-        let signer = self.key.choose_scheme(&[SignatureScheme::RSA_PKCS1_SHA256]).ok_or(DkimKeyError::Unsuitable)?;
-        signer.sign(octets).map_err(|error| DkimKeyError::Library(error.to_string()))
+        let (scheme, digest);
+        let signed = match self.algorithm {
+            DkimAlgorithm::Rsa => {
+                scheme = SignatureScheme::RSA_PKCS1_SHA256;
+                octets
+            }
+            DkimAlgorithm::Ed25519 => {
+                scheme = SignatureScheme::ED25519;
+                digest = Sha256::digest(octets);
+                digest.as_slice()
+            }
+        };
+        let signer = self.key.choose_scheme(&[scheme]).ok_or(DkimKeyError::Unsuitable)?;
+        signer.sign(signed).map_err(|error| DkimKeyError::Library(error.to_string()))
     }
 
     /// The public key as the record has it in `p=`.
@@ -89,7 +140,7 @@ impl DkimKey {
     /// The TXT record for the selector. It is for mail and for TLS reports: verifiers reject a key that names reports alone
     /// (RFC 6376 §3.6.1).
     pub fn record(&self) -> String {
-        format!("v=DKIM1; k=rsa; s=email:tlsrpt; p={}", self.public)
+        format!("v=DKIM1; k={}; s=email:tlsrpt; p={}", self.algorithm.key_type(), self.public)
     }
 }
 
@@ -99,17 +150,25 @@ impl fmt::Debug for DkimKey {
     }
 }
 
-/// A new key of 2048 bits, as PEM.
+/// A new key as PEM; one of RSA has 2048 bits.
 ///
 /// # Errors
 /// The library fails.
-pub fn new_key() -> Result<String, DkimKeyError> {
-    let library = |error: aws_lc_rs::error::Unspecified| DkimKeyError::Library(error.to_string());
-    let pair = KeyPair::generate(KeySize::Rsa2048).map_err(library)?;
-    let der: Pkcs8V1Der<'_> = pair.as_der().map_err(library)?;
-    let encoded = STANDARD.encode(der.as_ref());
+pub fn new_key(algorithm: DkimAlgorithm) -> Result<String, DkimKeyError> {
+    let der = match algorithm {
+        DkimAlgorithm::Rsa => rsa_key(),
+        DkimAlgorithm::Ed25519 => {
+            Ed25519KeyPair::generate().and_then(|pair| pair.to_pkcs8v1()).map(|der| der.as_ref().to_vec())
+        }
+    };
+    let encoded = STANDARD.encode(der.map_err(|error| DkimKeyError::Library(error.to_string()))?);
     let lines = encoded.as_bytes().chunks(64).map(|line| format!("{}\n", String::from_utf8_lossy(line)));
     Ok(format!("-----BEGIN PRIVATE KEY-----\n{}-----END PRIVATE KEY-----\n", lines.collect::<String>()))
+}
+
+fn rsa_key() -> Result<Vec<u8>, Unspecified> {
+    let der: Pkcs8V1Der<'_> = KeyPair::generate(KeySize::Rsa2048)?.as_der()?;
+    Ok(der.as_ref().to_vec())
 }
 
 #[cfg(test)]
@@ -120,7 +179,7 @@ mod tests {
     fn a_new_key_signs_and_is_kept_secret() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key.pem");
-        let pem = new_key().unwrap();
+        let pem = new_key(DkimAlgorithm::Rsa).unwrap();
         fs::write(&path, &pem).unwrap();
         for (mode, is_secret) in
             [(0o600, true), (0o640, true), (0o644, false), (0o660, false), (0o700, true), (0o750, true)]
@@ -140,7 +199,20 @@ mod tests {
         assert!(public.verify(b"octets", &signature).is_ok() && public.verify(b"octet", &signature).is_err());
         assert_eq!(format!("{key:?}"), "DkimKey");
         assert!(DkimKey::from_pem(b"no key").is_err());
-        let ed25519 = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap().serialize_pem();
-        assert!(matches!(DkimKey::from_pem(ed25519.as_bytes()), Err(DkimKeyError::Unsuitable)));
+        let p256 = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap().serialize_pem();
+        assert!(matches!(DkimKey::from_pem(p256.as_bytes()), Err(DkimKeyError::Unsuitable)));
+    }
+
+    #[test]
+    fn an_ed25519_key_signs_the_digest() {
+        let key = DkimKey::from_pem(new_key(DkimAlgorithm::Ed25519).unwrap().as_bytes()).unwrap();
+        let signature = key.sign(b"octets").unwrap();
+        let public = STANDARD.decode(key.public()).unwrap();
+        assert_eq!(public.len(), 32);
+        let public = aws_lc_rs::signature::UnparsedPublicKey::new(&aws_lc_rs::signature::ED25519, &public);
+        assert!(public.verify(&Sha256::digest(b"octets"), &signature).is_ok());
+        assert!(key.record().starts_with("v=DKIM1; k=ed25519; s=email:tlsrpt; p="), "{}", key.record());
+        let error = key.by(DkimAlgorithm::Rsa).unwrap_err().to_string();
+        assert_eq!(error, "its key is Ed25519, and RSA is wanted here");
     }
 }

@@ -16,6 +16,7 @@ mod mail;
 pub mod preview;
 mod rows;
 mod sending;
+pub mod signers;
 mod taking;
 mod task;
 pub mod view;
@@ -35,23 +36,20 @@ use tokio::time::Instant;
 use crate::delivery::shared::Shared;
 use crate::dns::Resolver;
 use crate::http::{HttpsClient, HttpsPart};
-use crate::name::Name;
 use crate::reserved::Dialable;
 use crate::store::{Error, SharedReports, Store, TallyWrite};
 use crate::tlsrpt::TlsEvent;
 use crate::tlsrpt::collectd::DatagramDropped;
-use crate::tlsrpt::dkim::{self, DkimIdentity};
 use crate::tlsrpt::document::ReportAuthor;
 use crate::tlsrpt::kept::KeptTally;
-use crate::tlsrpt::mime::{MailField, ReportMail};
 use crate::tlsrpt::read::words::shown;
 use crate::tlsrpt::record::ReportAddress;
 use crate::tlsrpt::schedule::{ReportBook, ReportKey, SummedEnd, UntoldEnds};
 use crate::tlsrpt::scope::ReportScope;
 use crate::tlsrpt::tally::{TalliedDomain, TallyRoom};
-use key::DkimKey;
 use leading::Leading;
 use sending::{DispatchRound, DueReport, RoundClock};
+use signers::{KeyNotFound, Signer, Unverifiable};
 use taking::TakenReports;
 
 /// How many events wait to be counted.
@@ -68,10 +66,8 @@ const WITHOUT_LOOKUP: Duration = Duration::from_secs(5 * 60);
 pub struct DispatchSettings {
     /// The author of the reports.
     pub author: ReportAuthor,
-    /// Where receivers find the public key.
-    pub identity: DkimIdentity,
-    /// The key that signs mails.
-    pub key: DkimKey,
+    /// The keys that sign mails, and where receivers find their public halves.
+    pub signers: Vec<Signer>,
     /// The domains that get reports.
     pub scope: ReportScope,
     /// The port of HTTPS: 443, except in tests.
@@ -79,15 +75,6 @@ pub struct DispatchSettings {
     /// Where HTTPS may go: to public addresses, except in tests. `remote.allow_reserved` is for mail alone, since any stranger
     /// may name a host that takes reports.
     pub dialable: Dialable,
-}
-
-/// Why the receivers of mails could not verify their signature.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-enum Unverifiable {
-    #[error("the record of their signature could not be looked up: {0}")]
-    Lookup(String),
-    #[error("no TXT record has the key of tlsrpt.dkim_key")]
-    NoKey,
 }
 
 /// The counts, the reports that are due, and the ways to send them.
@@ -251,7 +238,10 @@ impl<R: Resolver + Clone> Dispatch<R> {
         let now = round.clock.now();
         let keys = self.state().book.due_reports(now);
         let is_mail = |key: &ReportKey| matches!(key.address, Some(ReportAddress::Mail(_)));
-        let mails_wait = if keys.iter().any(is_mail) { self.without_key(round).await } else { None };
+        let mails_wait = match keys.iter().any(is_mail) {
+            true => self.without_key(&round.settings, &round.shared.connector.dns, now).await,
+            false => None,
+        };
         let mut due = Vec::new();
         let mut state = self.state();
         for key in keys {
@@ -286,18 +276,23 @@ impl<R: Resolver + Clone> Dispatch<R> {
         self.shared.borrow().reporter.metrics().tls_reports_wait(waiting);
     }
 
-    /// How long mails wait, because receivers cannot find our public key, or because it could not be looked up.
-    async fn without_key(&self, round: &DispatchRound<R>) -> Option<Duration> {
-        let settings = &round.settings;
-        let why = settings.unverifiable(&round.shared.connector.dns).await?;
-        let (record, publish) = (settings.key_owner(), settings.key.record());
+    /// Looks up the records of the keys that sign mails. The log tells of one that is missing: at the start, and not only when
+    /// reports wait.
+    pub async fn check_keys(&self, now: OffsetDateTime) {
+        let (shared, settings) = (Arc::clone(&self.shared.borrow()), Arc::clone(&self.settings.borrow()));
+        let _ = self.without_key(&settings, &shared.connector.dns, now).await;
+    }
+
+    /// How long mails wait, because receivers cannot find one of our public keys, or because it could not be looked up.
+    async fn without_key(&self, settings: &DispatchSettings, dns: &R, now: OffsetDateTime) -> Option<Duration> {
+        let Unverifiable { record, publish, why } = signers::unverifiable(&settings.signers, dns).await?;
         match &why {
-            Unverifiable::Lookup(_) => {
+            KeyNotFound::Lookup(_) => {
                 tracing::info!(record, why = shown(&why.to_string()), "TLS reports by mail wait");
                 Some(WITHOUT_LOOKUP)
             }
-            Unverifiable::NoKey => {
-                let warned = (round.clock.now().date(), format!("{record} {publish}"));
+            KeyNotFound::NoKey(_) => {
+                let warned = (now.date(), format!("{record} {publish}"));
                 if self.state().warned.replace(warned.clone()) != Some(warned) {
                     let text = "TLS reports by mail wait: their receivers cannot verify the signature";
                     tracing::warn!(record, why = %why, publish, "{text}");
@@ -322,32 +317,5 @@ impl DispatchState {
         }
         let day = self.kept.tally().day(key.of.day);
         day.map(|day| self.book.content(day, key)).unwrap_or_default()
-    }
-}
-
-impl DispatchSettings {
-    /// The name of the record with our public key.
-    fn key_owner(&self) -> String {
-        format!("{}._domainkey.{}", self.identity.selector, self.identity.domain)
-    }
-
-    /// Why the receivers of mails could not verify them now.
-    async fn unverifiable(&self, dns: &impl Resolver) -> Option<Unverifiable> {
-        let found = match Name::parse(&self.key_owner()) {
-            Ok(owner) => dns.txt(&owner).await.map_err(|failure| failure.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        match found {
-            Err(why) => Some(Unverifiable::Lookup(why)),
-            Ok(found) => {
-                let is_there = found.answer.records().iter().any(|record| dkim::has_key(&record.0, self.key.public()));
-                if is_there { None } else { Some(Unverifiable::NoKey) }
-            }
-        }
-    }
-
-    fn signature(&self, mail: &ReportMail, now: OffsetDateTime) -> Result<MailField, String> {
-        let signature = dkim::signature(mail, &self.identity, now, |octets| self.key.sign(octets));
-        signature.map_err(|error| error.to_string())
     }
 }

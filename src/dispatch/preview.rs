@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use time::{Date, OffsetDateTime};
 use tokio::time::Instant;
 
-use super::{Dispatch, DispatchSettings, DispatchState, PAGE, Unverifiable};
+use super::signers::{self, KeyNotFound};
+use super::{Dispatch, DispatchSettings, DispatchState, PAGE};
 use crate::dns::Resolver;
 use crate::name::Name;
 use crate::store::Error;
@@ -89,8 +90,9 @@ impl<R: Resolver + Clone> Dispatch<R> {
         };
         let mut page = settings.preview_page(&subjects, self.store_id().await?);
         let unverifiable = async {
-            let found = tokio::time::timeout_at(until, settings.unverifiable(dns)).await;
-            found.unwrap_or_else(|_| Some(Unverifiable::Lookup("no answer in time".to_owned())))
+            let found = tokio::time::timeout_at(until, signers::unverifiable(&settings.signers, dns)).await;
+            let late = || KeyNotFound::Lookup("no answer in time".to_owned());
+            found.map_or_else(|_| Some(late()), |found| found.map(|found| found.why))
         };
         let lookups = addresses(dns, &page, &subjects, until);
         let (unverifiable, found) = tokio::join!(unverifiable, lookups);
@@ -142,7 +144,7 @@ impl DispatchState {
     fn previewed(
         &self,
         address: &ReportAddress,
-        unverifiable: Option<&Unverifiable>,
+        unverifiable: Option<&KeyNotFound>,
         now: OffsetDateTime,
     ) -> PreviewedAddress {
         let suppressed = self.book.suppressed_until(address, now);

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::mail::Posting;
-use super::{Dispatch, DispatchSettings, https};
+use super::{Dispatch, DispatchSettings, https, signers};
 use crate::delivery::shared::Shared;
 use crate::dns::Resolver;
 use crate::http::HttpsClient;
@@ -106,8 +106,8 @@ impl<R: Resolver + Clone> DueReport<R> {
     }
 
     fn posting(&self, to: &ReportMailbox, mail: &ReportMail, round: &DispatchRound<R>) -> Result<Posting, String> {
-        let signature = round.settings.signature(mail, round.clock.now())?;
-        Posting::new(&self.author.contact, to, mail.octets(&signature)).map_err(|error| error.to_string())
+        let signatures = signers::signatures(&round.settings.signers, mail, round.clock.now())?;
+        Posting::new(&self.author.contact, to, mail.octets(&signatures)).map_err(|error| error.to_string())
     }
 
     fn note(&self, sent: &SentReport, now: OffsetDateTime) {

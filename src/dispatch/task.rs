@@ -92,6 +92,7 @@ impl DispatchTask {
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let task = tokio::spawn(async move {
+            let _ = stopped.run_until_cancelled(dispatch.check_keys(OffsetDateTime::now_utc())).await;
             let (mut looks, mut tasks) = (tokio::time::interval(LOOK_EVERY), JoinSet::new());
             looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             // The first tick comes at once; mail at the start goes first.

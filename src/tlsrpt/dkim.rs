@@ -1,4 +1,6 @@
-//! The DKIM signature of a report (RFC 6376, RFC 8301): relaxed canonicalisation, and no `l=` (RFC 8460 §3).
+//! The DKIM signature of a report (RFC 6376, RFC 8301, RFC 8463): relaxed canonicalisation, and no `l=` (RFC 8460 §3).
+
+use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -24,16 +26,54 @@ const SIGNED: [&str; 10] = [
 /// Octets of a line of the signature.
 const LINE: usize = 72;
 
-/// Where the public key is: `<selector>._domainkey.<domain>`.
+/// How a key signs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DkimAlgorithm {
+    /// rsa-sha256, which every receiver can check.
+    Rsa,
+    /// ed25519-sha256 (RFC 8463), which many receivers cannot check.
+    Ed25519,
+}
+
+impl fmt::Display for DkimAlgorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rsa => "RSA",
+            Self::Ed25519 => "Ed25519",
+        })
+    }
+}
+
+impl DkimAlgorithm {
+    /// The one that this one is not.
+    pub fn other(self) -> Self {
+        match self {
+            Self::Rsa => Self::Ed25519,
+            Self::Ed25519 => Self::Rsa,
+        }
+    }
+
+    /// The value of `k=` in the record of the key.
+    pub fn key_type(self) -> &'static str {
+        match self {
+            Self::Rsa => "rsa",
+            Self::Ed25519 => "ed25519",
+        }
+    }
+}
+
+/// Where the public key is: `<selector>._domainkey.<domain>`, and how it signs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DkimIdentity {
     /// The domain.
     pub domain: Name,
     /// The selector.
     pub selector: String,
+    /// The algorithm.
+    pub algorithm: DkimAlgorithm,
 }
 
-/// The signature field for a mail. `sign` makes an rsa-sha256 signature of octets.
+/// The signature field for a mail. `sign` makes a signature of octets by the algorithm of the identity.
 ///
 /// # Errors
 /// Those of `sign`.
@@ -43,11 +83,12 @@ pub fn signature<E>(
     now: OffsetDateTime,
     sign: impl FnOnce(&[u8]) -> Result<Vec<u8>, E>,
 ) -> Result<MailField, E> {
-    let DkimIdentity { domain, selector } = identity;
+    let DkimIdentity { domain, selector, algorithm } = identity;
+    let key_type = algorithm.key_type();
     let body = STANDARD.encode(Sha256::digest(relaxed_body(&mail.body)));
     let names: Vec<String> = SIGNED.iter().map(|name| format!("{name}:{name}")).collect();
     let value = format!(
-        "v=1; a=rsa-sha256; c=relaxed/relaxed; d={domain};\r\n s={selector}; t={};\r\n h={};\r\n bh={body};\r\n b=",
+        "v=1; a={key_type}-sha256; c=relaxed/relaxed; d={domain};\r\n s={selector}; t={};\r\n h={};\r\n bh={body};\r\n b=",
         now.unix_timestamp(),
         names.join(":\r\n "),
     );
@@ -133,7 +174,8 @@ mod tests {
 
     #[test]
     fn each_field_is_signed_and_one_more() {
-        let identity = DkimIdentity { domain: name("sender.example"), selector: "tlsrpt".to_owned() };
+        let algorithm = DkimAlgorithm::Rsa;
+        let identity = DkimIdentity { domain: name("sender.example"), selector: "tlsrpt".to_owned(), algorithm };
         let mut octets = Vec::new();
         let signed = signature(&mail(), &identity, OffsetDateTime::UNIX_EPOCH, |given| {
             octets = given.to_vec();

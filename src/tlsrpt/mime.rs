@@ -88,10 +88,10 @@ impl ReportMail {
         Self { fields, body: body.into_bytes() }
     }
 
-    /// The octets of the mail, with this field first.
-    pub fn octets(&self, signature: &MailField) -> Vec<u8> {
+    /// The octets of the mail, with these fields first.
+    pub fn octets(&self, signatures: &[MailField]) -> Vec<u8> {
         let mut octets = String::new();
-        for MailField { name, value } in std::iter::once(signature).chain(&self.fields) {
+        for MailField { name, value } in signatures.iter().chain(&self.fields) {
             // A String takes all that is written to it.
             let _ = write!(octets, "{name}: {value}\r\n");
         }
@@ -166,7 +166,7 @@ pub(crate) mod tests {
     fn the_mail_has_the_fields_of_the_rfc() {
         // O12.
         let signature = MailField { name: "DKIM-Signature", value: "x".to_owned() };
-        let octets = String::from_utf8(mail().octets(&signature)).unwrap();
+        let octets = String::from_utf8(mail().octets(&[signature])).unwrap();
         let (head, body) = octets.split_once("\r\n\r\n").unwrap();
         let start = "DKIM-Signature: x\r\nFrom: <tls@sender.example>\r\nTo: <r@example.org>\r\n\
                      Subject: Report Domain: example.org\r\n Submitter: sender.example\r\n Report-ID: <20261128.example.org.";

@@ -52,6 +52,7 @@ mod tls_required_no;
 
 mod collectd;
 mod tlsrpt;
+mod tlsrpt_read;
 mod tlsrpt_send;
 mod sts;
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use danelaw::config::ReportExtent;
 use danelaw::dispatch::key::{DkimKey, new_key};
+use danelaw::dispatch::signers::Signer;
 use danelaw::dispatch::{Dispatch, DispatchSettings, DispatchTask};
 use danelaw::dns::stub::Stub;
 use danelaw::name::Name;
@@ -16,7 +17,7 @@ use danelaw::report::metrics::{Format, Moment};
 use danelaw::reserved::Dialable;
 use danelaw::store::Store;
 use danelaw::tlsrpt::TlsEvent;
-use danelaw::tlsrpt::dkim::DkimIdentity;
+use danelaw::tlsrpt::dkim::DkimAlgorithm;
 use danelaw::tlsrpt::document::ReportAuthor;
 use danelaw::tlsrpt::read::{self, FoundReport};
 use danelaw::tlsrpt::scope::ReportScope;
@@ -33,6 +34,21 @@ use crate::lab::{Lab, Scenario, wait_for};
 
 const RECORD: &str = "_smtp._tls.example.test";
 const KEY: &str = "tlsrpt._domainkey.sender.example.test";
+const SECOND_KEY: &str = "tlsrpt-ed25519._domainkey.sender.example.test";
+
+#[tokio::test]
+async fn t47_a_start_tells_of_a_record_that_is_missing() {
+    let (sender, other) = (Sender::new(), Sender::new());
+    let lab = sender.scenario("mailto:r@example.test").start().await;
+    for (settings, is_missing) in [(sender.settings(443), false), (other.settings(443), true)] {
+        let (log, _logging) = crate::log::captured();
+        let dispatch = sender.dispatch_with(&lab, watch::channel(settings).1).await;
+        dispatch.check_keys(OffsetDateTime::now_utc()).await;
+        let told = log.text();
+        let names = told.contains("TLS reports by mail wait") && told.contains(KEY) && told.contains("v=DKIM1; k=rsa;");
+        assert_eq!(names, is_missing, "{told}");
+    }
+}
 
 /// An hour of the next day at which each report is due.
 fn tomorrow() -> OffsetDateTime {
@@ -47,7 +63,7 @@ struct Sender {
 
 impl Sender {
     fn new() -> Self {
-        Self { pem: new_key().unwrap(), folder: tempfile::tempdir().unwrap() }
+        Self { pem: new_key(DkimAlgorithm::Rsa).unwrap(), folder: tempfile::tempdir().unwrap() }
     }
 
     fn key(&self) -> DkimKey {
@@ -82,8 +98,7 @@ impl Sender {
                 contact: "tls@sender.example.test".into(),
                 domain: domain.clone(),
             },
-            identity: DkimIdentity { domain: domain.clone(), selector: "tlsrpt".into() },
-            key: self.key(),
+            signers: vec![Signer::new(domain.clone(), "tlsrpt", self.key())],
             scope: ReportScope { extent: ReportExtent::All, skip: vec![], own: domain },
             https_port,
             dialable: Dialable::new(["127.0.0.0/8".parse().unwrap()]),

@@ -4,6 +4,7 @@
 //! compression, parts of a mail, members of the JSON. Senders differ much, and reading is lenient: a member that is missing
 //! or of another form is no reason to refuse a report.
 
+pub mod compared;
 pub mod mbox;
 pub mod parts;
 pub mod received;

@@ -14,6 +14,10 @@ const MAX_ELEMENTS: usize = 2_000_000;
 const MAX_OBJECTS: usize = 300_000;
 /// The most characters of a stranger's text.
 pub const MAX_TEXT: usize = 200;
+/// The most texts of a policy.
+pub const MAX_TEXTS: usize = 64;
+/// The most characters of one of them: a TLSA record may be a whole certificate.
+pub const MAX_STRING: usize = 4096;
 
 /// A report. Words of a stranger are in it as they came, and cut.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,12 +41,27 @@ pub struct ReceivedPolicy {
     pub kind: String,
     /// The policy domain.
     pub domain: String,
+    /// The policy as the sender saw it: TLSA records, or the lines of a policy of MTA-STS.
+    pub strings: Vec<String>,
+    /// The hosts that it is for.
+    pub hosts: Vec<String>,
+    /// The policy as it is now, if that was looked up.
+    pub published: Option<PublishedPolicy>,
     /// Sessions that went well.
     pub success: u64,
     /// Sessions that failed.
     pub failed: u64,
     /// The failures.
     pub failures: Vec<ReceivedFailure>,
+}
+
+/// A policy as it is published now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PublishedPolicy {
+    /// With these texts; without any if there is none.
+    Texts(Vec<String>),
+    /// It could not be looked up, for this reason.
+    Unknown(String),
 }
 
 /// A kind of failure.
@@ -142,6 +161,9 @@ fn policy(item: &Map<String, Value>) -> ReceivedPolicy {
     ReceivedPolicy {
         kind: text_of(policy, "policy-type").unwrap_or_default(),
         domain: text_of(policy, "policy-domain").unwrap_or_default(),
+        strings: texts(policy.get("policy-string")),
+        hosts: texts(policy.get("mx-host")),
+        published: None,
         success: number(summary.get("total-successful-session-count")).unwrap_or(0),
         failed: number(summary.get("total-failure-session-count")).unwrap_or(told),
         failures,
@@ -177,6 +199,12 @@ fn text_of(object: &Map<String, Value>, key: &str) -> Option<String> {
         Value::Null | Value::Bool(_) | Value::Object(_) => return None,
     };
     (!text.is_empty()).then_some(text)
+}
+
+/// The first texts of a list.
+fn texts(value: Option<&Value>) -> Vec<String> {
+    let texts = list(value).into_iter().filter_map(Value::as_str).map(|text| cut(text.trim(), MAX_STRING));
+    texts.filter(|text| !text.is_empty()).take(MAX_TEXTS).collect()
 }
 
 /// A count. One below 0 is none, and one that is too large is the largest.

@@ -3,6 +3,7 @@
 use std::fmt::{self, Write as _};
 
 use super::FoundReport;
+use super::compared::ReportedChange;
 use super::received::{MAX_TEXT, ReceivedFailure, ReceivedPolicy, ReceivedReport, sum};
 use crate::excerpt::{cut, printable};
 use crate::name::Name;
@@ -148,6 +149,9 @@ fn explain_policy(out: &mut String, policy: &ReceivedPolicy, advised: Advised<'_
         other => format!("unknown word {}", shown(other)),
     };
     writeln!(out, "  {kind} for {}: {}", shown(&policy.domain), counts(policy.success, policy.failed))?;
+    if let Some(change) = ReportedChange::of(policy) {
+        explain_change(out, &change)?;
+    }
     let mut explained = Vec::new();
     for failure in policy.failures.iter().take(MAX_SHOWN) {
         explain_failure(out, failure)?;
@@ -167,6 +171,35 @@ fn explain_policy(out: &mut String, policy: &ReceivedPolicy, advised: Advised<'_
     match policy.failures.len().saturating_sub(MAX_SHOWN) {
         0 => Ok(()),
         more => writeln!(out, "    {more} more rows of failures"),
+    }
+}
+
+fn explain_change(out: &mut String, change: &ReportedChange) -> fmt::Result {
+    match change {
+        ReportedChange::Same => writeln!(out, "    The policy of the report is the one that is published now."),
+        ReportedChange::Untold => writeln!(out, "    The report does not say which policy the sender saw."),
+        ReportedChange::Unknown(why) => {
+            writeln!(out, "    The policy that is published now is not known: {}", shown(why))
+        }
+        ReportedChange::Changed { gone, new } => {
+            writeln!(out, "    The policy has changed since the report, or the sender saw another one:")?;
+            for text in gone {
+                writeln!(out, "      only in the report: {}", shown(text))?;
+            }
+            for text in new {
+                writeln!(out, "      only published now: {}", shown(text))?;
+            }
+            Ok(())
+        }
+    }
+}
+
+fn change_json(change: &ReportedChange) -> serde_json::Value {
+    match change {
+        ReportedChange::Same => serde_json::json!({ "result": "same" }),
+        ReportedChange::Untold => serde_json::json!({ "result": "untold" }),
+        ReportedChange::Unknown(why) => serde_json::json!({ "result": "unknown", "why": why }),
+        ReportedChange::Changed { gone, new } => serde_json::json!({ "result": "changed", "gone": gone, "new": new }),
     }
 }
 
@@ -249,11 +282,15 @@ pub fn policy_json(policy: &ReceivedPolicy) -> serde_json::Value {
             "reason": reason,
         })
     };
-    let ReceivedPolicy { kind, domain, success, failed, failures } = policy;
+    let ReceivedPolicy { kind, domain, success, failed, failures, .. } = policy;
     let failures: Vec<_> = failures.iter().map(failure).collect();
-    serde_json::json!({
+    let mut written = serde_json::json!({
         "type": kind, "domain": domain, "success": success, "failed": failed, "failures": failures,
-    })
+    });
+    if let Some(change) = ReportedChange::of(policy) {
+        written["published"] = change_json(&change);
+    }
+    written
 }
 
 #[cfg(test)]

@@ -84,6 +84,36 @@ async fn t46_opendkim_and_dkimpy_accept_the_signature_and_no_alteration() {
 }
 
 #[tokio::test]
+async fn t45_dkimpy_accepts_the_second_signature_and_the_first() {
+    let sender = Sender::new();
+    let second = DkimKey::from_pem(new_key(DkimAlgorithm::Ed25519).unwrap().as_bytes()).unwrap();
+    let records = [(KEY, &sender.key()), (SECOND_KEY, &second)].map(|(owner, key)| (owner, key.record()));
+    let (told, mut events) = mpsc::channel(100);
+    let scenario = sender.scenario("mailto:r@example.test").telling(told);
+    let record = format!("\"{}\"", records[1].1);
+    let lab = scenario.tree(move |tree, _| tree.record(SECOND_KEY, "TXT", &record)).start().await;
+    let mut settings = Arc::into_inner(sender.settings(443)).unwrap();
+    settings.signers.push(Signer::new("sender.example.test".parse().unwrap(), "tlsrpt-ed25519", second));
+    let dispatch = sender.dispatch_with(&lab, watch::channel(Arc::new(settings)).1).await;
+    lab.send().await;
+    dispatch.count(&events.recv().await.unwrap(), day());
+    round(&dispatch, OffsetDateTime::now_utc()).await;
+    let (mail, folder) = (lab.mx().messages().remove(0), sender.folder.path());
+    let program = "import dkim, sys\nverifier = dkim.DKIM(open(sys.argv[1], 'rb').read())\n\
+                   records = {RECORDS}\n\
+                   def verdict(place):\n    \
+                   try: return verifier.verify(place, dnsfunc=lambda name, timeout=5: records[name.rstrip(b'.')])\n    \
+                   except dkim.ValidationError: return False\n\
+                   print(verdict(0), verdict(1))";
+    let text = |(owner, record): &(&str, String)| format!("b'{owner}': b'{}'", record.replace(" s=email:tlsrpt;", ""));
+    let program = program.replace("RECORDS", &records.iter().map(text).collect::<Vec<_>>().join(", "));
+    assert_eq!(python(folder, &mail, &program), "True True\n");
+    for altered in altered(&mail) {
+        assert_eq!(python(folder, &altered, &program), "False False\n");
+    }
+}
+
+#[tokio::test]
 async fn t27_parsedmarc_reads_the_report() {
     let sender = Sender::new();
     let (mail, folder) = (arrived(&sender).await, sender.folder.path());
