@@ -1,4 +1,5 @@
-//! Programs of others read a report as it arrives: OpenDKIM and dkimpy verify its signature, and parsedmarc reads its content.
+//! Programs of others read a report as it arrives: OpenDKIM and dkimpy verify its signature, parsedmarc reads its content, and so does
+//! Stalwart's library with LONG_TESTS=yes.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -114,7 +115,7 @@ async fn t45_dkimpy_accepts_the_second_signature_and_the_first() {
 }
 
 #[tokio::test]
-async fn t27_parsedmarc_reads_the_report() {
+async fn t27_consumers_of_reports_read_it() {
     let sender = Sender::new();
     let (mail, folder) = (arrived(&sender).await, sender.folder.path());
     let program = "import json, parsedmarc, sys\n\
@@ -138,4 +139,38 @@ async fn t27_parsedmarc_reads_the_report() {
     assert_eq!(failure["result_type"], "certificate-not-trusted");
     assert_eq!(failure["receiving_mx_hostname"], "mx1.example.test");
     assert_eq!(failure["failed_session_count"], 1);
+    if crate::lab::long() {
+        assert_eq!(by_stalwart(folder, &mail), sent(&mail));
+    }
+}
+
+/// The report as `tests/real/report-reader` reads it.
+fn by_stalwart(folder: &Path, mail: &[u8]) -> serde_json::Value {
+    let mail_file = folder.join("mail.eml");
+    std::fs::write(&mail_file, mail).unwrap();
+    let reader = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/clients/report-reader/debug/report-reader");
+    let run = Command::new(reader).arg(mail_file).output().expect("tests/real/prepare builds it");
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    let mut read = serde_json::from_slice(&run.stdout).unwrap();
+    leave_out_absent(&mut read);
+    read
+}
+
+/// Stalwart's library writes members that a report has not as null, or as a list of nothing.
+fn leave_out_absent(value: &mut serde_json::Value) {
+    let is_absent = |value: &serde_json::Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
+    match value {
+        serde_json::Value::Object(members) => {
+            members.retain(|_, member| !is_absent(member));
+            members.values_mut().for_each(leave_out_absent);
+        }
+        serde_json::Value::Array(elements) => elements.iter_mut().for_each(leave_out_absent),
+        _ => {}
+    }
+}
+
+/// The JSON of the report in a mail.
+fn sent(mail: &[u8]) -> serde_json::Value {
+    let mut unpacked = danelaw::tlsrpt::read::unpack::unpack(mail, None).unwrap();
+    serde_json::from_slice(&unpacked.next().unwrap().unwrap().json).unwrap()
 }
