@@ -17,11 +17,11 @@ use crate::rules::Domains;
 use crate::session::Shared;
 use crate::store::Store;
 use crate::tlsrpt::TlsEvent;
-use crate::tlsrpt::collectd::{CollectdQueue, CollectdTask, MAX_EVENTS};
+use crate::tlsrpt::collectd::{CollectdQueue, CollectdTask, DatagramDropped, MAX_EVENTS};
 use crate::tlsrpt::dkim::DkimAlgorithm;
 use crate::tlsrpt::document::ReportAuthor;
 use crate::tlsrpt::held::{ResolverStanding, SiftedEvents};
-use crate::tlsrpt::lookup::record_of;
+use crate::tlsrpt::lookup::{RecordLookupError, record_of};
 use crate::tlsrpt::scope::ReportScope;
 
 /// The task that takes the events.
@@ -185,7 +185,17 @@ fn collectd(
         let dns = shared.borrow().connector.dns.clone();
         let recipient = event.recipient.clone();
         let is_left_out = skip.borrow().iter().any(|domains| domains.contain(&recipient));
-        async move { if is_left_out { None } else { record_of(&dns, &recipient).await.ok() } }
+        let metrics = Arc::clone(shared.borrow().reporter.metrics());
+        async move {
+            if is_left_out {
+                return None;
+            }
+            let found = record_of(&dns, &recipient).await;
+            if let Err(RecordLookupError::Dns(_)) = &found {
+                metrics.tls_session_dropped(DatagramDropped::Lookup.as_str());
+            }
+            found.ok()
+        }
     });
     let news = ReportNews::Collectd(CollectdNews { path: news_of_path, skip: news_of_skip });
     Ok(StartedReports { task: ReportTask::Collectd(task), news })

@@ -39,6 +39,9 @@ const EX_NOINPUT: u8 = 66;
 /// sysexits: the file cannot be made, or is of no use.
 const EX_CANTCREAT: u8 = 73;
 
+/// RFC 6376 §3.6.1 has such lists, and some verifiers have not.
+const WITHOUT_LIST: &str = "; s=email:tlsrpt; may be left out: it says that the key is for mail and reports, and some verifiers (dkimpy) know no list\n";
+
 /// The meanings of the exit status of `key`.
 const KEY_STATUS: &str = "\
 Exit status:
@@ -185,7 +188,8 @@ fn key(arguments: &TlsrptKeyArguments) -> ExitCode {
             let record = key.record();
             let strings = record.as_bytes().chunks(255).map(|part| format!("\"{}\"", String::from_utf8_lossy(part)));
             let strings: Vec<_> = strings.collect();
-            Stdout::print(&format!("{selector}._domainkey{domain} IN TXT ( {} )\n", strings.join(" ")));
+            let strings = strings.join(" ");
+            Stdout::print(&format!("{selector}._domainkey{domain} IN TXT ( {strings} )\n{WITHOUT_LIST}"));
             ExitCode::SUCCESS
         }
         Err(error) => {

@@ -163,7 +163,7 @@ impl TlsrptSection {
                 faults.add(key, format!("{} is no absolute path", path.display()));
             }
         }
-        if self.dkim_ed25519_key.is_some() && self.dkim_ed25519_selector == self.dkim_selector {
+        if self.dkim_ed25519_key.is_some() && self.dkim_ed25519_selector.eq_ignore_ascii_case(&self.dkim_selector) {
             faults.add(
                 "tlsrpt.dkim_ed25519_selector",
                 "it is that of tlsrpt.dkim_key; each key needs a record of its own",
@@ -247,7 +247,7 @@ mod tests {
             (
                 all.replace(
                     "mode = 'send'",
-                    "mode = 'send', dkim_ed25519_key = '/x', dkim_ed25519_selector = 'tlsrpt'",
+                    "mode = 'send', dkim_ed25519_key = '/x', dkim_ed25519_selector = 'TLSRPT'",
                 ),
                 "tlsrpt.dkim_ed25519_selector: it is that of tlsrpt.dkim_key",
             ),

@@ -280,7 +280,12 @@ impl<R: Resolver + Clone> Dispatch<R> {
     /// reports wait.
     pub async fn check_keys(&self, now: OffsetDateTime) {
         let (shared, settings) = (Arc::clone(&self.shared.borrow()), Arc::clone(&self.settings.borrow()));
-        let _ = self.without_key(&settings, &shared.connector.dns, now).await;
+        let dns = &shared.connector.dns;
+        let _ = self.without_key(&settings, dns, now).await;
+        for Unverifiable { record, publish, why } in signers::left_out(&settings.signers, dns).await {
+            let text = "TLS reports by mail go without this signature: their receivers could not verify it";
+            tracing::warn!(record, why = shown(&why.to_string()), publish, "{text}");
+        }
     }
 
     /// How long mails wait, because receivers cannot find one of our public keys, or because it could not be looked up.

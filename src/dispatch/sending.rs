@@ -91,7 +91,7 @@ impl<R: Resolver + Clone> DueReport<R> {
                 ReportAddress::Https(url) => https::post(&round.client, url, gzip).await,
                 ReportAddress::Mail(to) => {
                     let parts = ReportParts { to, date: round.clock.now(), policies, gzip: &gzip };
-                    match self.posting(to, &ReportMail::new(&title, parts), round) {
+                    match self.posting(to, &ReportMail::new(&title, parts), round).await {
                         Ok(posting) => posting.deliver(&round.shared).await,
                         Err(error) => SentReport::failed(&error),
                     }
@@ -105,8 +105,14 @@ impl<R: Resolver + Clone> DueReport<R> {
         }
     }
 
-    fn posting(&self, to: &ReportMailbox, mail: &ReportMail, round: &DispatchRound<R>) -> Result<Posting, String> {
-        let signatures = signers::signatures(&round.settings.signers, mail, round.clock.now())?;
+    async fn posting(
+        &self,
+        to: &ReportMailbox,
+        mail: &ReportMail,
+        round: &DispatchRound<R>,
+    ) -> Result<Posting, String> {
+        let signatures =
+            signers::signatures(&round.settings.signers, mail, round.clock.now(), &round.shared.connector.dns).await?;
         Posting::new(&self.author.contact, to, mail.octets(&signatures)).map_err(|error| error.to_string())
     }
 

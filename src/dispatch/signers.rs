@@ -31,7 +31,7 @@ pub(super) struct Unverifiable {
 pub(super) enum KeyNotFound {
     #[error("the record of their signature could not be looked up: {0}")]
     Lookup(String),
-    #[error("no TXT record has the key of {0}")]
+    #[error("no TXT record has the key of {0}, or there is another one beside it")]
     NoKey(&'static str),
 }
 
@@ -58,10 +58,13 @@ impl Signer {
         };
         let why = match found {
             Err(why) => KeyNotFound::Lookup(why),
-            Ok(found) if found.answer.records().iter().any(|record| dkim::has_key(&record.0, self.key.public())) => {
-                return None;
+            Ok(found) => {
+                let records: Vec<_> = found.answer.records().iter().map(|record| record.0.as_slice()).collect();
+                if dkim::has_key(&records, self.key.public(), self.key.algorithm()) {
+                    return None;
+                }
+                KeyNotFound::NoKey(setting)
             }
-            Ok(_) => KeyNotFound::NoKey(setting),
         };
         Some(self.not_found(why))
     }
@@ -76,17 +79,33 @@ impl Signer {
     }
 }
 
-/// The first key that receivers could not find now. Each key must be there: a signature that fails makes a mail look forged.
+/// Why receivers could not verify mails now: they do not find the first key, without which no mail goes.
 pub(super) async fn unverifiable(signers: &[Signer], dns: &impl Resolver) -> Option<Unverifiable> {
-    for signer in signers {
-        if let Some(unverifiable) = signer.unverifiable(dns).await {
-            return Some(unverifiable);
-        }
-    }
-    None
+    signers.first()?.unverifiable(dns).await
 }
 
-/// The signatures of a mail, one by each key.
-pub(super) fn signatures(signers: &[Signer], mail: &ReportMail, now: OffsetDateTime) -> Result<Vec<MailField>, String> {
-    signers.iter().map(|signer| signer.signature(mail, now)).collect()
+/// The keys beside the first one that receivers could not find now.
+pub(super) async fn left_out(signers: &[Signer], dns: &impl Resolver) -> Vec<Unverifiable> {
+    let mut left_out = Vec::new();
+    for signer in signers.iter().skip(1) {
+        left_out.extend(signer.unverifiable(dns).await);
+    }
+    left_out
+}
+
+/// The signatures of a mail: one by the first key, and one by each other key that receivers find. A signature that nobody can verify
+/// makes a mail look forged.
+pub(super) async fn signatures(
+    signers: &[Signer],
+    mail: &ReportMail,
+    now: OffsetDateTime,
+    dns: &impl Resolver,
+) -> Result<Vec<MailField>, String> {
+    let mut signatures = Vec::new();
+    for (place, signer) in signers.iter().enumerate() {
+        if place == 0 || signer.unverifiable(dns).await.is_none() {
+            signatures.push(signer.signature(mail, now)?);
+        }
+    }
+    Ok(signatures)
 }

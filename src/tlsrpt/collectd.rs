@@ -44,6 +44,8 @@ pub enum DatagramDropped {
     NoCollector,
     /// It is a failure of the DNS that may be one of our own resolver.
     OwnResolver,
+    /// The lookup failed that tells whether its domain asks for reports.
+    Lookup,
 }
 
 impl DatagramDropped {
@@ -53,6 +55,7 @@ impl DatagramDropped {
             Self::Full => "full",
             Self::NoCollector => "no-collector",
             Self::OwnResolver => "own-resolver",
+            Self::Lookup => "dns",
         }
     }
 }

@@ -106,17 +106,22 @@ pub fn signature<E>(
     Ok(MailField { value, ..unsigned })
 }
 
-/// Whether a TXT record at the selector has this public key, for mail (RFC 6376 §3.6.1): by the service type `tlsrpt` alone a
-/// receiver does not verify the signature of a mail, and DMARC fails.
-pub fn has_key(record: &[u8], public: &str) -> bool {
+/// Whether the TXT records at the selector are one record with this public key, for mail (RFC 6376 §3.6.1): by the service type
+/// `tlsrpt` alone a receiver does not verify the signature of a mail, and DMARC fails. Receivers take one of several records, and
+/// nothing says which (§3.6.2.2).
+pub fn has_key(records: &[&[u8]], public: &str, algorithm: DkimAlgorithm) -> bool {
+    let [record] = records else { return false };
     let text = String::from_utf8_lossy(record);
     let tag = |wanted: &str| {
         let mut tags = text.split(';').filter_map(|tag| tag.split_once('='));
-        tags.find(|(name, _)| name.trim() == wanted).map(|(_, value)| value)
+        tags.find(|(name, _)| name.trim() == wanted).map(|(_, value)| value.trim())
     };
-    let is_ours = tag("p").is_some_and(|key| key.split_ascii_whitespace().collect::<String>() == public);
-    let is_for_mail = |services: &str| services.split(':').any(|service| ["*", "email"].contains(&service.trim()));
-    is_ours && tag("s").is_none_or(is_for_mail)
+    let lists = |tag: &str, wanted: &[&str]| tag.split(':').any(|word| wanted.contains(&word.trim()));
+    tag("p").is_some_and(|key| key.split_ascii_whitespace().collect::<String>() == public)
+        && tag("v").is_none_or(|version| version == "DKIM1")
+        && tag("k").unwrap_or("rsa") == algorithm.key_type()
+        && tag("h").is_none_or(|digests| lists(digests, &["sha256"]))
+        && tag("s").is_none_or(|services| lists(services, &["*", "email"]))
 }
 
 /// RFC 6376 §3.4.2, without a line end.
@@ -206,8 +211,17 @@ mod tests {
             ("v=DKIM1; p=", false),
             ("v=DKIM1; p=abc=", false),
             ("v=DKIM1; k=rsa", false),
+            ("v=DKIM2; p=AbC=", false),
+            ("v=DKIM1; k=ed25519; p=AbC=", false),
+            ("v=DKIM1; h=sha1; p=AbC=", false),
+            ("v=DKIM1; h=sha1:sha256; p=AbC=", true),
         ] {
-            assert_eq!(has_key(record.as_bytes(), "AbC="), is_ours, "{record}");
+            assert_eq!(has_key(&[record.as_bytes()], "AbC=", DkimAlgorithm::Rsa), is_ours, "{record}");
         }
+        let record = b"v=DKIM1; p=AbC=".as_slice();
+        assert!(!has_key(&[], "AbC=", DkimAlgorithm::Rsa) && !has_key(&[record, record], "AbC=", DkimAlgorithm::Rsa));
+        // Without k= it is a key of RSA.
+        assert!(!has_key(&[record], "AbC=", DkimAlgorithm::Ed25519));
+        assert!(has_key(&[b"v=DKIM1; k=ed25519; p=AbC="], "AbC=", DkimAlgorithm::Ed25519));
     }
 }

@@ -35,6 +35,7 @@ async fn read(lab: &DnsLab, policies: Value, flags: &[&str]) -> (i32, String) {
 async fn u9_the_policy_of_a_report_is_compared_by_check_alone() {
     let tree = Tree::new().secure("sec.test").insecure("plain.test");
     let tree = tree.tlsa("same.sec.test", 25, SEEN).tlsa("new.sec.test", 25, NOW).tlsa("mx.plain.test", 25, SEEN);
+    let tree = tree.mx("mail.sec.test", 5, "new.sec.test").mx("mail.sec.test", 10, "same.sec.test");
     let lab = tree.record("_mta-sts.sec.test", "TXT", "\"v=STSv1; id=1;\"").start().await;
     for (kind, domain, strings, hosts, expected) in [
         ("tlsa", "same.sec.test", &[SEEN][..], &[][..], json!({"result": "same"})),
@@ -45,7 +46,15 @@ async fn u9_the_policy_of_a_report_is_compared_by_check_alone() {
             &[],
             json!({"result": "changed", "gone": [SEEN.to_uppercase()], "new": [NOW.to_uppercase()]}),
         ),
-        ("tlsa", "gone.sec.test", &[SEEN], &[], json!({"result": "changed", "gone": [SEEN.to_uppercase()], "new": []})),
+        // The recipient domain alone: its exchanges are hosts that the report may be about.
+        ("tlsa", "mail.sec.test", &[SEEN], &[], json!({"result": "same"})),
+        (
+            "tlsa",
+            "gone.sec.test",
+            &[SEEN],
+            &[],
+            json!({"result": "unknown", "why": "no host that the report names has signed TLSA records"}),
+        ),
         // The recipient domain, with its host beside it.
         ("tlsa", "sec.test", &[SEEN], &["same.sec.test"], json!({"result": "same"})),
         ("tlsa", "same.sec.test", &[], &[], json!({"result": "untold"})),
@@ -65,7 +74,7 @@ async fn u9_the_policy_of_a_report_is_compared_by_check_alone() {
         assert_eq!((status, &line["policies"][0]["published"]), (0, &expected), "{kind} {domain}");
     }
     for (kind, domain, why) in [
-        ("tlsa", "mx.plain.test", "are not signed, and do not count"),
+        ("tlsa", "mx.plain.test", "no host that the report names has signed TLSA records"),
         ("sts", "sec.test", "The policy that is published now is not known: "),
     ] {
         let (_, out) = read(&lab, json!([policy(kind, domain, &[SEEN], &[])]), &["--check"]).await;

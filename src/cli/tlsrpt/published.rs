@@ -1,8 +1,10 @@
 //! The policies that domains publish now, for `danelaw tlsrpt read --check`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::OptionFuture;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::Instant;
 
@@ -10,31 +12,34 @@ use crate::cli::run::{self, StartError};
 use crate::config::Config;
 use crate::discovery::{MtaSts, StsFound, StsPolicies, StsSettings};
 use crate::dns::stub::Stub;
-use crate::dns::{Failure, Rtype, Security};
-use crate::mta_sts::StsUse;
+use crate::dns::{MxTarget, Resolver, Rtype, Security};
+use crate::excerpt::cut;
+use crate::http::{HttpsClient, HttpsPart};
+use crate::mta_sts::{NoStsRecord, StsUse};
 use crate::name::Name;
-use crate::settings;
-use crate::tlsrpt::read::received::{PublishedPolicy, ReceivedPolicy};
+use crate::reserved::Dialable;
+use crate::tlsrpt::read::received::{MAX_STRING, MAX_TEXTS, PublishedPolicy, ReceivedPolicy};
 
-/// How many policies are looked up in all: a report is a stranger's text, and names what it likes.
+/// How many policies are looked up in all: a report has the text of a stranger, and any names.
 const MAX_LOOKUPS: usize = 200;
-/// How many hosts of a policy are asked for TLSA records.
-const MAX_HOSTS: usize = 4;
-/// How long one policy may take.
-const LIMIT: Duration = Duration::from_secs(30);
+/// How many hosts may be the one that a policy is of.
+const MAX_HOSTS: usize = 8;
+/// How long all lookups may take together.
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// Looks policies up, each once.
 pub(super) struct PublishedPolicies {
     runtime: Runtime,
     dns: Stub,
     sts: MtaSts<Stub>,
-    found: BTreeMap<PolicySought, PublishedPolicy>,
+    until: Instant,
+    found: BTreeMap<PolicySought, Arc<PublishedPolicy>>,
 }
 
 /// A policy that is looked up.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum PolicySought {
-    /// The TLSA records of the first of these names that has any.
+    /// The TLSA records of these names, and of the exchanges of the first.
     Tlsa(Vec<Name>),
     /// The policy of this domain.
     Sts(Name),
@@ -45,10 +50,13 @@ impl PolicySought {
     fn of(policy: &ReceivedPolicy) -> Option<Self> {
         let name = |text: &String| Name::parse(text).ok().filter(Name::is_fully_qualified);
         match policy.kind.as_str() {
-            // Some senders put the host here, and others the domain of the recipients.
+            // Some senders put the host into the policy domain, and others the domain of the recipients.
             "tlsa" => {
-                let names: Vec<_> = std::iter::once(&policy.domain).chain(&policy.hosts).filter_map(name).collect();
-                (!names.is_empty()).then(|| Self::Tlsa(names.into_iter().take(MAX_HOSTS).collect()))
+                let failed = policy.failures.iter().filter_map(|failure| failure.host.as_ref()).take(MAX_HOSTS);
+                let named = std::iter::once(&policy.domain).chain(&policy.hosts).chain(failed);
+                let mut names: Vec<_> = named.filter_map(name).take(MAX_HOSTS).collect();
+                names.dedup();
+                (!names.is_empty()).then_some(Self::Tlsa(names))
             }
             "sts" => name(&policy.domain).map(Self::Sts),
             _ => None,
@@ -57,66 +65,78 @@ impl PolicySought {
 }
 
 impl PublishedPolicies {
-    /// By the resolver and the certification authorities of this configuration.
+    /// By the resolver and the certification authorities of this configuration. Policy hosts at reserved addresses are not connected to:
+    /// any stranger may name one.
     pub(super) fn of(config: &Config) -> Result<Self, StartError> {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(StartError::system)?;
-        let (dns, sts) = runtime.block_on(async {
-            let (dns, roots) = (run::tested_resolver(config).await?, run::roots(config)?);
-            // The policy is told whether or not mail is held to it here.
-            let settings = StsSettings { usage: StsUse::Observe, ..config.into() };
-            let policies = StsPolicies::in_memory(&settings);
-            Ok((dns.clone(), MtaSts::new(settings::policy_hosts(config, dns, &roots), settings, policies)))
-        })?;
-        Ok(Self { runtime, dns, sts, found: BTreeMap::new() })
+        let (dns, roots) = (runtime.block_on(run::tested_resolver(config))?, run::roots(config)?);
+        let https = HttpsClient::new(dns.clone(), HttpsPart { dialable: Dialable::default(), roots, port: 443 });
+        // The policy is told whether or not mail is held to it here.
+        let settings = StsSettings { usage: StsUse::Observe, ..config.into() };
+        let policies = StsPolicies::in_memory(&settings);
+        let sts = MtaSts::new(https, settings, policies);
+        Ok(Self { runtime, dns, sts, until: Instant::now() + LIMIT, found: BTreeMap::new() })
     }
 
     /// The policy as it is now; none for a kind that is nowhere published.
-    pub(super) fn look_up(&mut self, policy: &ReceivedPolicy) -> Option<PublishedPolicy> {
+    pub(super) fn look_up(&mut self, policy: &ReceivedPolicy) -> Option<Arc<PublishedPolicy>> {
         let sought = PolicySought::of(policy)?;
         if let Some(found) = self.found.get(&sought) {
-            return Some(found.clone());
+            return Some(Arc::clone(found));
         }
         if self.found.len() >= MAX_LOOKUPS {
-            return Some(PublishedPolicy::Unknown(format!(
-                "{MAX_LOOKUPS} policies have been looked up, and no more are"
-            )));
+            let why = format!("{MAX_LOOKUPS} policies have been looked up, and no more are");
+            return Some(Arc::new(PublishedPolicy::Unknown(why)));
         }
         let looked_up = async {
             match &sought {
                 PolicySought::Tlsa(names) => tlsa(&self.dns, names).await,
-                PolicySought::Sts(domain) => sts(&self.sts, domain).await,
+                PolicySought::Sts(domain) => sts(&self.sts, domain, self.until).await,
             }
         };
-        let found = self.runtime.block_on(async { tokio::time::timeout(LIMIT, looked_up).await });
-        let found = found.unwrap_or_else(|_| PublishedPolicy::Unknown("no answer in time".to_owned()));
-        self.found.insert(sought, found.clone());
+        let found = self.runtime.block_on(async { tokio::time::timeout_at(self.until, looked_up).await });
+        let late = || PublishedPolicy::Unknown(format!("no answer within {LIMIT:?} for all policies"));
+        let found = Arc::new(found.unwrap_or_else(|_| late()));
+        self.found.insert(sought, Arc::clone(&found));
         Some(found)
     }
 }
 
 async fn tlsa(dns: &Stub, names: &[Name]) -> PublishedPolicy {
-    let unknown = |failure: Failure| PublishedPolicy::Unknown(failure.to_string());
-    for name in names {
-        let Ok(owner) = Name::parse(&format!("_25._tcp.{name}")) else { continue };
+    let mut hosts = names.to_vec();
+    if let Some(Ok(found)) = OptionFuture::from(names.first().map(|domain| dns.mx(domain))).await {
+        let exchanges = found.answer.records().iter().filter_map(|mx| match &mx.target {
+            MxTarget::Host(name) => Some(name.clone()),
+            MxTarget::Root | MxTarget::Invalid(_) => None,
+        });
+        hosts.extend(exchanges.take(MAX_HOSTS));
+    }
+    let mut sets = Vec::new();
+    for host in hosts {
+        let Ok(owner) = Name::parse(&format!("_25._tcp.{host}")) else { continue };
         match dns.lookup(&owner, Rtype::TLSA).await {
-            Err(failure) => return unknown(failure),
-            Ok(found) if found.answer.records().is_empty() => {}
-            Ok(found) if found.security() == Security::Insecure => {
-                return PublishedPolicy::Unknown(format!(
-                    "the TLSA records of {owner} are not signed, and do not count"
-                ));
-            }
-            Ok(found) => return PublishedPolicy::Texts(found.answer.records().to_vec()),
+            Err(failure) => return PublishedPolicy::Unknown(failure.to_string()),
+            Ok(found) if found.answer.records().is_empty() || found.security() == Security::Insecure => {}
+            Ok(found) => sets.push(bounded(found.answer.records())),
         }
     }
-    PublishedPolicy::Texts(Vec::new())
+    match sets.is_empty() {
+        true => PublishedPolicy::Unknown("no host that the report names has signed TLSA records".to_owned()),
+        false => PublishedPolicy::OneOf(sets),
+    }
 }
 
-async fn sts(sts: &MtaSts<Stub>, domain: &Name) -> PublishedPolicy {
-    match sts.policy_for(domain, Instant::now() + LIMIT).await {
-        StsFound::InForce(in_force) => PublishedPolicy::Texts(in_force.policy.lines()),
-        StsFound::Absent(_) | StsFound::Off => PublishedPolicy::Texts(Vec::new()),
+async fn sts(sts: &MtaSts<Stub>, domain: &Name, until: Instant) -> PublishedPolicy {
+    match sts.policy_for(domain, until).await {
+        StsFound::InForce(in_force) => PublishedPolicy::OneOf(vec![bounded(&in_force.policy.lines())]),
+        StsFound::Absent(NoStsRecord::Absent) | StsFound::Off => PublishedPolicy::OneOf(vec![Vec::new()]),
+        StsFound::Absent(why) => PublishedPolicy::Unknown(why.to_string()),
         StsFound::Unfetched(error) => PublishedPolicy::Unknown(error.to_string()),
         StsFound::LookupFailed(failure) => PublishedPolicy::Unknown(failure.to_string()),
     }
+}
+
+/// The first texts, as long as those of a report are kept.
+fn bounded(texts: &[String]) -> Vec<String> {
+    texts.iter().take(MAX_TEXTS).map(|text| cut(text, MAX_STRING)).collect()
 }

@@ -26,22 +26,25 @@ pub enum ReportedChange {
 impl ReportedChange {
     /// Of a policy whose published form was looked up.
     pub fn of(policy: &ReceivedPolicy) -> Option<Self> {
-        Some(match policy.published.as_ref()? {
+        Some(match policy.published.as_deref()? {
             PublishedPolicy::Unknown(why) => Self::Unknown(why.clone()),
-            PublishedPolicy::Texts(_) if policy.strings.is_empty() => Self::Untold,
-            PublishedPolicy::Texts(texts) => Self::between(&policy.strings, texts),
+            PublishedPolicy::OneOf(_) if policy.strings.is_empty() => Self::Untold,
+            PublishedPolicy::OneOf(sets) => Self::between(&policy.strings, sets),
         })
     }
 
-    fn between(told: &[String], published: &[String]) -> Self {
-        let [told, published] = [told, published].map(|texts| texts.iter().map(|text| normal(text)).collect());
+    /// A report does not always say which host its records are of: they are the same if those of one host are.
+    fn between(told: &[String], sets: &[Vec<String>]) -> Self {
+        let all = |texts: &[String]| texts.iter().map(|text| normal(text)).collect::<BTreeSet<_>>();
+        let (told, sets) = (all(told), sets.iter().map(|texts| all(texts)).collect::<Vec<_>>());
+        if sets.contains(&told) {
+            return Self::Same;
+        }
+        let published = sets.into_iter().flatten().collect();
         let only = |one: &BTreeSet<String>, other: &BTreeSet<String>| {
             one.difference(other).take(MAX_TEXTS).cloned().collect::<Vec<_>>()
         };
-        match (only(&told, &published), only(&published, &told)) {
-            (gone, new) if gone.is_empty() && new.is_empty() => Self::Same,
-            (gone, new) => Self::Changed { gone, new },
-        }
+        Self::Changed { gone: only(&told, &published), new: only(&published, &told) }
     }
 }
 
@@ -61,6 +64,8 @@ fn normal(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::super::received::ReceivedReport;
     use super::*;
 
@@ -68,7 +73,7 @@ mod tests {
         let report = serde_json::json!({"policies": [{"policy": {"policy-type": "tlsa", "policy-string": strings}}]});
         let mut policy = ReceivedReport::read(report.to_string().as_bytes()).unwrap().policies.remove(0);
         assert_eq!(ReportedChange::of(&policy), None);
-        policy.published = Some(published);
+        policy.published = Some(Arc::new(published));
         ReportedChange::of(&policy).unwrap()
     }
 
@@ -91,7 +96,15 @@ mod tests {
             (serde_json::json!(["mode: testing"]), &["mode: enforce"], changed(&["mode: testing"], &["mode: enforce"])),
             (serde_json::json!([]), &["3 1 1 AB"], ReportedChange::Untold),
         ] {
-            assert_eq!(change(&told, PublishedPolicy::Texts(texts(published))), expected, "{told}");
+            assert_eq!(change(&told, PublishedPolicy::OneOf(vec![texts(published)])), expected, "{told}");
+        }
+        let hosts = ["3 1 1 AB", "3 1 1 CD"].map(|record| texts(&[record]));
+        for (told, expected) in [
+            ("3 1 1 AB", ReportedChange::Same),
+            ("3 1 1 CD", ReportedChange::Same),
+            ("3 1 1 EF", changed(&["3 1 1 EF"], &["3 1 1 AB", "3 1 1 CD"])),
+        ] {
+            assert_eq!(change(&serde_json::json!([told]), PublishedPolicy::OneOf(hosts.to_vec())), expected, "{told}");
         }
         let unknown = change(&serde_json::json!(["3 1 1 AB"]), PublishedPolicy::Unknown("no answer".to_owned()));
         assert_eq!(unknown, ReportedChange::Unknown("no answer".to_owned()));

@@ -1,5 +1,7 @@
 //! The JSON of a report, as its sender wrote it.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 use time::format_description::well_known::{Iso8601, Rfc3339};
 use time::{Date, OffsetDateTime, UtcOffset};
@@ -46,7 +48,7 @@ pub struct ReceivedPolicy {
     /// The hosts that it is for.
     pub hosts: Vec<String>,
     /// The policy as it is now, if that was looked up.
-    pub published: Option<PublishedPolicy>,
+    pub published: Option<Arc<PublishedPolicy>>,
     /// Sessions that went well.
     pub success: u64,
     /// Sessions that failed.
@@ -58,8 +60,8 @@ pub struct ReceivedPolicy {
 /// A policy as it is published now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PublishedPolicy {
-    /// With these texts; without any if there is none.
-    Texts(Vec<String>),
+    /// With the texts of one of these: of each host that the report may be about, or of the one policy of MTA-STS.
+    OneOf(Vec<Vec<String>>),
     /// It could not be looked up, for this reason.
     Unknown(String),
 }
@@ -165,7 +167,8 @@ fn policy(item: &Map<String, Value>) -> ReceivedPolicy {
         hosts: texts(policy.get("mx-host")),
         published: None,
         success: number(summary.get("total-successful-session-count")).unwrap_or(0),
-        failed: number(summary.get("total-failure-session-count")).unwrap_or(told),
+        // Some senders say less in the sum than in the rows.
+        failed: number(summary.get("total-failure-session-count")).unwrap_or(0).max(told),
         failures,
     }
 }
