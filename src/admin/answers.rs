@@ -12,11 +12,14 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 
 use super::client;
+use super::guest::{self, AskedAt, Misdirected};
 use super::reports::ReportQuestion;
+use super::status::{self, StatusView, StoreState};
 use crate::dispatch::Dispatch;
 use crate::dns::NegativeTrustAnchors;
 use crate::dns::selftest::{FALLEN_BACK, Health, ServerHealth, ServerState};
 use crate::dns::stub::Stub;
+use crate::last_day::LastDay;
 use crate::name::Name;
 use crate::policy::Mode;
 use crate::report::Reporter;
@@ -27,7 +30,11 @@ use crate::session::Shared;
 use crate::version;
 
 const TEXT: &str = "text/plain; charset=utf-8";
-const PATHS: &str = "danelaw: /livez, /readyz, /metrics, /explain/, /explain/last, /explain/ID, /mta-sts/DOMAIN, /tlsrpt/counts/DAY, /tlsrpt/preview/\n";
+const PATHS: &str = "danelaw: /livez, /readyz, /metrics, /status/, /status/DOMAIN, /explain/, /explain/last, /explain/ID, /mta-sts/DOMAIN, /tlsrpt/counts/DAY, /tlsrpt/preview/\n";
+
+/// The answer to a request that may come from a web page of somebody else.
+const NOT_HERE: &str = "questions about mail are answered for the Host localhost alone: ask on this machine, by `danelaw status`, `danelaw explain` \
+    or http://localhost, or through `ssh -L` or `kubectl port-forward`\n";
 
 /// The line that each status answer repeats in observe mode.
 const OBSERVING: &str = "mode: observe: nothing is enforced but for listeners with a level and mail that asks for REQUIRETLS, mail goes unverified or in cleartext where it has to";
@@ -66,7 +73,7 @@ struct Readiness {
 }
 
 /// The answer to one request.
-pub(super) async fn answer(request: &Parts, state: &AdminState) -> Response<Full<Bytes>> {
+pub(super) async fn answer(request: &Parts, at: AskedAt, state: &AdminState) -> Response<Full<Bytes>> {
     if !matches!(request.method, Method::GET | Method::HEAD) {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered\n");
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -82,15 +89,42 @@ pub(super) async fn answer(request: &Parts, state: &AdminState) -> Response<Full
             let accept = request.headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
             metrics(state, Format::accepted(accept))
         }
-        path => match (path.strip_prefix("/explain/"), path.strip_prefix(client::POLICY)) {
-            (Some(""), _) => remembered(state),
-            (Some(id), _) => explain(state, id),
-            (None, Some(domain)) => policy(state, domain),
-            (None, None) => match ReportQuestion::of(&request.uri) {
-                Some(question) => reports(state, &question).await,
-                None => text(StatusCode::NOT_FOUND, PATHS),
-            },
+        path => match guest::judge(at, &request.headers) {
+            Ok(()) => about_mail(path, request, state).await,
+            Err(Misdirected::Host) => text(StatusCode::MISDIRECTED_REQUEST, NOT_HERE),
+            Err(Misdirected::OtherSite) => text(StatusCode::FORBIDDEN, NOT_HERE),
         },
+    }
+}
+
+/// The answer to a question about mail.
+async fn about_mail(path: &str, request: &Parts, state: &AdminState) -> Response<Full<Bytes>> {
+    let behind = |prefix: &str| path.strip_prefix(prefix);
+    match (behind("/explain/"), behind(client::POLICY), behind(client::STATUS)) {
+        (Some(""), ..) => remembered(state),
+        (Some(id), ..) => explain(state, id),
+        (_, Some(domain), _) => policy(state, domain),
+        (.., Some("")) => text(StatusCode::OK, state.status().to_string()),
+        (.., Some(domain)) => domain_status(state, domain),
+        (None, None, None) => match ReportQuestion::of(&request.uri) {
+            Some(question) => reports(state, &question).await,
+            None => text(StatusCode::NOT_FOUND, PATHS),
+        },
+    }
+}
+
+/// The last mail to a domain.
+fn domain_status(state: &AdminState, domain: &str) -> Response<Full<Bytes>> {
+    let shared = state.shared();
+    let found = Name::parse(domain).ok().and_then(|name| {
+        let found = shared.reporter.recent()?.domain(&name)?;
+        Some(status::of_domain(&name, &found, OffsetDateTime::now_utc()))
+    });
+    match found {
+        Some(found) => text(StatusCode::OK, found),
+        None => {
+            text(StatusCode::NOT_FOUND, "no mail to this domain since danelaw has started, or not for a long time\n")
+        }
     }
 }
 
@@ -191,6 +225,19 @@ impl AdminState {
         Arc::clone(&self.shared.borrow())
     }
 
+    fn status(&self) -> StatusView {
+        let (shared, now) = (self.shared(), OffsetDateTime::now_utc());
+        let ending = shared.rules.ending(now.date());
+        StatusView {
+            now,
+            readiness: self.readiness().text,
+            sessions: [self.open_sessions.count(), shared.max_sessions],
+            store: if shared.journal.store().figures().is_up { StoreState::Up } else { StoreState::Down },
+            recent: shared.reporter.recent().map(|recent| recent.summary(now, status::MOST)),
+            ending: ending.filter_map(|rule| Some((rule.domains.to_string(), LastDay(rule.until?)))).collect(),
+        }
+    }
+
     fn readiness(&self) -> Readiness {
         let shared = self.shared();
         let health = shared.connector.dns.health();
@@ -275,7 +322,6 @@ mod tests {
     use crate::dns::selftest::SelfTestFailure;
     use crate::dns::server::NameServer;
     use crate::dns::{FailureReason, NegativeTrustAnchor};
-    use crate::last_day::LastDay;
     use crate::policy::Level;
     use crate::rules::Rule;
 

@@ -25,6 +25,9 @@ pub const COUNTS: &str = "/tlsrpt/counts/";
 /// The path of the TLS reports about today: all of them, or that of the domain behind it.
 pub const PREVIEW: &str = "/tlsrpt/preview/";
 
+/// The path of the state of the danelaw that runs, or of the domain behind it.
+pub const STATUS: &str = "/status/";
+
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
@@ -74,7 +77,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let senseless = |error: HttpError| error.to_string();
-    let response = http::get(stream, "danelaw", path, LIMITS).await.map_err(senseless)?;
+    let response = http::get(stream, "localhost", path, LIMITS).await.map_err(senseless)?;
     let status = StatusCode::from_u16(response.head.status).map_err(|error| error.to_string())?;
     let body = response.body().await.map_err(senseless)?;
     Ok((status, String::from_utf8_lossy(&body).into_owned()))

@@ -6,7 +6,9 @@
 
 pub mod answers;
 pub mod client;
+mod guest;
 mod reports;
+mod status;
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -27,6 +29,7 @@ use tokio::task::AbortHandle;
 use crate::config::{self, Address, Permissions};
 use crate::scarce::Scarcity;
 use crate::server::unix::{self, SocketFile};
+use guest::AskedAt;
 
 pub use answers::{AdminState, Phase};
 
@@ -103,8 +106,8 @@ impl AdminPort {
                     let guest = Arc::clone(&asked);
                     let conversation = tokio::spawn(async move {
                         match stream {
-                            AdminStream::Tcp(stream) => converse(stream, state, guest).await,
-                            AdminStream::Unix(stream) => converse(stream, state, guest).await,
+                            AdminStream::Tcp(stream) => converse(stream, AskedAt::Tcp, state, guest).await,
+                            AdminStream::Unix(stream) => converse(stream, AskedAt::Unix, state, guest).await,
                         }
                     });
                     guests.admit(Guest { conversation: conversation.abort_handle(), asked });
@@ -160,6 +163,7 @@ enum AdminStream {
 /// One request and its answer.
 async fn converse(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    at: AskedAt,
     state: Arc<AdminState>,
     asked: Arc<AtomicBool>,
 ) {
@@ -167,7 +171,7 @@ async fn converse(
         asked.store(true, Relaxed);
         let state = Arc::clone(&state);
         let (head, _) = request.into_parts();
-        async move { Ok::<_, Infallible>(answers::answer(&head, &state).await) }
+        async move { Ok::<_, Infallible>(answers::answer(&head, at, &state).await) }
     });
     let conversation = http1::Builder::new()
         .timer(TokioTimer::new())

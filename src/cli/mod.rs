@@ -19,6 +19,7 @@ mod reports;
 mod resolve;
 mod rules;
 mod run;
+mod status;
 mod stdout;
 mod store;
 mod systemd;
@@ -127,6 +128,10 @@ enum Subcommands {
         #[command(subcommand)]
         what: config::ConfigCommand,
     },
+    /// Say whether danelaw is ready, what became of the mail of the last day, and which domains get none.
+    ///
+    /// Asks the danelaw that runs, at admin.address, which is empty by default. Its counts begin when it starts.
+    Status(status::StatusArguments),
     /// Say everything that was seen of an attempt that did not end in a delivery.
     ///
     /// Asks the danelaw that runs, at admin.address, which is empty by default. It remembers the last admin.remember such
@@ -165,6 +170,7 @@ pub fn main() -> ExitCode {
         Subcommands::Resolve(resolve) => arguments.settings.with(|config| resolve::run(config, &resolve)),
         Subcommands::Rules(rules) => arguments.settings.with(|config| rules::run(&config, &rules)),
         Subcommands::Store { what } => arguments.settings.with(|config| store::run(&what, &config)),
+        Subcommands::Status(status) => arguments.settings.with(|config| status::run(&config, &status)),
         Subcommands::Explain(explain) => arguments.settings.with(|config| explain::run(&config, &explain)),
         // Commands that work on files alone work without a configuration.
         Subcommands::Tlsa(tlsa) => tlsa::run(&tlsa, &arguments.settings),

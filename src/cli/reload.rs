@@ -10,6 +10,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use time::OffsetDateTime;
 use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -101,7 +102,10 @@ impl Running {
         tracing::debug!(outcomes, "the store is open");
         let policies = PolicyKeeping::of(policies);
         let dns = TestedResolver::start(&config)?;
-        let reporter = Reporter::new(config.admin.address.as_ref().map_or(0, |_| config.admin.remember));
+        let reporter = match config.admin.address {
+            Some(_) => Reporter::new(config.admin.remember).counting(OffsetDateTime::now_utc()),
+            None => Reporter::new(0),
+        };
         let (reporter, events) = reports::telling(reporter, &config);
         let roots = run::roots(&config)?;
         let shared = Prepared { dns: &dns.stub, roots, policies, journal, reporter: &reporter }.share(&config)?;

@@ -7,6 +7,7 @@
 
 mod explain;
 pub mod metrics;
+pub mod recent;
 mod ring;
 
 use std::fmt;
@@ -34,6 +35,7 @@ use crate::upstream::sts::StsNote;
 use crate::upstream::verified::Channel;
 
 use metrics::Metrics;
+use recent::RecentMail;
 use ring::Ring;
 
 /// The most characters of a text that are logged.
@@ -96,6 +98,8 @@ pub struct Outcome {
 pub struct Reporter {
     metrics: Arc<Metrics>,
     ring: Ring,
+    /// The mail of the last day, if somebody may ask for it.
+    recent: Option<RecentMail>,
     /// When the log last had such an alarm.
     alarmed: Mutex<Option<Instant>>,
     /// The taker of the events for TLS reports, if there are to be any.
@@ -105,7 +109,18 @@ pub struct Reporter {
 impl Reporter {
     /// One that remembers so many attempts that did not end well.
     pub fn new(remember: usize) -> Self {
-        Self { metrics: Arc::default(), ring: Ring::new(remember), alarmed: Mutex::default(), events: None }
+        Self {
+            metrics: Arc::default(),
+            ring: Ring::new(remember),
+            recent: None,
+            alarmed: Mutex::default(),
+            events: None,
+        }
+    }
+
+    /// The same, which counts the mail of the last day for `danelaw status` from now on.
+    pub fn counting(self, now: OffsetDateTime) -> Self {
+        Self { recent: Some(RecentMail::new(now)), ..self }
     }
 
     /// The same, which hands on the events for TLS reports. It never waits: events for which the queue has no room are dropped
@@ -128,6 +143,9 @@ impl Reporter {
     pub fn report(&self, outcome: &Outcome) {
         outcome.log();
         self.metrics.count(outcome);
+        if let Some(recent) = &self.recent {
+            recent.note(outcome, OffsetDateTime::now_utc());
+        }
         if let Some(events) = &self.events {
             let TracedEvents { kept, dropped } = outcome.seen.take_events();
             kept.into_iter().for_each(|event| self.hand_on(events, event));
@@ -168,6 +186,11 @@ impl Reporter {
             "this host is out of file descriptors, or of memory for sockets: mail is deferred, or waits to be let in; raise \
              LimitNOFILE= (ulimit -n), or lower limits.sessions or remote.connections"
         );
+    }
+
+    /// The mail of the last day, if it is counted.
+    pub fn recent(&self) -> Option<&RecentMail> {
+        self.recent.as_ref()
     }
 
     /// The account of an attempt that is remembered.
@@ -365,10 +388,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_remotes_text_is_no_log_field() {
-        // A-110: neither another field on the line nor another line.
-        let outcome = Outcome {
+    pub(super) fn outcome() -> Outcome {
+        Outcome {
             id: "A1B2".to_owned(),
             domain: Name::parse("example").unwrap(),
             mode: Mode::Observe,
@@ -390,7 +411,13 @@ mod tests {
             dialled: None,
             skipped: Vec::new(),
             seen: Trace::default(),
-        };
+        }
+    }
+
+    #[test]
+    fn a_remotes_text_is_no_log_field() {
+        // A-110: neither another field on the line nor another line.
+        let outcome = outcome();
         let log = Log::default();
         let writer = log.clone();
         let subscriber =

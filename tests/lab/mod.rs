@@ -232,7 +232,7 @@ impl Scenario {
             ..ResolverSettings::from(&config)
         })
         .unwrap();
-        let reporter = Reporter::new(config.admin.remember);
+        let reporter = Reporter::new(config.admin.remember).counting(time::OffsetDateTime::now_utc());
         let reporter = Arc::new(match self.events {
             Some(events) => reporter.telling(events),
             None => reporter,

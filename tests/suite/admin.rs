@@ -384,3 +384,85 @@ async fn every_refusal_of_ours_has_an_id_and_a_remotes_text_is_unchanged() {
         assert!(answer.starts_with("55") && !answer.contains("(id "), "{answer}");
     }
 }
+
+/// `danelaw status` with this admin port: its exit status and its output.
+async fn status_of(admin: &Address, domain: Option<&str>) -> (i32, String) {
+    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_danelaw"))
+        .args(["status", "--config", "/dev/null", "--set", &format!("admin.address={:?}", admin.to_string())])
+        .args(domain)
+        .output()
+        .await
+        .unwrap();
+    let told = if output.stdout.is_empty() { output.stderr } else { output.stdout };
+    (output.status.code().unwrap(), String::from_utf8(told).unwrap())
+}
+
+#[tokio::test]
+async fn the_state_is_told_in_words() {
+    let lab = Scenario::new()
+        .tree(|tree, _| tree.insecure("other.test"))
+        .exchange(Exchange::new("other.test", "mx1.other.test").tlsa([]).script(|mx| mx.ehlo = say("250 mx")))
+        .start()
+        .await;
+    let admin = lab.admin().await;
+    let (status, text) = status_of(&admin, None).await;
+    assert!(status == 1 && text.starts_with("not ready\n"), "{status} {text}");
+    self_test(&lab).await;
+    let mut client = lab.client().await;
+    assert!(client.send(&["b@example.test"], MESSAGE).await.last().starts_with("250 2.0.0 "));
+    let id = id_of(client.send(&["b@other.test"], MESSAGE).await.last());
+    let (status, text) = status_of(&admin, None).await;
+    assert_eq!(status, 0, "{text}");
+    for part in [
+        "ready\nlisteners: open\nresolver 127.0.0.1:",
+        "\nsessions: 1 of 9000\n",
+        "\nlast hour              1         1         0         0\n",
+        "\nlast 24 hours          1         1         0         0\n",
+        "\n       1  starttls-missing, last for other.test, 0s ago\n",
+        "\ndomains whose last mail did not go: 1 of 2 since then\n  other.test, for 0s: deferred: starttls-missing; danelaw explain ",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+    let (status, text) = status_of(&admin, Some("other.test")).await;
+    assert_eq!(status, 0, "{text}");
+    for part in [
+        "domain      other.test\nlast mail   deferred: starttls-missing, 0s ago\nso since    20",
+        "attempts    0 delivered, 1 deferred, 0 rejected, 0 aborted\n",
+        &format!("see         danelaw explain {id}\nsee         danelaw refusals starttls-missing\n"),
+    ] {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+    let (status, text) = status_of(&admin, Some("example.test")).await;
+    let remote = "remote      mx1.example.test, policy dane, protection verified\n";
+    assert!(status == 0 && text.contains(remote) && !text.contains("explain"), "{text}");
+    let (status, text) = status_of(&admin, Some("never.test")).await;
+    assert!(status == 1 && text.contains("no mail to this domain"), "{text}");
+}
+
+#[tokio::test]
+async fn y3_questions_about_mail_are_for_this_machine() {
+    let admin = Scenario::new().start().await.admin().await;
+    for path in [
+        "/explain/",
+        "/explain/0123456789AB",
+        "/status/",
+        "/status/a.test",
+        "/mta-sts/a.test",
+        "/tlsrpt/preview/",
+        "/none",
+    ] {
+        for (fields, status) in
+            [("Host: evil.example", "421"), ("X: y", "421"), ("Host: localhost\r\nSec-Fetch-Site: cross-site", "403")]
+        {
+            let answer = said(&admin, &format!("GET {path} HTTP/1.1\r\n{fields}\r\n\r\n")).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{path} {fields}: {answer}");
+        }
+        let answer = said(&admin, &format!("GET {path} HTTP/1.1\r\nHost: localhost:7671\r\n\r\n")).await;
+        assert!(answer.starts_with("HTTP/1.1 200 ") || answer.starts_with("HTTP/1.1 404 "), "{path}: {answer}");
+    }
+    // Monitors ask for these under any name.
+    for path in ["/livez", "/metrics"] {
+        let answer = said(&admin, &format!("GET {path} HTTP/1.1\r\nHost: danelaw.example:7671\r\n\r\n")).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
+    }
+}

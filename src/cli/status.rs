@@ -1,0 +1,55 @@
+//! `danelaw status`: the state of the danelaw that runs, in words.
+
+use std::process::ExitCode;
+
+use super::stdout::Stdout;
+use super::{EX_CONFIG, EX_UNAVAILABLE, log};
+use crate::admin::client;
+use crate::config::Config;
+use crate::name::Name;
+
+const STATUS: &str = "\
+Exit status:
+  0   danelaw is ready; with a domain: its last mail is shown
+  1   it is not ready; with a domain: there was no mail to it
+  64  the command line is wrong
+  69  no danelaw answers at admin.address
+  78  the configuration is wrong, or has no admin.address";
+
+/// danelaw is not ready, or does not know the domain.
+const NOT_READY: u8 = 1;
+
+/// Arguments of the subcommand.
+#[derive(Debug, clap::Args)]
+#[command(after_help = STATUS)]
+pub(super) struct StatusArguments {
+    /// Show the last mail to this domain.
+    domain: Option<Name>,
+}
+
+/// Asks and prints.
+pub(super) fn run(config: &Config, arguments: &StatusArguments) -> ExitCode {
+    let fail = |code: u8, why: &str| {
+        log::complain(why);
+        ExitCode::from(code)
+    };
+    let Some(address) = &config.admin.address else {
+        return fail(
+            EX_CONFIG,
+            "admin.address is empty, so that danelaw answers no questions: set it, and restart danelaw",
+        );
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(EX_UNAVAILABLE, &error.to_string()),
+    };
+    let domain = arguments.domain.as_ref().map(Name::as_str).unwrap_or_default();
+    match runtime.block_on(client::ask(address, &format!("{}{domain}", client::STATUS))) {
+        Ok((status, text)) if status.is_success() => {
+            Stdout::print(&text);
+            ExitCode::from(if domain.is_empty() && !text.starts_with("ready\n") { NOT_READY } else { 0 })
+        }
+        Ok((_, why)) => fail(NOT_READY, why.trim_end()),
+        Err(error) => fail(EX_UNAVAILABLE, &error.to_string()),
+    }
+}
