@@ -73,9 +73,9 @@ enum EndedRules {
 }
 
 fn check(settings: &ConfigFlags, judged: EndedRules) -> Result<String, String> {
-    let (config, mut wrong, ended, file) = match load::loaded(settings.config.as_deref(), &settings.set) {
-        Ok(Loaded { config, keys: _, file, ended }) => (config, Vec::new(), ended, file),
-        Err(LoadError::Wrong { lines, ended, rest: Some(rest) }) => (*rest, lines, ended, None),
+    let (config, mut wrong, ended, files) = match load::loaded(settings.config.as_deref(), &settings.set) {
+        Ok(Loaded { config, keys: _, files, ended }) => (config, Vec::new(), ended, files),
+        Err(LoadError::Wrong { lines, ended, rest: Some(rest) }) => (*rest, lines, ended, Vec::new()),
         Err(error) => return Err(error.to_string()),
     };
     match judged {
@@ -91,9 +91,10 @@ fn check(settings: &ConfigFlags, judged: EndedRules) -> Result<String, String> {
     if !wrong.is_empty() {
         return Err(wrong.join("\n"));
     }
-    Ok(match file {
-        Some(file) => format!("the configuration is good; its file is {file}\n"),
-        None => format!("the configuration is good; there is no {SYSTEM_FILE}, and none was named\n"),
+    Ok(match &files[..] {
+        [] => format!("the configuration is good; there is no {SYSTEM_FILE}, and none was named\n"),
+        [file] => format!("the configuration is good; its file is {file}\n"),
+        files => format!("the configuration is good; its files are {}\n", files.join(", ")),
     })
 }
 
@@ -127,7 +128,7 @@ fn roots(config: &Config) -> Result<(), String> {
 
 fn show(settings: &ConfigFlags, arguments: &ShowArguments) -> Result<String, String> {
     let loaded = load::loaded(settings.config.as_deref(), &settings.set);
-    let Loaded { config: _, keys, file: _, ended: _ } = loaded.map_err(|error| error.to_string())?;
+    let Loaded { config: _, keys, files: _, ended: _ } = loaded.map_err(|error| error.to_string())?;
     let keys: Vec<_> = keys.into_iter().filter(|key| !(arguments.changed && key.is_default)).collect();
     if arguments.json {
         let line = |key: &ShownKey| {

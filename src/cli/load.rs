@@ -1,5 +1,6 @@
-//! Where the configuration comes from: embedded defaults, a file, the environment, flags; later wins.
+//! Where the configuration comes from: embedded defaults, a file and its drop-ins, the environment, flags; later wins.
 
+mod files;
 mod layers;
 mod left_out;
 mod place;
@@ -12,6 +13,7 @@ use time::OffsetDateTime;
 
 use crate::config::{Config, Fault, Unsound};
 
+pub(super) use files::SYSTEM_FILE;
 use layers::Layers;
 pub(super) use layers::{Flag, SYSTEM_FILE, ShownKey};
 use left_out::LeftOutKeys;
@@ -47,12 +49,17 @@ pub(super) fn load(file: Option<&Path>, flags: &[Flag]) -> Result<Config, LoadEr
     loaded(file, flags).map(|loaded| loaded.config)
 }
 
+/// Whether there is a configuration file at its usual place, or a drop-in; one that cannot be read is one.
+pub(super) fn has_system_files() -> bool {
+    !files::ConfigFiles::read(None).is_ok_and(|files| files.names().is_empty())
+}
+
 /// The configuration that is in force, and where each key of it comes from.
 pub(super) struct Loaded {
     pub(super) config: Config,
     pub(super) keys: Vec<ShownKey>,
-    /// The file that was read, if one was.
-    pub(super) file: Option<String>,
+    /// The files that were read.
+    pub(super) files: Vec<String>,
     /// A line for each rule that has ended: it is left out, and its author should know.
     pub(super) ended: Vec<String>,
 }
@@ -72,7 +79,7 @@ pub(super) fn loaded(file: Option<&Path>, flags: &[Flag]) -> Result<Loaded, Load
     extracted.wrong.extend(unsound);
     let Extracted { config, figment, wrong, .. } = extracted;
     match wrong.is_empty() {
-        true => Ok(Loaded { config, keys: layers.keys(&figment), file: layers.file(), ended }),
+        true => Ok(Loaded { config, keys: layers.keys(&figment), files: layers.files(), ended }),
         false => Err(LoadError::Wrong { lines: wrong, ended, rest: Some(Box::new(config)) }),
     }
 }
@@ -108,7 +115,9 @@ impl Extracted {
             for error in errors {
                 let path = wrong::path(&error, &without);
                 if path.is_empty() || !without.contains(&path) {
-                    wrong.push(wrong::line(&error, &path, &place_of(layers, error.metadata.as_ref(), &path)));
+                    // A table has the mark of the highest layer that sets a key of it; the key itself may be another's.
+                    let layer = figment.find_metadata(&path.join(".")).or(error.metadata.as_ref());
+                    wrong.push(wrong::line(&error, &path, &place_of(layers, layer, &path)));
                 }
                 // An error that stays without the key is one of the rest of its entry, or cannot be got out of the way.
                 let is_new = !path.is_empty()

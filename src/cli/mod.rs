@@ -48,9 +48,10 @@ const EX_OSERR: u8 = 71;
 const SETTINGS: &str = "\
 Settings:
   Every key, its default and its reason: danelaw.toml(5), which \"danelaw man
-  DIRECTORY\" writes. Later wins: the defaults, the file, variables such as
-  DANELAW_TLS__LEVEL=dane-only (for tls.level), --set. \"danelaw config show\"
-  prints what is in force, and where each value comes from.";
+  DIRECTORY\" writes. Later wins: the defaults, the file, the files
+  conf.d/*.toml beside it, variables such as DANELAW_TLS__LEVEL=dane-only (for
+  tls.level), --set. \"danelaw config show\" prints what is in force, and where
+  each value comes from.";
 
 /// DANE for the mail server you cannot change: an SMTP proxy that resolves with DNSSEC, encrypts with STARTTLS and
 /// verifies by DANE every message it passes on.

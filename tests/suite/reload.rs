@@ -98,6 +98,30 @@ async fn a_reload_takes_up_all_of_tlsrpt_but_the_mode() {
     program.logs("tlsrpt.mode: this cannot change while danelaw runs; restart it").await;
 }
 
+#[tokio::test]
+async fn a_reload_reads_the_drop_ins_anew() {
+    let dns = Tree::new().start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let anchor = anchor(folder.path(), &dns);
+    Program::configure(folder.path(), &anchor, &dns, "[limits]\nsessions = 5\n");
+    let program = Program::start(folder).await;
+    let drop_ins = program.folder.path().join("conf.d");
+    fs::create_dir(&drop_ins).unwrap();
+    fs::write(drop_ins.join("a.toml"), "[limits]\nsessions = 6\n").unwrap();
+    fs::write(drop_ins.join("b.toml"), "[limits]\nsessions = 7\n").unwrap();
+    program.reload();
+    program.reloaded("in-force", 1).await;
+    program.becomes("/metrics", |text| text.contains("danelaw_sessions_limit 7\n")).await;
+    fs::write(drop_ins.join("b.toml"), "[limits]\nsessions = 0\n").unwrap();
+    program.reload();
+    program.reloaded("refused", 1).await;
+    program.logs("/conf.d/b.toml:2)").await;
+    fs::remove_file(drop_ins.join("b.toml")).unwrap();
+    program.reload();
+    program.reloaded("in-force", 2).await;
+    program.becomes("/metrics", |text| text.contains("danelaw_sessions_limit 6\n")).await;
+}
+
 /// The program, with a configuration of its own.
 struct Program {
     child: Child,

@@ -3,16 +3,15 @@
 use std::path::Path;
 use std::str::FromStr;
 
-use figment::providers::{Env, Format, Toml};
+use figment::providers::Env;
 use figment::value::{Dict, Map, Num, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 
+use super::files::{ConfigFiles, TomlText};
 use super::left_out::LeftOutKeys;
 use super::{LoadError, place};
 use crate::config::DEFAULTS;
 
-/// The file that is read if none is named, and may be absent.
-pub(crate) const SYSTEM_FILE: &str = "/etc/danelaw/danelaw.toml";
 /// The prefix of environment variables that are settings.
 pub(super) const PREFIX: &str = "DANELAW_";
 /// The name of the lowest layer.
@@ -21,7 +20,7 @@ const BUILT_IN: &str = "the built-in defaults";
 /// All layers; each one overrides those before it.
 pub(super) struct Layers {
     defaults: TomlText,
-    file: Option<TomlText>,
+    files: ConfigFiles,
     environment: Env,
     flags: Vec<Flag>,
 }
@@ -44,27 +43,27 @@ impl ShownKey {
 }
 
 impl Layers {
-    /// Reads the file.
+    /// Reads the files.
     pub(super) fn read(file: Option<&Path>, flags: &[Flag]) -> Result<Self, LoadError> {
         Ok(Self {
             defaults: TomlText { name: BUILT_IN.to_owned(), toml: DEFAULTS.to_owned() },
-            file: read(file)?,
+            files: ConfigFiles::read(file)?,
             environment: Env::prefixed(PREFIX).split("__"),
             flags: flags.to_vec(),
         })
     }
 
-    /// The file that was read, if one was.
-    pub(super) fn file(&self) -> Option<String> {
-        self.file.as_ref().map(|file| file.name.clone())
+    /// The files that were read.
+    pub(super) fn files(&self) -> Vec<String> {
+        self.files.names()
     }
 
     /// The layers in one, without these keys of all but the defaults.
     pub(super) fn merged(&self, keys: &LeftOutKeys) -> Figment {
         let without = |provider| Without { provider, keys };
-        let mut figment = Figment::from(&self.defaults);
-        if let Some(file) = &self.file {
-            figment = figment.merge(without(file as &dyn Provider));
+        let (files, mut figment) = (self.files.layers(), Figment::from(&self.defaults));
+        for file in &files {
+            figment = figment.merge(without(&**file as &dyn Provider));
         }
         figment = figment.merge(without(&self.environment));
         self.flags.iter().fold(figment, |figment, flag| figment.merge(without(flag)))
@@ -88,33 +87,20 @@ impl Layers {
 
     /// Where a key stands that a layer of this name has set: file and line, variable or flag.
     pub(super) fn place(&self, layer: &str, path: &[String]) -> String {
-        match &self.file {
-            Some(file) if file.name == layer => match place::line(&file.toml, path) {
-                Some(line) => format!("{layer}:{line}"),
-                None => layer.to_owned(),
-            },
-            _ if layer.contains(PREFIX) => {
-                let names: Vec<String> =
-                    std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()).collect();
-                place::variables(&names, PREFIX, path).unwrap_or_else(|| layer.to_owned())
-            }
-            _ => layer.to_owned(),
+        if let Some(place) = self.files.place(layer, path) {
+            return place;
         }
+        if !layer.contains(PREFIX) {
+            return layer.to_owned();
+        }
+        let names: Vec<String> = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()).collect();
+        place::variables(&names, PREFIX, path).unwrap_or_else(|| layer.to_owned())
     }
 }
 
 /// Whether this is the lowest layer.
 pub(super) fn is_built_in(layer: &Metadata) -> bool {
     layer.name == BUILT_IN
-}
-
-fn read(file: Option<&Path>) -> Result<Option<TomlText>, LoadError> {
-    let path = file.unwrap_or(Path::new(SYSTEM_FILE));
-    match std::fs::read_to_string(path) {
-        Ok(toml) => Ok(Some(TomlText { name: path.display().to_string(), toml })),
-        Err(error) if file.is_none() && error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(LoadError::Unreadable { path: path.to_owned(), error }),
-    }
 }
 
 fn leaves<'a>(dict: &'a Dict, above: &str, found: &mut impl FnMut(String, &'a Value)) {
@@ -164,22 +150,6 @@ impl Provider for Without<'_> {
         let mut data = self.provider.data()?;
         data.values_mut().for_each(|dict| self.keys.take_out_of(dict));
         Ok(data)
-    }
-}
-
-/// A TOML text with the name that errors give it.
-struct TomlText {
-    name: String,
-    toml: String,
-}
-
-impl Provider for TomlText {
-    fn metadata(&self) -> Metadata {
-        Metadata::named(self.name.clone())
-    }
-
-    fn data(&self) -> figment::Result<Map<Profile, Dict>> {
-        Toml::string(&self.toml).data()
     }
 }
 

@@ -3,7 +3,7 @@
 use figment::value::{Dict, Value};
 
 /// The lists whose entries are tables.
-const TABLES: [&str; 3] = ["listener", "rule", "negative_trust_anchor"];
+pub(super) const TABLES: [&str; 3] = ["listener", "rule", "negative_trust_anchor"];
 
 /// Keys, by their path. Places in a list are those that the operator counts, entries that were left out included.
 #[derive(Debug, Default)]

@@ -1,0 +1,375 @@
+//! The configuration file, and the drop-ins beside it in `conf.d`.
+//!
+//! The files are layers, one above the other: a later one overrides single keys of those before it. Only the lists of tables
+//! (`[[rule]]` and the like) are of all files together, one behind the other, so that each rule can have a file of its own.
+//! An empty list (`rule = []`) leaves out those of the files before it, as an empty assignment does in a drop-in of systemd.
+
+use std::fs;
+use std::io::{Error, ErrorKind};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use figment::providers::{Format, Toml};
+use figment::value::{Dict, Map, Value};
+use figment::{Metadata, Profile, Provider};
+
+use super::left_out::TABLES;
+use super::{LoadError, place};
+
+/// The file that is read if none is named, and may be absent.
+pub(crate) const SYSTEM_FILE: &str = "/etc/danelaw/danelaw.toml";
+/// The directory of the drop-ins, beside the configuration file.
+const DROP_INS: &str = "conf.d";
+/// The name of the layer that has the lists of tables.
+const LISTS: &str = "the configuration files";
+/// A directory in which every user may make files, as /tmp: writable for all, and sticky.
+const FOR_ALL: u32 = 0o1002;
+
+/// The file and its drop-ins, in the order in which they count.
+pub(super) struct ConfigFiles {
+    files: Vec<TomlText>,
+    lists: Vec<JoinedList>,
+}
+
+/// A TOML text with the name that errors give it.
+pub(super) struct TomlText {
+    pub(super) name: String,
+    pub(super) toml: String,
+}
+
+/// A list of tables of all files together.
+struct JoinedList {
+    name: &'static str,
+    value: Value,
+    /// The files that have it.
+    files: Vec<usize>,
+    /// Where each entry stands.
+    entries: Vec<EntryPlace>,
+}
+
+/// The place of an entry: the file, and how many entries of the list stand before it there.
+struct EntryPlace {
+    file: usize,
+    before: usize,
+}
+
+impl ConfigFiles {
+    /// Reads the file, or the one that may be absent if none is named, and its drop-ins.
+    pub(super) fn read(file: Option<&Path>) -> Result<Self, LoadError> {
+        let path = file.unwrap_or(Path::new(SYSTEM_FILE));
+        let mut files = Vec::new();
+        match fs::read_to_string(path) {
+            Ok(toml) => files.push(TomlText::of(path, toml)),
+            Err(error) if file.is_none() && error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(unreadable(path, error)),
+        }
+        for path in drop_ins(path)? {
+            let toml = fs::read_to_string(&path).map_err(|error| unreadable(&path, error))?;
+            files.push(TomlText::of(&path, toml));
+        }
+        let lists = TABLES.into_iter().filter_map(|name| JoinedList::of(name, &files)).collect();
+        Ok(Self { files, lists })
+    }
+
+    /// Their names.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.files.iter().map(|file| file.name.clone()).collect()
+    }
+
+    /// Their layers, the lowest first.
+    pub(super) fn layers(&self) -> Vec<Box<dyn Provider + '_>> {
+        let files = self.files.iter().map(|file| Box::new(WithoutLists(file)) as Box<dyn Provider>);
+        files.chain([Box::new(Lists(&self.lists)) as Box<dyn Provider>]).collect()
+    }
+
+    /// The file and the line of a key that the layer of this name has set; none if it is none of theirs.
+    pub(super) fn place(&self, layer: &str, path: &[String]) -> Option<String> {
+        if layer != LISTS {
+            return Some(self.files.iter().find(|file| file.name == layer)?.place(path));
+        }
+        let list = self.lists.iter().find(|list| Some(list.name) == path.first().map(String::as_str))?;
+        let number = path.get(1).and_then(|number| number.parse::<usize>().ok());
+        if let Some(EntryPlace { file, before }) = number.and_then(|number| list.entries.get(number)) {
+            return Some(self.files[*file].place(&[&path[..1], &[before.to_string()], &path[2..]].concat()));
+        }
+        let places: Vec<String> = list.files.iter().map(|file| self.files[*file].place(path)).collect();
+        Some(places.join(", "))
+    }
+}
+
+impl TomlText {
+    fn of(path: &Path, toml: String) -> Self {
+        Self { name: path.display().to_string(), toml }
+    }
+
+    fn place(&self, path: &[String]) -> String {
+        match place::line(&self.toml, path) {
+            Some(line) => format!("{}:{line}", self.name),
+            None => self.name.clone(),
+        }
+    }
+
+    fn value(&self, key: &str) -> Option<Value> {
+        self.data().ok()?.remove(&Profile::Default)?.remove(key)
+    }
+}
+
+impl JoinedList {
+    /// None if no file has it. A value that is no list is not joined: it stays, to be told.
+    fn of(name: &'static str, files: &[TomlText]) -> Option<Self> {
+        let mut all: Option<Self> = None;
+        for (file, value) in files.iter().enumerate().filter_map(|(file, text)| Some((file, text.value(name)?))) {
+            let more = match value.as_array() {
+                Some(more) if !more.is_empty() => more,
+                Some(_) => {
+                    all = Some(Self { name, value, files: vec![file], entries: Vec::new() });
+                    continue;
+                }
+                None => return Some(Self { name, value, files: vec![file], entries: Vec::new() }),
+            };
+            let places = (0..more.len()).map(|before| EntryPlace { file, before });
+            match &mut all {
+                Some(Self { value: Value::Array(_, before), files, entries, .. }) => {
+                    before.extend_from_slice(more);
+                    entries.extend(places);
+                    files.push(file);
+                }
+                Some(_) | None => all = Some(Self { name, files: vec![file], entries: places.collect(), value }),
+            }
+        }
+        all
+    }
+}
+
+impl Provider for TomlText {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.name.clone())
+    }
+
+    fn data(&self) -> figment::Result<Map<Profile, Dict>> {
+        Toml::string(&self.toml).data()
+    }
+}
+
+/// A file without its lists of tables.
+struct WithoutLists<'a>(&'a TomlText);
+
+impl Provider for WithoutLists<'_> {
+    fn metadata(&self) -> Metadata {
+        self.0.metadata()
+    }
+
+    fn data(&self) -> figment::Result<Map<Profile, Dict>> {
+        let mut data = self.0.data()?;
+        data.values_mut().for_each(|dict| dict.retain(|key, _| !TABLES.contains(&key.as_str())));
+        Ok(data)
+    }
+}
+
+/// The lists of tables.
+struct Lists<'a>(&'a [JoinedList]);
+
+impl Provider for Lists<'_> {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(LISTS)
+    }
+
+    fn data(&self) -> figment::Result<Map<Profile, Dict>> {
+        let dict: Dict = self.0.iter().map(|list| (list.name.to_owned(), list.value.clone())).collect();
+        Ok(Profile::Default.collect(dict))
+    }
+}
+
+/// The drop-ins beside this file, by their names. Other names than `*.toml` are not read, as `run-parts` does: an editor or
+/// dpkg leaves `x.toml~` and `x.toml.dpkg-dist` behind.
+fn drop_ins(beside: &Path) -> Result<Vec<PathBuf>, LoadError> {
+    let directory = beside.with_file_name(DROP_INS);
+    let is_drop_in = |path: &PathBuf| {
+        let is_hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        !is_hidden && path.extension().is_some_and(|ending| ending == "toml")
+    };
+    let entries = match fs::read_dir(&directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(unreadable(&directory, error)),
+    };
+    let paths: Result<Vec<PathBuf>, Error> = entries.map(|entry| Ok(entry?.path())).collect();
+    let mut paths = paths.and_then(|paths| not_of_a_stranger(&directory, beside).map(|()| paths));
+    if let Ok(paths) = &mut paths {
+        paths.retain(is_drop_in);
+        paths.sort();
+    }
+    paths.map_err(|error| unreadable(&directory, error))
+}
+
+/// In a directory such as /tmp every user can put drop-ins beside a file of ours.
+fn not_of_a_stranger(directory: &Path, file: &Path) -> Result<(), Error> {
+    let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let owner = fs::symlink_metadata(directory)?.uid();
+    let is_ours = owner == 0 || fs::metadata(file).is_ok_and(|file| file.uid() == owner);
+    match fs::metadata(parent)?.mode() & FOR_ALL == FOR_ALL && !is_ours {
+        true => Err(Error::other("every user may make files beside it, and another user than the file's has made it")),
+        false => Ok(()),
+    }
+}
+
+fn unreadable(path: &Path, error: Error) -> LoadError {
+    LoadError::Unreadable { path: path.to_owned(), error }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::super::{Loaded, loaded};
+    use super::*;
+
+    /// A configuration file, and drop-ins beside it.
+    struct Folder(tempfile::TempDir);
+
+    impl Folder {
+        fn new(file: &str, drop_ins: &[(&str, &str)]) -> Self {
+            let folder = Self(tempfile::tempdir().unwrap());
+            fs::create_dir(folder.at("conf.d")).unwrap();
+            fs::write(folder.at("F"), file).unwrap();
+            drop_ins.iter().for_each(|(name, text)| fs::write(folder.at("conf.d").join(name), text).unwrap());
+            folder
+        }
+
+        fn at(&self, name: &str) -> PathBuf {
+            self.0.path().join(name)
+        }
+
+        fn loaded(&self) -> Result<Loaded, String> {
+            loaded(Some(&self.at("F")), &[]).map_err(|error| self.short(&error.to_string()))
+        }
+
+        fn short(&self, text: &str) -> String {
+            text.replace(&format!("{}/", self.0.path().display()), "")
+        }
+
+        /// Each key, its value and its source.
+        fn shown(&self, name: &str) -> [String; 2] {
+            let keys = self.loaded().map_err(|error| panic!("{error}")).map(|loaded| loaded.keys).unwrap();
+            let key = keys.iter().find(|key| key.name == name).unwrap();
+            [key.toml(), self.short(&key.source)]
+        }
+    }
+
+    #[test]
+    fn a_later_file_overrides_single_keys() {
+        let drop_ins = [
+            ("20-b.toml", "[dns]\nattempts = 5\ntimeout = \"2s\"\n"),
+            ("10-a.toml", "[dns]\nattempts = 4\ntimeout = \"1s\"\nservers = [\"192.0.2.2\"]\n"),
+            // These are not read.
+            ("30-c.toml~", "nonsense"),
+            ("30-c.toml.dpkg-dist", "nonsense"),
+            (".30-c.toml", "nonsense"),
+            ("README", "nonsense"),
+        ];
+        let folder = Folder::new("[dns]\nattempts = 3\ncache_entries = 7\nservers = [\"192.0.2.1\"]\n", &drop_ins);
+        for (name, value, place) in [
+            ("dns.attempts", "5", "conf.d/20-b.toml:2"),
+            ("dns.timeout", "\"2s\"", "conf.d/20-b.toml:3"),
+            // A list of values is one value.
+            ("dns.servers", "[\"192.0.2.2\"]", "conf.d/10-a.toml:4"),
+            ("dns.cache_entries", "7", "F:3"),
+            ("dns.deadline", "\"20s\"", "default"),
+        ] {
+            assert_eq!(folder.shown(name), [value, place]);
+        }
+        let files = folder.loaded().unwrap().files.iter().map(|file| folder.short(file)).collect::<Vec<_>>();
+        assert_eq!(files, ["F", "conf.d/10-a.toml", "conf.d/20-b.toml"]);
+    }
+
+    #[test]
+    fn tables_of_a_list_stand_one_behind_the_other() {
+        let rule = |domain: &str| format!("[[rule]]\ndomain = \"{domain}\"\nlevel = \"dane-only\"\n");
+        let (a, b, c) = (rule("a.example"), rule("b.example"), rule("c.example"));
+        let folder = Folder::new(&(rule("x.example") + &rule("y.example")), &[("b.toml", &b), ("a.toml", &a)]);
+        let domains = |folder: &Folder| {
+            let config = folder.loaded().map(|loaded| loaded.config).unwrap();
+            config.rule.iter().map(|rule| rule.domain.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(domains(&folder), ["x.example", "y.example", "a.example", "b.example"]);
+        assert_eq!(folder.shown("rule")[1], "F:1, conf.d/a.toml:1, conf.d/b.toml:1");
+        // The default listener stays, and the first one that is listed replaces it.
+        assert_eq!(folder.loaded().unwrap().config.listener.len(), 1);
+        fs::write(folder.at("conf.d/c.toml"), "[[listener]]\naddress = \"127.0.0.1:1\"\n").unwrap();
+        assert_eq!(folder.shown("listener"), ["[{ address = \"127.0.0.1:1\" }]", "conf.d/c.toml:1"]);
+        fs::write(folder.at("conf.d/d.toml"), "[[listener]]\naddress = \"127.0.0.1:2\"\n").unwrap();
+        assert_eq!(folder.loaded().unwrap().config.listener.len(), 2);
+        // An empty list leaves out those before it.
+        fs::write(folder.at("conf.d/b.toml"), "rule = []\n").unwrap();
+        fs::write(folder.at("conf.d/c.toml"), &c).unwrap();
+        assert_eq!(domains(&folder), ["c.example"]);
+        fs::write(folder.at("conf.d/d.toml"), "rule = []\n").unwrap();
+        assert_eq!((domains(&folder), &*folder.shown("rule")[1]), (vec![], "conf.d/d.toml:1"));
+    }
+
+    #[test]
+    fn a_fault_has_the_file_that_it_stands_in() {
+        let good = "[tls]\nlevel = \"dane\"\n[[rule]]\ndomain = \"a.example\"\nlevel = \"dane-only\"\n";
+        for (file, drop_in, said) in [
+            (good, "[tls]\nlevel = 1\n", "tls.level: 1 is not allowed; it must be one of its words, in quotes "),
+            (good, "[tls\n", "\"[tls\" is no TOML at column 5: "),
+            (good, "[tls]\nlevle = 1\n", "tls.levle: there is no such key; it may be one of: level, "),
+            ("[tls]\nlevle = 1\n", good, "tls.levle: there is no such key; it may be one of: level, "),
+            // Entries are counted over all files.
+            (
+                good,
+                "[[rule]]\ndomain = \"b.example\"\nlevel = \"none\"\n",
+                "rule.level: rule 2: \"none\" is not allowed; it may be one of: ",
+            ),
+            (good, "[[rule]]\ndomain = \"b.example\"\nlevel = \"may\"\n", "rule.reason: the rule for b.example "),
+            (
+                "[rule]\ndomain = \"b.example\"\n",
+                good,
+                "rule: a table of keys is not allowed; it must be a list of tables",
+            ),
+            (good, "[[tls]]\nlevel = \"dane\"\n", "tls: a list of tables is not allowed; it must be one table, "),
+        ] {
+            let folder = Folder::new(file, &[("a.toml", drop_in)]);
+            let line = folder.loaded().map(drop).unwrap_err();
+            assert!(line.starts_with(said) && line.lines().count() == 1, "{line}");
+            let place = if file == good { "(in conf.d/a.toml:" } else { "(in F:" };
+            assert!(line.contains(place) || line.contains(&place.replace("(in ", "/")), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_drop_in_that_cannot_be_read_is_an_error_and_one_of_nothing_is_none() {
+        let folder = Folder::new("", &[("a.toml", "")]);
+        symlink("/dev/null", folder.at("conf.d/b.toml")).unwrap();
+        assert!(folder.loaded().is_ok());
+        fs::create_dir(folder.at("conf.d/c.toml")).unwrap();
+        let said = folder.loaded().map(drop).unwrap_err();
+        assert!(said.starts_with("cannot read the configuration file conf.d/c.toml: "), "{said}");
+        fs::remove_dir(folder.at("conf.d/c.toml")).unwrap();
+        symlink("missing", folder.at("conf.d/d.toml")).unwrap();
+        let said = folder.loaded().map(drop).unwrap_err();
+        assert!(said.starts_with("cannot read the configuration file conf.d/d.toml: "), "{said}");
+        fs::remove_dir_all(folder.at("conf.d")).unwrap();
+        fs::write(folder.at("conf.d"), "").unwrap();
+        let said = folder.loaded().map(drop).unwrap_err();
+        assert!(said.starts_with("cannot read the configuration file conf.d: "), "{said}");
+        fs::remove_file(folder.at("conf.d")).unwrap();
+        assert!(folder.loaded().is_ok());
+    }
+
+    #[test]
+    fn nobody_else_puts_drop_ins_beside_a_file() {
+        use std::os::unix::fs::{PermissionsExt, chown};
+        let folder = Folder::new("", &[("a.toml", "[tls]\nlevel = \"encrypt\"\n")]);
+        let set = |mode| fs::set_permissions(folder.0.path(), fs::Permissions::from_mode(mode)).unwrap();
+        set(0o1777);
+        assert!(folder.loaded().is_ok());
+        // Only root may give a directory away.
+        if chown(folder.at("conf.d"), Some(65534), None).is_ok() {
+            let said = folder.loaded().map(drop).unwrap_err();
+            assert!(said.starts_with("cannot read the configuration file conf.d: every user "), "{said}");
+            set(0o755);
+            assert!(folder.loaded().is_ok());
+        }
+    }
+}
