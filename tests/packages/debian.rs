@@ -73,21 +73,51 @@ fn package() -> PathBuf {
     files.into_iter().find(|path| path.extension().is_some_and(|name| name == "deb")).expect("a package")
 }
 
-/// The same package with a later version and another configuration file.
-fn upgrade(directory: &Path) -> PathBuf {
-    let (tree, package_file) = (directory.join("tree"), directory.join("later.deb"));
+/// Changes a file of an unpacked package.
+fn edit(tree: &Path, path: &str, change: &dyn Fn(String) -> String) {
+    let path = tree.join(path);
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, change(text)).unwrap();
+}
+
+/// The package after changes to its unpacked files.
+fn changed(directory: &Path, change: impl FnOnce(&Path)) -> PathBuf {
+    let (tree, package_file) = (directory.join("tree"), directory.join("changed.deb"));
     run(Command::new("dpkg-deb").arg("-R").arg(package()).arg(&tree));
-    let edit = |path: &str, change: &dyn Fn(String) -> String| {
-        let path = tree.join(path);
-        let text = fs::read_to_string(&path).unwrap();
-        fs::write(&path, change(text)).unwrap();
-    };
-    edit("DEBIAN/control", &|text| text.replace("\nVersion: ", "\nVersion: 99."));
-    edit(CONFIGURATION, &|text| text + "# later\n");
+    change(&tree);
     // The sums of the first package's files.
     let _ = fs::remove_file(tree.join("DEBIAN/md5sums"));
     run(Command::new("dpkg-deb").args(["-Znone", "--root-owner-group", "-b"]).arg(&tree).arg(&package_file));
     package_file
+}
+
+/// The same package with a later version and another configuration file.
+fn upgrade(directory: &Path) -> PathBuf {
+    changed(directory, |tree| {
+        edit(tree, "DEBIAN/control", &|text| text.replace("\nVersion: ", "\nVersion: 99."));
+        edit(tree, CONFIGURATION, &|text| text + "# later\n");
+    })
+}
+
+/// The package as 0.1.0 was: every key of its configuration file is set, and there are no drop-ins.
+fn of_0_1_0(directory: &Path) -> PathBuf {
+    changed(directory, |tree| {
+        let control = |text: String| {
+            let line =
+                |line: &str| if line.starts_with("Version: ") { "Version: 0.1.0-1" } else { line }.to_owned() + "\n";
+            text.lines().map(line).collect()
+        };
+        edit(tree, "DEBIAN/control", &control);
+        edit(tree, "DEBIAN/conffiles", &|text| text.replace("/etc/danelaw/conf.d/README\n", ""));
+        fs::remove_dir_all(tree.join("etc/danelaw/conf.d")).unwrap();
+        fs::copy(repository("tests/packages/danelaw-0.1.0.toml"), tree.join(CONFIGURATION)).unwrap();
+    })
+}
+
+/// The configuration file of the package.
+fn commented() -> String {
+    let script = repository("config/debian/commented.sed");
+    run(Command::new("sed").arg("-E").arg("-f").arg(script).arg(repository("config/danelaw.toml")))
 }
 
 #[test]
@@ -97,16 +127,14 @@ fn the_package_installs_upgrades_and_leaves_nothing() {
     debian.install(&package());
     assert!(debian.shell("id danelaw").contains("(danelaw)"));
     assert!(debian.path(ENABLED).is_symlink(), "the unit is not enabled");
-    assert_eq!(
-        fs::read_to_string(debian.path(CONFIGURATION)).unwrap(),
-        fs::read_to_string(repository("config/danelaw.toml")).unwrap()
-    );
-    // Every file that the units name exists.
-    debian.shell("systemd-analyze verify danelaw.service danelaw.socket");
+    assert_eq!(fs::read_to_string(debian.path(CONFIGURATION)).unwrap(), commented());
+    // Every file that the units name exists. This Debian leaves manual pages out.
+    debian.shell("systemd-analyze verify --man=no danelaw.service danelaw.socket");
 
     // An upgrade keeps the administrator's changes: the configuration, and that the unit does not start at boot.
-    let changed =
-        fs::read_to_string(debian.path(CONFIGURATION)).unwrap().replace("max_ttl = \"1h\"", "max_ttl = \"2h\"");
+    let changed = fs::read_to_string(debian.path(CONFIGURATION))
+        .unwrap()
+        .replace("#cache_max_ttl = \"1h\"", "cache_max_ttl = \"2h\"");
     fs::write(debian.path(CONFIGURATION), &changed).unwrap();
     debian.shell("systemctl disable danelaw.service 2>&1");
     let directory = TempDir::new().unwrap();
@@ -126,6 +154,44 @@ fn the_package_installs_upgrades_and_leaves_nothing() {
 }
 
 #[test]
+fn an_upgrade_of_a_file_that_was_not_edited_asks_nothing() {
+    let (debian, directories) = (Debian::new(), [TempDir::new().unwrap(), TempDir::new().unwrap()]);
+    debian.install(&of_0_1_0(directories[0].path()));
+    assert!(fs::read_to_string(debian.path(CONFIGURATION)).unwrap().contains("\ncache_entries = 100000\n"));
+    // dpkg has no terminal here: a question would fail.
+    let said = debian.install(&package());
+    assert!(!said.contains("Configuration file"), "{said}");
+    assert_eq!(fs::read_to_string(debian.path(CONFIGURATION)).unwrap(), commented());
+    // Settings in a drop-in stay, and the next upgrade asks nothing either.
+    let drop_in = debian.path("etc/danelaw/conf.d/20-level.toml");
+    fs::write(&drop_in, "[tls]\nlevel = \"dane-only\"\n").unwrap();
+    let said = debian.install(&upgrade(directories[1].path()));
+    assert!(!said.contains("Configuration file") && !said.contains("not restarted"), "{said}");
+    assert!(fs::read_to_string(debian.path(CONFIGURATION)).unwrap().ends_with("# later\n"));
+    let changed = debian.shell("danelaw config show --changed");
+    assert!(changed.starts_with("tls.level = \"dane-only\"") && changed.lines().count() == 1, "{changed}");
+    assert!(changed.contains("/etc/danelaw/conf.d/20-level.toml:2"), "{changed}");
+    let left = debian.shell("find /etc/danelaw -name '*.dpkg-*'");
+    assert_eq!(left, "");
+}
+
+#[test]
+fn an_upgrade_with_a_configuration_of_no_use_restarts_nothing_and_says_so() {
+    let (debian, directory) = (Debian::new(), TempDir::new().unwrap());
+    debian.install(&of_0_1_0(directory.path()));
+    let edited =
+        fs::read_to_string(debian.path(CONFIGURATION)).unwrap().replace("\nlevel = \"dane\"", "\nlevel = \"encrypt\"");
+    fs::write(debian.path(CONFIGURATION), &edited).unwrap();
+    fs::write(debian.path("etc/dpkg/dpkg.cfg.d/keep"), "force-confold\n").unwrap();
+    let said = debian.install(&package());
+    assert!(
+        said.contains("the section ledger is called store now") && said.contains("danelaw is not restarted"),
+        "{said}"
+    );
+    assert_eq!(fs::read_to_string(debian.path(CONFIGURATION)).unwrap(), edited);
+}
+
+#[test]
 fn the_package_has_the_manual_and_the_pages_that_its_readme_leads_to() {
     let directory = TempDir::new().unwrap();
     run(Command::new("dpkg-deb").arg("-x").arg(package()).arg(directory.path()));
@@ -138,6 +204,26 @@ fn the_package_has_the_manual_and_the_pages_that_its_readme_leads_to() {
         assert!(at("usr/share/doc/danelaw").join(page).is_file(), "{page} is missing");
     }
     assert!(at("usr/share/doc/danelaw/examples/unix-socket.conf").is_file());
+    for page in ["clients/postfix-smtp.cf", "prometheus/alerts.yml", "grafana/danelaw.json", "nftables/redirect.nft"] {
+        assert!(at("usr/share/doc/danelaw/config").join(page).is_file(), "{page} is missing");
+    }
+    for (shell, path) in [
+        ("bash", "bash-completion/completions/danelaw"),
+        ("zsh", "zsh/vendor-completions/_danelaw"),
+        ("fish", "fish/vendor_completions.d/danelaw.fish"),
+    ] {
+        let completions = fs::read_to_string(at("usr/share").join(path)).unwrap();
+        assert!(completions.contains("explain"), "{shell}");
+    }
+    // The pages that the units name are there.
+    let unit = fs::read_to_string(at("usr/lib/systemd/system/danelaw.service")).unwrap();
+    assert!(unit.contains("\nDocumentation=man:danelaw(1) man:danelaw.toml(5) "), "{unit}");
+}
+
+#[test]
+fn lintian_has_no_objection() {
+    // The package of a quick build is compressed as one of a release.
+    run(Command::new("lintian").args(["--allow-root", "--fail-on", "error,warning"]).arg(package()));
 }
 
 #[test]
@@ -150,6 +236,9 @@ fn the_package_starts_on_its_defaults() {
         chroot --userspec=danelaw:danelaw "$0" /usr/bin/danelaw run 2>"$1" &
         until exec 3<>/dev/tcp/127.0.0.1/10025; do kill -0 $!; sleep 0.1; done 2>/dev/null
         head -n 1 <&3
+        stat -c '%a %U %G' "$0/run/danelaw/admin.sock"
+        # It remembers none, and says so: the socket was found.
+        chroot "$0" /usr/bin/danelaw explain --last 2>&1 || echo "status $?"
         kill $!
         wait $!
     "#;
@@ -159,5 +248,6 @@ fn the_package_starts_on_its_defaults() {
     let greeting = run(&mut command);
     let log = fs::read_to_string(log).unwrap();
     assert!(greeting.starts_with("220 danelaw."), "{greeting}\n{log}");
+    assert!(greeting.contains("\n660 ") && greeting.ends_with("status 1\n"), "{greeting}\n{log}");
     assert!(log.contains("listening listen=\"127.0.0.1:10025\"") && log.contains("stopped"), "{log}");
 }

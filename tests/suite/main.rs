@@ -84,6 +84,7 @@ mod store;
 mod check;
 mod check_lists;
 mod check_sts;
+mod configuration;
 mod manual;
 mod reload;
 mod resolve;
