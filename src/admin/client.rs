@@ -32,7 +32,7 @@ pub const STATUS: &str = "/status/";
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
     /// No server listens there, or we may not use the socket.
-    #[error("no danelaw answers at {0}: {1}")]
+    #[error("no danelaw answers at {0}: {1}{hint}", hint = hint(.0, .1))]
     Unreachable(Address, io::Error),
     /// The server that listens there does not speak as danelaw does.
     #[error("{0} gives no sensible answer: {1}")]
@@ -50,6 +50,19 @@ pub async fn ask(address: &Address, path: &str) -> Result<(StatusCode, String), 
     match tokio::time::timeout(PATIENCE, ask_patiently(address, path)).await {
         Ok(answer) => answer,
         Err(_) => Err(AskError::Timeout(address.clone(), PATIENCE)),
+    }
+}
+
+/// The advice on an error, where the system's text gives none.
+fn hint(address: &Address, error: &io::Error) -> &'static str {
+    match (address, error.kind()) {
+        (Address::Unix(_), io::ErrorKind::PermissionDenied) => {
+            "; run this command as root, as danelaw's user or as a member of its group"
+        }
+        (Address::Unix(_), io::ErrorKind::NotFound) => {
+            "; no danelaw runs, or it has another admin.address: `danelaw config show` has the one that is asked"
+        }
+        (Address::Unix(_) | Address::Tcp(_), _) => "",
     }
 }
 

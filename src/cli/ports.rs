@@ -1,6 +1,7 @@
 //! The ports and sockets that danelaw opens at its start, and the advice to an operator if that fails.
 
 use std::io::{self, ErrorKind};
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::task::AbortHandle;
@@ -8,16 +9,19 @@ use tokio::task::AbortHandle;
 use super::run::StartError;
 use super::systemd::Sockets;
 use crate::admin::{AdminPort, AdminState};
-use crate::config::{Address, Config};
+use crate::config::{Address, AdminSection, Config};
 use crate::server::OpenListener;
 
 /// Opens the admin port, if there is to be one, before all others, so that it shows the progress of the start.
 pub(super) async fn open_admin(config: &Config, state: AdminState) -> Result<AbortHandle, StartError> {
-    let port = match &config.admin.address {
-        Some(address) => {
-            AdminPort::open(&config.admin).await.map_err(|error| cannot_listen("admin.address", address, &error))?
+    let port = match (AdminPort::open(&config.admin).await, &config.admin.address) {
+        (Ok(port), _) => port,
+        (Err(error), Some(Address::Unix(path))) if path == Path::new(AdminSection::DEFAULT_SOCKET) => {
+            tell_missing(path, &error);
+            None
         }
-        None => None,
+        (Err(error), Some(address)) => return Err(cannot_listen("admin.address", address, &error)),
+        (Err(error), None) => return Err(StartError::system(error)),
     };
     let serve = async move {
         if let Some(port) = port {
@@ -28,6 +32,18 @@ pub(super) async fn open_admin(config: &Config, state: AdminState) -> Result<Abo
         }
     };
     Ok(tokio::spawn(serve).abort_handle())
+}
+
+/// Mail goes on without the socket of the defaults.
+fn tell_missing(socket: &Path, error: &io::Error) {
+    let socket = socket.display().to_string();
+    const WITHOUT: &str = "the admin socket of the defaults cannot be opened: no health, metrics and explanations; set \
+                           admin.address to have them";
+    match error.kind() {
+        // A danelaw that a person has started.
+        ErrorKind::NotFound => tracing::info!(socket, %error, "{WITHOUT}"),
+        _ => tracing::warn!(socket, %error, "{WITHOUT}"),
+    }
 }
 
 /// All ports: those that systemd has opened, and the others ourselves.

@@ -77,7 +77,7 @@ enum TlsrptCommand {
     /// Show how the TLS sessions of a day went, and which failed and why.
     ///
     /// These are the counts that tlsrpt.mode = "send" makes for reports, for each domain that mail went to. Asks the danelaw that
-    /// runs, at admin.address, which is empty by default.
+    /// runs, at admin.address.
     #[command(after_help = show::STATUS)]
     Show(TlsrptShowArguments),
     /// Show the TLS reports that would be sent about today, where they would go, and what would keep them back. None is sent.

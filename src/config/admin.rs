@@ -12,10 +12,11 @@ use super::{Address, Network, optional};
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AdminSection {
-    /// Where /livez, /readyz, /metrics, `danelaw explain` and `danelaw tlsrpt show` are served over HTTP: an address and
-    /// port such as "127.0.0.1:7671", or a unix socket such as "unix:/run/danelaw/admin.sock", which its owner and group
-    /// may use. Empty: nowhere, so that danelaws run on their defaults beside each other, and no other user of the machine
-    /// reads which mail was refused or which domains mail went to before you open this.
+    /// Where /livez, /readyz, /metrics, `danelaw explain` and `danelaw tlsrpt show` are served over HTTP: a unix socket,
+    /// which its owner and group may use, or an address and port such as "127.0.0.1:7671", at which every user of the
+    /// machine reads which mail was refused and which domains mail went to. The unit and the image make the directory of
+    /// the default; where that socket cannot be opened, as beside another danelaw, the log says so and danelaw goes on
+    /// without it. Empty: nowhere.
     #[serde(deserialize_with = "optional")]
     pub address: Option<Address>,
     /// Networks or addresses that may connect beside loopback, required for any address but loopback. Kubernetes asks for
@@ -26,6 +27,9 @@ pub struct AdminSection {
 }
 
 impl AdminSection {
+    /// The socket of the defaults. It may be missing: the operator has not asked for it.
+    pub const DEFAULT_SOCKET: &str = "/run/danelaw/admin.sock";
+
     pub(super) fn check(&self, faults: &mut Faults) {
         let mut add = |problem| faults.add("admin.allow", problem);
         for (wide, most) in too_wide(&self.allow) {
@@ -49,12 +53,15 @@ impl AdminSection {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::config::tests::with;
 
     #[test]
     fn the_admin_port_answers_allowed_addresses_alone() {
         let admin = |rest: &str| with(&format!("admin = {{ {rest} }}")).map(|config| config.admin);
-        assert_eq!(with("").unwrap().admin.address, None);
+        let default = Address::Unix(AdminSection::DEFAULT_SOCKET.into());
+        assert_eq!(with("").unwrap().admin.address, Some(default));
+        assert_eq!(admin("address = ''").unwrap().address, None);
         for wrong in [
             "address = '0.0.0.0:7671'",
             "address = '192.0.2.1:7671'",
