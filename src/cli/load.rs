@@ -15,7 +15,7 @@ use crate::config::{Config, Fault, Unsound};
 
 pub(super) use files::SYSTEM_FILE;
 use layers::Layers;
-pub(super) use layers::{Flag, SYSTEM_FILE, ShownKey};
+pub(super) use layers::{Flag, ShownKey};
 use left_out::LeftOutKeys;
 
 /// Why there is no configuration.
@@ -405,7 +405,7 @@ mod tests {
             (
                 "listener=[{address=\"127.0.0.1:25\",alow=[]}]",
                 "listener.alow: listener 1: there is no such key; it may be one of: kind, address, allow, proxy_from, recipients, \
-                 level, require_tls, tls_required_no, tls, certificate, key, client_ca, client_keys, mode, owner (in --set listener)",
+                 level, require_tls, tls_required_no, lenient, tls, certificate, key, client_ca, client_keys, mode, owner (in --set listener)",
             ),
             (
                 "listener.address=127.0.0.1:25",

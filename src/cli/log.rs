@@ -139,6 +139,11 @@ pub(super) fn complain(why: &str) {
 pub(super) fn caution(about: &str) {
     say(Level::WARN, about);
 }
+/// Writes lines for a person to standard error.
+pub(super) fn remark(text: &str) {
+    say(Level::INFO, text);
+}
+
 
 fn say(level: Level, text: &str) {
     let prefix = LogSink::of_this_process().prefix(level);

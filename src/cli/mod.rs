@@ -1,5 +1,6 @@
 //! The command line: arguments, configuration, exit codes. One file a subcommand.
 
+mod bare;
 mod check;
 mod completions;
 mod config;
@@ -135,8 +136,8 @@ enum Subcommands {
     Status(status::StatusArguments),
     /// Say everything that was seen of an attempt that did not end in a delivery.
     ///
-    /// Asks the danelaw that runs, at admin.address, which is empty by default. It remembers the last admin.remember such
-    /// attempts, until it is restarted.
+    /// Asks the danelaw that runs, at admin.address. It remembers the last admin.remember such attempts, until it is
+    /// restarted.
     Explain(explain::ExplainArguments),
     /// Make TLSA records, or judge a server by them.
     Tlsa(tlsa::TlsaArguments),
@@ -161,11 +162,14 @@ pub fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => misused(&error),
     };
-    match arguments.command.unwrap_or(Subcommands::Run) {
-        Subcommands::Run => {
-            let settings = arguments.settings.clone();
-            arguments.settings.with(|config| run::run(config, settings))
-        }
+    let Some(command) = arguments.command else {
+        return arguments.settings.with(|config| {
+            bare::announce(&config, &arguments.settings);
+            run::run(config, arguments.settings.clone())
+        });
+    };
+    match command {
+        Subcommands::Run => arguments.settings.with(|config| run::run(config, arguments.settings.clone())),
         Subcommands::Check(check) => arguments.settings.with(|config| check::run(config, &check)),
         Subcommands::Config { what } => config::run(&what, &arguments.settings),
         Subcommands::Resolve(resolve) => arguments.settings.with(|config| resolve::run(config, &resolve)),
