@@ -14,6 +14,7 @@ use crate::name::Name;
 use crate::report::Reporter;
 use crate::reserved::Dialable;
 use crate::roots::{RootFiles, Roots};
+use crate::smtp::command::Strictness;
 use crate::store::{DatabaseSettings, Migration};
 use crate::tls::server::{ListenerSecurity, ServerFiles, ServerTls, ServerTlsError};
 use crate::tls::{PostQuantum, SetupError, Tls};
@@ -100,8 +101,9 @@ pub fn share<R: Resolver + Clone>(config: &Config, parts: Parts<R>) -> Result<Ar
 /// A file is of no use, or a key is not that of its certificate.
 pub fn listeners(config: &Config) -> Result<Vec<ListenerShared>, ShareError> {
     let shared = |listener: &Listener| {
-        let Listener { level: floor, require_tls: tag, tls_required_no: takes, .. } = *listener;
-        Ok(ListenerShared { security: security(listener)?, floor, tag, takes })
+        let Listener { level: floor, require_tls: tag, tls_required_no: takes, lenient, .. } = *listener;
+        let strictness = if lenient { Strictness::Lenient } else { Strictness::Strict };
+        Ok(ListenerShared { security: security(listener)?, floor, tag, takes, strictness })
     };
     config.listener.iter().map(shared).collect()
 }

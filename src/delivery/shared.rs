@@ -10,6 +10,7 @@ use crate::policy::ListenerMail;
 use crate::report::Reporter;
 use crate::requiretls::Tag;
 use crate::rules::{LevelFloor, Rules};
+use crate::smtp::command::Strictness;
 use crate::smtp::data::BareNewlines;
 use crate::tls::server::ListenerSecurity;
 use crate::transaction::dialogue::Us;
@@ -53,6 +54,8 @@ pub struct ListenerShared {
     pub tag: Option<Tag>,
     /// The mail that it takes.
     pub takes: ListenerMail,
+    /// How strictly commands are read.
+    pub strictness: Strictness,
 }
 
 /// Whether our Received line is added.

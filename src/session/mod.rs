@@ -33,7 +33,7 @@ use crate::dns::Resolver;
 use crate::policy::ListenerMail;
 use crate::requiretls::Tag;
 use crate::rules::LevelFloor;
-use crate::smtp::command::{Command, CommandError};
+use crate::smtp::command::{Command, CommandError, Grammar, Hello, Strictness};
 use crate::smtp::line::{Line, LineDecoder};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
 use crate::tls::server::{ClientStream, ClientTls, ListenerSecurity};
@@ -70,6 +70,8 @@ pub struct Caller {
     pub tag: Option<Tag>,
     /// The mail that its listener takes.
     pub takes: ListenerMail,
+    /// How strictly its commands are read.
+    pub strictness: Strictness,
     /// Its right to send mail.
     pub admission: Admission,
 }
@@ -96,6 +98,7 @@ impl Caller {
             floor: None,
             tag: None,
             takes: ListenerMail::Any,
+            strictness: Strictness::Strict,
             admission: Admission::Allowed,
         }
     }
@@ -115,6 +118,9 @@ struct Session<R, S> {
     security: ListenerSecurity,
     floor: Option<LevelFloor>,
     takes: ListenerMail,
+    strictness: Strictness,
+    /// The client's name for itself, as it gave it last.
+    hello: Option<Hello>,
     /// The facts of TLS with the client, where it is active.
     tls: Option<Arc<ClientTls>>,
     dialogue: Dialogue,
@@ -236,9 +242,27 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         lines.decode(&mut self.client.input)
     }
 
+    /// How the next command is read.
+    fn grammar(&self) -> Grammar<'_> {
+        match self.strictness {
+            Strictness::Strict => Grammar::Strict,
+            Strictness::Lenient => Grammar::Lenient {
+                origin: match &self.hello {
+                    Some(hello) => self.shared.connector.ehlo(hello),
+                    None => &self.shared.us.hostname,
+                },
+            },
+        }
+    }
+
     async fn answer(&mut self, line: Line) -> Result<AfterCommand, WireError> {
-        match Command::read(&line) {
-            Ok(command) => self.carry_out(command).await,
+        match self.grammar().read(&line) {
+            Ok(command) => {
+                if let Command::Ehlo(hello) | Command::Helo(hello) | Command::Lhlo(hello) = &command {
+                    self.hello = Some(hello.clone());
+                }
+                self.carry_out(command).await
+            }
             Err(error) => {
                 self.ask_for_recipients(NextCommand::Unknown).await?;
                 let error = self.dialogue.understood(error);

@@ -59,7 +59,7 @@ where
 
 impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     fn new(mut news: watch::Receiver<Arc<Shared<R>>>, stream: S, caller: Caller) -> (Self, Admission) {
-        let Caller { origin, service, dialled, security, floor, tag, takes, admission } = caller;
+        let Caller { origin, service, dialled, security, floor, tag, takes, strictness, admission } = caller;
         let shared = Arc::clone(&news.borrow_and_update());
         let dialogue = Dialogue::new(shared.us.clone(), service).taking(takes, tag).with_tls(match &security {
             ListenerSecurity::Clear => TlsState::Unavailable,
@@ -68,7 +68,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             ListenerSecurity::Implicit(_) => TlsState::Active,
         });
         let client = Wire::new(Either::Left(stream));
-        let (upstreams, ahead, tls) = Default::default();
+        let (upstreams, ahead, tls, hello) = Default::default();
         let session = Self {
             shared,
             news,
@@ -79,6 +79,8 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             security,
             floor,
             takes,
+            strictness,
+            hello,
             tls,
             dialogue,
             ahead,
@@ -143,7 +145,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             Dialogue::new(self.shared.us.clone(), self.service).taking(self.takes, tag).with_tls(TlsState::Active);
         let client = Wire::new(Either::Right(Box::new(secured.stream)));
         let (upstreams, ahead, tls) = (Upstreams::default(), RecordsAhead::new(), Some(Arc::new(tls)));
-        Some(Self { client, tls, dialogue, ahead, upstreams, ..self })
+        Some(Self { client, hello: None, tls, dialogue, ahead, upstreams, ..self })
     }
 
     /// The session of a balancer that looks whether we are well.

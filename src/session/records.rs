@@ -63,7 +63,8 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             }
         }
         let (mut lines, mut input) = (LineDecoder::new(MAX_COMMAND_OCTETS), self.client.input.clone());
-        let read = || lines.decode(&mut input).and_then(|line| Command::read(&line).ok());
+        let grammar = self.grammar();
+        let read = || lines.decode(&mut input).and_then(|line| grammar.read(&line).ok());
         std::iter::from_fn(read).map_while(|command| self.dialogue.asks_for_records(&command)).collect()
     }
 }

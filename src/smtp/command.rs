@@ -16,8 +16,10 @@ use super::line::Line;
 use super::reply::{Code, EnhancedCode, Reply};
 use crate::name::Name;
 
+mod grammar;
 mod mail;
 
+pub use grammar::{Grammar, Strictness};
 pub use mail::{BodyType, Mail, Parameter, Prdr, RequireTls};
 
 /// A command of SMTP or LMTP.

@@ -13,6 +13,7 @@ use crate::lab::mx::say;
 use crate::lab::{self, Lab, Scenario, wait_for};
 use crate::sequences::SEQUENCES;
 use danelaw::session::{Caller, Origin, Stop};
+use danelaw::smtp::command::Strictness;
 use danelaw::transaction::dialogue::Service;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -157,6 +158,28 @@ impl Speech {
         };
         Self { opening: "", octets: chunks.iter().enumerate().flat_map(frame).collect(), answers: chunks.len() }
     }
+}
+
+#[tokio::test]
+async fn a_lenient_listener_takes_bare_line_feeds_behind_commands_alone() {
+    let lab = Scenario::new().start().await;
+    let (client, ours) = tokio::io::duplex(1 << 16);
+    let caller = Caller { strictness: Strictness::Lenient, ..Caller::new(Origin::UnixSocket, Service::Smtp) };
+    let served = tokio::spawn(danelaw::session::serve(lab.shared.clone(), ours, caller, Stop::default()));
+    let mut client = BufReader::new(client);
+    client.write_all(b"EHLO printer.client.test\nMAIL FROM:root\nRCPT TO:b@example.test\nDATA\n").await.unwrap();
+    while !reply(&mut client).await.starts_with("354") {}
+    // A dot between bare line feeds ends no message, here as anywhere, and no command follows it.
+    let message = b"Subject: x\n\n.\nMAIL FROM:evil@client.test\n\r\n.\r\nQUIT\n";
+    client.write_all(message).await.unwrap();
+    let answer = reply(&mut client).await;
+    assert!(answer.starts_with("250 2.0.0 "), "{answer}");
+    assert!(reply(&mut client).await.starts_with("221 "));
+    served.await.unwrap();
+    assert_eq!(lab.mx().messages().len(), 1);
+    let octets = String::from_utf8(lab.mx().take_octets()).unwrap();
+    assert!(octets.contains("MAIL FROM:<root@printer.client.test>"), "{octets}");
+    assert!(octets.contains("\r\n..\r\nMAIL FROM:evil@client.test\r\n"), "{octets}");
 }
 
 /// Writes a message in pieces with these ends; returns danelaw's last answer, and the octets that the remote got, as a

@@ -171,7 +171,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                     self.client.line(lines, limit).await?
                 }
             };
-            match Command::read(&line).map(between) {
+            match self.grammar().read(&line).map(between) {
                 Ok(Between::Chunk(chunk)) => return Ok(Ok(chunk)),
                 Ok(Between::Over(command)) => return Ok(Err(After::Carry(command))),
                 Ok(Between::OutOfOrder(reply)) => self.say(&reply),
