@@ -7,8 +7,10 @@
 use rustls_pki_types::CertificateDer;
 
 use super::certificate::{Certificate, SignatureCheck};
-use super::der;
+use super::extensions::BasicConstraints;
 use super::tlsa::{Selector, Tlsa, TlsaForm, Unusable};
+use super::{der, names};
+use crate::name::Name;
 
 /// The certificate or key that a record is made of.
 #[derive(Debug, Clone, Copy)]
@@ -52,12 +54,48 @@ pub fn tlsa_record(form: TlsaForm, source: RecordSource<'_>) -> Result<Tlsa, Unp
 
 /// The certificate among these whose key signed `leaf`: the authority that a `2 x x` record should be about. A
 /// self-signed certificate has none: no client, Postfix included, takes a server for its own trust anchor.
-pub fn issuer<'c>(leaf: &[u8], others: &'c [CertificateDer<'c>]) -> Option<&'c CertificateDer<'c>> {
+pub fn issuer<'a, 'c>(leaf: &[u8], others: &'a [CertificateDer<'c>]) -> Option<&'a CertificateDer<'c>> {
     let leaf = Certificate::read(leaf).ok()?;
     others.iter().filter(|other| other.as_ref() != leaf.der).find(|other| {
         let issuer = Certificate::read(other);
         issuer.is_ok_and(|issuer| leaf.points_to(&issuer) && leaf.signed_by(issuer.spki) == SignatureCheck::Good)
     })
+}
+
+/// The place of the server's own certificate: the first one, unless that has issued another one; then the only one that has issued
+/// none. None if there is no such one.
+pub fn own(chain: &[CertificateDer<'_>]) -> Option<usize> {
+    let issued_none = |place: &usize| {
+        let others = chain.iter().enumerate().filter(|(other, _)| other != place);
+        !others.into_iter().any(|(_, other)| issuer(other, &chain[*place..=*place]).is_some())
+    };
+    if chain.is_empty() || issued_none(&0) {
+        return (!chain.is_empty()).then_some(0);
+    }
+    let mut own = (1..chain.len()).filter(issued_none);
+    own.next().filter(|_| own.next().is_none())
+}
+
+/// Whether a certificate is that of an authority (RFC 5280 §4.2.1.9). One that is self-signed may be a server's as well: openssl makes
+/// those with the same mark.
+pub fn is_authority(certificate: &[u8]) -> bool {
+    Certificate::read(certificate).is_ok_and(|certificate| {
+        let is_marked = matches!(certificate.extensions.basic_constraints, Some(BasicConstraints::Authority { .. }));
+        is_marked && !certificate.self_signed()
+    })
+}
+
+/// Whether a certificate has this name, as a client asks for under usage 2 (RFC 7672 §3.2.1).
+pub fn is_for(certificate: &[u8], host: &Name) -> bool {
+    Certificate::read(certificate)
+        .is_ok_and(|certificate| names::presented(&certificate).any(|name| names::is_for(name, host)))
+}
+
+/// The names that a certificate is for, to be shown.
+pub fn host_names(certificate: &[u8]) -> Vec<String> {
+    Certificate::read(certificate)
+        .map(|certificate| names::presented(&certificate).map(names::shown).collect())
+        .unwrap_or_default()
 }
 
 /// The last common name of a certificate's subject, for a comment.

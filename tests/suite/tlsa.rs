@@ -178,6 +178,43 @@ fn a_chain_gives_the_servers_key_and_its_issuers() {
 }
 
 #[test]
+fn a_file_that_begins_with_an_authority_is_recognised() {
+    let files = Files::new();
+    let (chain, [own, inter, root]) = chain();
+    let server = tlsa("3 1 1", &chain[0], &own.subject_public_key_info());
+    let issuer = tlsa("2 1 1", &chain[1], &inter.subject_public_key_info());
+    let top = tlsa("2 1 1", &chain[2], &root.subject_public_key_info());
+    for order in [[2, 1, 0], [1, 2, 0], [1, 0, 2], [2, 0, 1]] {
+        let path = files.chain("chain.pem", &order.map(|place| chain[place].clone()));
+        // The root has issued the intermediate authority, wherever that stands.
+        let output = danelaw(&["generate", text(&path), "--host", "mx.example.com"]);
+        let (zone, said) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        assert_eq!(records(&zone), [server.clone(), issuer.clone()], "{order:?}");
+        let number = order.iter().position(|place| *place == 0).unwrap() + 1;
+        assert!(said.contains(&format!("the server's own is number {number}, \"A mail server\"")), "{said}");
+    }
+    // Authorities alone: the lowest one issues the server's certificate.
+    for (order, record) in
+        [(&[1, 2][..], &issuer), (&[2, 1], &issuer), (&[1], &issuer), (&[2], &top.replacen('2', "3", 1))]
+    {
+        let some: Vec<_> = order.iter().map(|place| chain[*place].clone()).collect();
+        let path = files.chain("authorities.pem", &some);
+        let (zone, status) = said(&["generate", text(&path), "--host", "mx.example.com"]);
+        assert_eq!((records(&zone), status), (vec![record.clone()], 0), "{order:?}");
+    }
+    // Two servers of one authority behind it.
+    let twin = Spec { issuer: cn("Inter"), ..Spec::default() }.issue(&key(), &inter);
+    let path = files.chain("twins.pem", &[chain[1].clone(), chain[0].clone(), twin]);
+    let output = danelaw(&["generate", text(&path)]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(64) && error.contains("put that first"), "{error}");
+    // The key alone has no name.
+    let path = files.chain("chain.pem", &chain);
+    let (zone, status) = said(&["generate", text(&path), "--usage", "3", "--host", "other.example"]);
+    assert!(status == 0 && zone.contains("_25._tcp.other.example. IN TLSA 3 1 1 "), "{zone}");
+}
+
+#[test]
 fn records_as_json() {
     let files = Files::new();
     let (chain, [own, inter, _]) = chain();
@@ -239,7 +276,16 @@ fn what_cannot_be_read_is_named() {
         ),
         (vec!["verify", "--chain", chain_file, "--record", anchor], "give it with --name"),
         (vec!["verify", "--chain", chain_file], "--record"),
-        (vec!["verify", "--record", digest], "--chain"),
+        // Both ways to name the server.
+        (vec!["verify", "--record", digest], "<--chain <FILE>|--connect <HOST:PORT>>"),
+        (vec!["verify", chain_file, "--record", digest], "<--chain <FILE>|--connect <HOST:PORT>>"),
+        (
+            vec!["verify", "--chain", chain_file, "--connect", "mx.example.com", "--record", digest],
+            "--connect <HOST:PORT>",
+        ),
+        // Under usage 2 a client looks for the name.
+        (vec!["generate", chain_file, "--host", "other.example"], "is for mx.example.com, and not for other.example"),
+        (vec!["generate", chain_file, "--host", "other.example", "--usage", "2"], "with --usage 3"),
         (vec!["verify", "--chain", chain_file, "--record", digest, "--at", "today"], "write day and time as in 2026"),
         (vec!["verify", "--connect", "mx.example.com:smtp", "--record", digest], "expected a port"),
     ] {

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::pem::{self, Contents};
 use super::{BadInput, MATCH, matching, selector, usage};
+use crate::cli::log;
 use crate::cli::stdout::Stdout;
 use crate::dane::publish::{self, RecordSource};
 use crate::dane::tlsa::{Matching, Selector, Tlsa, TlsaForm, Usage};
@@ -15,10 +16,11 @@ use crate::name::Name;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct GenerateArguments {
-    /// PEM file: the server's certificate, its chain with the server's own first, or its public key.
+    /// PEM file: the server's certificate, its chain in any order, or its public key.
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// The mail server's name, for the owner name of the records. Without it only their data is printed.
+    /// The mail server's name, for the owner name of the records. Without it only their data is printed. For records with usage 2
+    /// the certificate must have it: clients look for it there.
     #[arg(long, value_name = "NAME")]
     host: Option<Name>,
     /// The port, for the owner name.
@@ -73,26 +75,85 @@ fn of_key(arguments: &GenerateArguments, key: &[u8]) -> Result<Generated, BadInp
     Ok(Generated { record: record(arguments, usage, RecordSource::Key(key))?, about: about(usage, None) })
 }
 
+/// The certificates of a file, sorted by their use.
+struct Sorted<'c> {
+    own: &'c CertificateDer<'static>,
+    issuer: Option<&'c CertificateDer<'static>>,
+    /// Whether the file has other certificates than the server's own.
+    others: usize,
+}
+
+impl<'c> Sorted<'c> {
+    fn of(arguments: &GenerateArguments, chain: &'c [CertificateDer<'static>]) -> Result<Self, BadInput> {
+        let file = arguments.file.display();
+        let place = publish::own(chain).ok_or_else(|| {
+            BadInput(format!(
+                "{file}: the first certificate has issued another one, so it is an authority's, and it is not clear which of the \
+                 others is the server's; put that first"
+            ))
+        })?;
+        let own = &chain[place];
+        if place > 0 && !publish::is_authority(own) {
+            let subject = publish::subject(own).unwrap_or_default();
+            log::caution(&format!(
+                "{file}: the first certificate is an authority's, and the server's own is number {}, \"{subject}\"; the server must \
+                 send its own first",
+                place + 1
+            ));
+        }
+        Ok(Self { own, issuer: publish::issuer(own, chain), others: chain.len() - 1 })
+    }
+
+    /// The authority that a record with usage 2 is about.
+    fn authority(&self, arguments: &GenerateArguments) -> Result<&'c CertificateDer<'static>, BadInput> {
+        match (self.issuer, self.others) {
+            (Some(issuer), _) => Ok(issuer),
+            // An operator who asks for 2 and gives a single certificate means that one.
+            (None, 0) => Ok(self.own),
+            (None, _) => Err(BadInput(format!(
+                "{}: --usage 2 is about the authority that issued the server's certificate, and none of the others did",
+                arguments.file.display()
+            ))),
+        }
+    }
+
+    /// Under usage 2 clients look for the host's name in the server's certificate (RFC 7672 §3.2.1).
+    fn check_name(&self, arguments: &GenerateArguments) -> Result<(), BadInput> {
+        let Some(host) = &arguments.host else { return Ok(()) };
+        if self.issuer.is_none() || publish::is_for(self.own, host) {
+            return Ok(());
+        }
+        Err(BadInput(format!(
+            "{}: the server's certificate is for {}, and not for {host}, so no client could verify {host} by a record with usage 2; \
+             give it a certificate for its name, or print the record of its key alone, with --usage 3",
+            arguments.file.display(),
+            publish::host_names(self.own).join(", ")
+        )))
+    }
+}
+
 fn of_chain(arguments: &GenerateArguments, chain: &[CertificateDer<'static>]) -> Result<Vec<Generated>, BadInput> {
-    let Some((leaf, others)) = chain.split_first() else { return Ok(Vec::new()) };
+    let sorted = Sorted::of(arguments, chain)?;
     let generated = |usage, certificate: &CertificateDer<'_>| {
         Ok(Generated {
             record: record(arguments, usage, RecordSource::Certificate(certificate))?,
             about: about(usage, publish::subject(certificate)),
         })
     };
-    let issuer = publish::issuer(leaf, others);
-    match (arguments.usage, issuer, others) {
-        (Some(Usage::EndEntity), _, _) => Ok(vec![generated(Usage::EndEntity, leaf)?]),
-        (Some(Usage::TrustAnchor), Some(issuer), _) => Ok(vec![generated(Usage::TrustAnchor, issuer)?]),
-        // An operator who asks for 2 and gives a single certificate means that one.
-        (Some(Usage::TrustAnchor), None, []) => Ok(vec![generated(Usage::TrustAnchor, leaf)?]),
-        (Some(Usage::TrustAnchor), None, _) => Err(BadInput(format!(
-            "{}: --usage 2 is about the authority that issued the first certificate, and none of the others did",
-            arguments.file.display()
-        ))),
-        (None, Some(issuer), _) => Ok(vec![generated(Usage::EndEntity, leaf)?, generated(Usage::TrustAnchor, issuer)?]),
-        (None, None, _) => Ok(vec![generated(Usage::EndEntity, leaf)?]),
+    let own = || generated(Usage::EndEntity, sorted.own);
+    match (arguments.usage, publish::is_authority(sorted.own)) {
+        (Some(Usage::EndEntity), _) => Ok(vec![own()?]),
+        // The file has authorities alone: the lowest of them is the one that issues the server's certificate.
+        (Some(Usage::TrustAnchor) | None, true) => Ok(vec![generated(Usage::TrustAnchor, sorted.own)?]),
+        (Some(Usage::TrustAnchor), false) => {
+            sorted.check_name(arguments)?;
+            Ok(vec![generated(Usage::TrustAnchor, sorted.authority(arguments)?)?])
+        }
+        (None, false) => {
+            sorted.check_name(arguments)?;
+            let authority = sorted.issuer.map(|issuer| generated(Usage::TrustAnchor, issuer));
+            std::iter::once(own()).chain(authority).collect()
+        }
     }
 }
 

@@ -49,9 +49,9 @@ pub(super) struct TlsaArguments {
 enum TlsaCommand {
     /// Print the TLSA records for a certificate, a chain or a public key.
     ///
-    /// From a chain, by default: "3 1 1" of the server's own key (the first certificate), and "2 1 1" of the authority
-    /// that issued it, if its certificate is in the file. Publish one or both; with "2 1 1" the server must send the
-    /// authority's certificate too.
+    /// From a chain, by default: "3 1 1" of the server's own key, and "2 1 1" of the authority that issued its certificate, if that
+    /// authority's certificate is in the file. Publish one or both; with "2 1 1" the server must send the authority's certificate
+    /// too, and its own must have the name in --host.
     #[command(after_help = GENERATED)]
     Generate(generate::GenerateArguments),
     /// Judge a chain, or a live server, by TLSA records, as danelaw does before it sends mail.

@@ -15,9 +15,10 @@ use crate::dane::verify::{Expectation, References, verify};
 use crate::name::Name;
 
 #[derive(Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("judged").required(true).args(["chain", "connect"])))]
 pub(super) struct VerifyArguments {
     /// PEM file: the certificates as the server sends them, its own first.
-    #[arg(long, value_name = "FILE", required_unless_present = "connect", conflicts_with = "connect")]
+    #[arg(long, value_name = "FILE")]
     chain: Option<PathBuf>,
     /// A mail server to connect to: name or address, and port (25 if none is given). STARTTLS is spoken, and no mail.
     #[arg(long, value_name = "HOST:PORT")]
