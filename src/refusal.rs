@@ -26,6 +26,7 @@ mod lacking;
 mod result_type;
 mod own;
 pub mod table;
+mod urgency;
 mod verdict;
 mod views;
 
@@ -36,7 +37,7 @@ use std::time::Duration;
 use crate::dns::{Failure, Families, Rtype};
 use crate::mx::NoRoute;
 use crate::name::Name;
-use crate::policy::DaneRequired;
+use crate::policy::{DaneRequired, TlsPolicy};
 use crate::scarce::Scarcity;
 use crate::smtp::reply::{Reply, ReplyError};
 
@@ -46,6 +47,7 @@ pub use own::OwnRefusal;
 pub use result_type::ResultType;
 pub use row::{Silent, View};
 pub use table::Label;
+pub use urgency::Urgency;
 pub use verdict::Refusals;
 
 /// One exchange, or one address of it, or the whole domain, that mail did not go to.
@@ -56,6 +58,8 @@ pub struct Refusal {
     pub at: Place,
     /// The reason.
     pub reason: Reason,
+    /// The policy that the session had to meet, by its name in log lines, where one was decided on.
+    pub policy: Option<&'static str>,
 }
 
 /// Where a refusal happened.
@@ -424,17 +428,35 @@ impl Reason {
 impl Refusal {
     /// A refusal that concerns the whole domain.
     pub fn domain(reason: impl Into<Reason>) -> Self {
-        Self { at: Place::Domain, reason: reason.into() }
+        Self { at: Place::Domain, reason: reason.into(), policy: None }
     }
 
     /// A refusal of a host, with all its addresses.
     pub fn host(name: &Name, reason: impl Into<Reason>) -> Self {
-        Self { at: Place::Host(name.clone()), reason: reason.into() }
+        Self { at: Place::Host(name.clone()), reason: reason.into(), policy: None }
     }
 
     /// A refusal at one address.
     pub fn peer(peer: &Peer, reason: impl Into<Reason>) -> Self {
-        Self { at: Place::Peer(peer.clone()), reason: reason.into() }
+        Self { at: Place::Peer(peer.clone()), reason: reason.into(), policy: None }
+    }
+
+    /// The same under a policy that the session had to meet.
+    pub fn under(self, policy: &TlsPolicy) -> Self {
+        Self { policy: Some(policy.label()), ..self }
+    }
+
+    /// The policy that has refused, by its name in log lines: the one that the session had to meet, or the one that let no
+    /// session begin.
+    pub fn policy(&self) -> Option<&'static str> {
+        const BEFORE_A_SESSION: [(&str, &[Label]); 3] = [
+            ("dane", &[Label::TlsaLookupFailed, Label::DaneRequired]),
+            ("sts", &[Label::MxNotInPolicy, Label::StsLookupFailed, Label::StsNoTurn, Label::StsUnsignedDns]),
+            ("pkix", &[Label::NotAuthenticated]),
+        ];
+        let label = self.reason.view().label;
+        let by_reason = BEFORE_A_SESSION.iter().find(|(_, labels)| labels.contains(&label));
+        self.policy.or(by_reason.map(|(policy, _)| *policy))
     }
 }
 

@@ -61,12 +61,16 @@ pub(super) fn init(log: &LogSection) -> Result<Logging, StartError> {
     // Not by the library's own handle: the writer would hold its lock while it waits.
     let stderr = io::stderr().as_fd().try_clone_to_owned().map_err(StartError::system)?;
     let lines = Lines::start(File::from(stderr), account).map_err(StartError::system)?;
-    let to = Queue { lines: Arc::clone(&lines), to: LogSink::of_this_process() };
+    let sink = LogSink::of_this_process();
     let registry = tracing_subscriber::registry().with(filter);
-    let layer = fmt::layer().with_writer(to);
-    match log.format {
-        LogFormat::Text => registry.with(layer.with_ansi(false)).init(),
-        LogFormat::Json => {
+    let layer = fmt::layer().with_writer(Queue { lines: Arc::clone(&lines), to: sink });
+    match (log.format, sink) {
+        // The journal has the time, and the priority in front of the line is its own field there.
+        (LogFormat::Text, LogSink::Journal) => {
+            registry.with(layer.with_ansi(false).without_time().with_level(false)).init()
+        }
+        (LogFormat::Text, LogSink::Anybody) => registry.with(layer.with_ansi(false)).init(),
+        (LogFormat::Json, LogSink::Journal | LogSink::Anybody) => {
             registry.with(layer.json().flatten_event(true).with_current_span(false).with_span_list(false)).init();
         }
     }
@@ -135,15 +139,15 @@ pub(super) fn complain(why: &str) {
     say(Level::ERROR, why);
 }
 
-/// Writes a warning to standard error: the program does not end for it.
-pub(super) fn caution(about: &str) {
-    say(Level::WARN, about);
-}
 /// Writes lines for a person to standard error.
 pub(super) fn remark(text: &str) {
     say(Level::INFO, text);
 }
 
+/// Writes a warning to standard error: the program does not end for it.
+pub(super) fn caution(about: &str) {
+    say(Level::WARN, about);
+}
 
 fn say(level: Level, text: &str) {
     let prefix = LogSink::of_this_process().prefix(level);

@@ -11,8 +11,10 @@ use crate::refusal::{Label, Lacking, Peer, Refusal, Refusals};
 use crate::report::{Outcome, ReachedRemote, Reporter, Verdict, Would};
 use crate::requiretls::{TagDemand, TagResult};
 use crate::rules::{LevelFloor, Rule};
+use crate::smtp::address::ReversePath;
 use crate::smtp::command::RequireTls;
 use crate::smtp::extensions::Content;
+use crate::smtp::message_names::MessageNames;
 use crate::smtp::reply::Reply;
 use crate::tls::server::ClientTls;
 use crate::trace::{self, Trace, What};
@@ -64,29 +66,7 @@ enum Told {
 impl Attempt {
     /// Starts the clock.
     pub(crate) fn start(domain: &Name, mode: Mode, reporter: &Arc<Reporter>) -> Self {
-        let outcome = Box::new(Outcome {
-            id: format!("{:012X}", fastrand::u64(..) >> 16),
-            domain: domain.clone(),
-            mode,
-            would: None,
-            remote: None,
-            verdict: Verdict::Aborted,
-            code: None,
-            reason: Some(Label::Aborted),
-            text: "the transaction ended before its message was answered".to_owned(),
-            recipients: 0,
-            octets: 0,
-            elapsed: std::time::Duration::ZERO,
-            rule: None,
-            sts: None,
-            client_tls: None,
-            listener_level: None,
-            requiretls: None,
-            listener_mail: ListenerMail::Any,
-            dialled: None,
-            skipped: Vec::new(),
-            seen: Trace::default(),
-        });
+        let outcome = Box::new(unfinished(domain, mode));
         let reporter = Arc::clone(reporter);
         Self {
             outcome,
@@ -120,6 +100,26 @@ impl Attempt {
         (self.outcome.client_tls, self.outcome.listener_level) = (tls.cloned(), floor);
     }
 
+    /// The sender, of which the domain alone is told, and the mail that its listener takes.
+    pub(crate) fn of_mail(&mut self, sender: &ReversePath, takes: ListenerMail) {
+        self.outcome.listener_mail = takes;
+        self.outcome.sender_domain = Some(match sender {
+            ReversePath::Null => "<>".to_owned(),
+            ReversePath::Mailbox(mailbox) => mailbox.domain().to_string(),
+        });
+    }
+
+    /// The names of the message.
+    pub(crate) fn named(&mut self, names: &MessageNames) {
+        self.outcome.names = names.clone();
+    }
+
+    /// No remote takes the mail, for these reasons.
+    pub(crate) fn refused(&mut self, refusals: &Refusals) {
+        self.outcome.refused_by = refusals.main().and_then(Refusal::policy);
+        self.skipped(refusals.iter());
+    }
+
     /// The remote has answered MAIL, with REQUIRETLS or without.
     pub(crate) fn says(&mut self, said: RequireTls) {
         self.said = Some(said);
@@ -130,11 +130,6 @@ impl Attempt {
         if self.demand == TagDemand::None {
             self.outcome.requiretls = Some(TagResult::Lost);
         }
-    }
-
-    /// The mail that its listener takes.
-    pub(crate) fn must_have(&mut self, takes: ListenerMail) {
-        self.outcome.listener_mail = takes;
     }
 
     /// A remote was reached and secured.
@@ -333,6 +328,36 @@ impl Attempt {
             self.outcome.elapsed = self.started.elapsed();
             self.reporter.report(&self.outcome);
         }
+    }
+}
+
+/// The outcome of an attempt that ends now.
+fn unfinished(domain: &Name, mode: Mode) -> Outcome {
+    Outcome {
+        id: format!("{:012X}", fastrand::u64(..) >> 16),
+        domain: domain.clone(),
+        sender_domain: None,
+        names: MessageNames::default(),
+        refused_by: None,
+        mode,
+        would: None,
+        remote: None,
+        verdict: Verdict::Aborted,
+        code: None,
+        reason: Some(Label::Aborted),
+        text: "the transaction ended before its message was answered".to_owned(),
+        recipients: 0,
+        octets: 0,
+        elapsed: std::time::Duration::ZERO,
+        rule: None,
+        sts: None,
+        client_tls: None,
+        listener_level: None,
+        requiretls: None,
+        listener_mail: ListenerMail::Any,
+        dialled: None,
+        skipped: Vec::new(),
+        seen: Trace::default(),
     }
 }
 

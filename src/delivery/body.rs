@@ -9,6 +9,7 @@ use crate::refusal::{Label, Lacking, Peer};
 use crate::smtp::chunk::Framing;
 use crate::smtp::data::DataScanner;
 use crate::smtp::extensions::Content;
+use crate::smtp::message_names::MessageNames;
 use crate::smtp::reply::Reply;
 use crate::transaction::destination::DestinationId;
 use crate::transaction::{Event, FinalReply};
@@ -155,6 +156,11 @@ impl Delivery {
     /// The octets of the message that were read from the client.
     pub(crate) fn octets(&mut self, octets: u64) {
         self.attempt.octets(octets);
+    }
+
+    /// The names of the message.
+    pub(crate) fn named(&mut self, names: &MessageNames) {
+        self.attempt.named(names);
     }
 
     pub(crate) fn client_lost(self, gone: &WireError) {

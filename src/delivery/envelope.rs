@@ -183,7 +183,7 @@ impl<R: Resolver> Agent<'_, R> {
         let mode = floor.map_or(connector.mode, |_| Mode::Enforce);
         let mut attempt = Attempt::start(domain, mode, reporter);
         attempt.came_by(self.tls, self.floor, demand);
-        attempt.must_have(self.takes);
+        attempt.of_mail(&self.envelope.mail.reverse_path, self.takes);
         let trace = attempt.trace().clone();
         let (level, rule) = self.shared.rules.level(domain, OffsetDateTime::now_utc().date());
         let level = floor.map_or(level, |floor| floor.or_stricter(level));
@@ -248,7 +248,7 @@ impl<R: Resolver> Agent<'_, R> {
                 Ok(ready) => ready,
                 Err(refusals) => {
                     attempt.sts(search.iteration().sts(None));
-                    attempt.skipped(refusals.iter());
+                    attempt.refused(&refusals);
                     return closed(attempt, self.explained(Declined::by_all(&refusals)));
                 }
             };

@@ -32,7 +32,7 @@ impl Refusals {
     /// The only host's own answer, if it was asked for mail and that is all there is to tell.
     pub fn only_answer(&self) -> Option<Reply> {
         match self.0.as_slice() {
-            [Refusal { at: Place::Peer(peer), reason: Reason::Mail(reply) }] => Some(reply.relayed(peer)),
+            [Refusal { at: Place::Peer(peer), reason: Reason::Mail(reply), policy: _ }] => Some(reply.relayed(peer)),
             _ => None,
         }
     }

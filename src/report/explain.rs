@@ -29,6 +29,9 @@ fn explain(outcome: &Outcome, at: OffsetDateTime) -> String {
     };
     line("attempt", &format!("{}, ended at {}", outcome.id, at.format(&Rfc3339).unwrap_or_default()));
     line("domain", outcome.domain.as_str());
+    line("from", outcome.sender_domain.as_deref().unwrap_or_default());
+    line("Message-ID", outcome.names.message_id.as_deref().unwrap_or_default());
+    line("queue id", outcome.names.queue_id.as_deref().unwrap_or_default());
     line("verdict", &verdict(outcome));
     line("the client", &outcome.dialled.map(intercepted).unwrap_or_default());
     line("the client", &told(outcome));
@@ -38,9 +41,9 @@ fn explain(outcome: &Outcome, at: OffsetDateTime) -> String {
     line("STS policy", &outcome.sts.as_ref().map(sts).unwrap_or_default());
     line("rule", outcome.rule.as_deref().unwrap_or_default());
     line("REQUIRETLS", outcome.requiretls.map_or("", TagResult::as_str));
+    line("policy", outcome.policy().unwrap_or_default());
     if let Some(remote) = &outcome.remote {
         line("remote", &remote.peer.to_string());
-        line("policy", remote.policy);
         line("permit", remote.permit.map_or("", |_| "TLS-Required: No, by its listener"));
         line("protection", &protection(remote));
     }

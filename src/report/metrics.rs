@@ -159,11 +159,10 @@ impl Default for Metrics {
 impl Metrics {
     /// Counts an outcome.
     pub(super) fn count(&self, outcome: &Outcome) {
-        let policy = outcome.remote.as_ref().map_or("none", |remote| remote.policy);
         self.deliveries.count([
             outcome.verdict.label(),
             outcome.reason.map_or("", Label::as_str),
-            policy,
+            outcome.policy().unwrap_or("none"),
             outcome.protection(),
         ]);
         if let (Some(would), None) = (&outcome.would, outcome.permit()) {

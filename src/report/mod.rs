@@ -20,9 +20,10 @@ use tokio::sync::mpsc;
 use crate::excerpt;
 use crate::name::Name;
 use crate::policy::{Level, ListenerMail, Mode, VerifiedBy};
-use crate::refusal::{Label, Peer};
+use crate::refusal::{Label, Peer, Urgency};
 use crate::requiretls::TagResult;
 use crate::rules::{LevelFloor, Rule};
+use crate::smtp::message_names::MessageNames;
 use crate::smtp::reply::{Class, Code};
 use crate::tls::server::ClientTls;
 use crate::tls::{KeyProof, Protection};
@@ -44,6 +45,17 @@ const MAX_TEXT: usize = 4096;
 /// How often the log has an alarm about a resource that this host has run out of.
 const ALARM_EVERY: Duration = Duration::from_secs(10);
 
+/// Writes an event at the level of its urgency.
+macro_rules! event {
+    ($urgency:expr, $($fields:tt)*) => {
+        match $urgency {
+            Urgency::Routine => tracing::info!($($fields)*),
+            Urgency::Refusal => tracing::warn!($($fields)*),
+            Urgency::Fault => tracing::error!($($fields)*),
+        }
+    };
+}
+
 /// One attempt to deliver, from the first lookup to the answer the client got.
 #[derive(Debug, Clone)]
 pub struct Outcome {
@@ -51,6 +63,12 @@ pub struct Outcome {
     pub id: String,
     /// The recipients' domain.
     pub domain: Name,
+    /// The sender's domain, or `<>`. The log has no local part of any address.
+    pub sender_domain: Option<String>,
+    /// The names by which other servers know the message, as far as its header was read.
+    pub names: MessageNames,
+    /// The policy that has refused, for mail that no remote took.
+    pub refused_by: Option<&'static str>,
     /// Whether the policy was held to.
     pub mode: Mode,
     /// The refusal of enforcing, for mail that went on by mode `observe` or by its field `TLS-Required: No`, and that enforcing
@@ -284,6 +302,21 @@ impl Outcome {
         self.remote.as_ref().map_or("none", |remote| remote.channel.label())
     }
 
+    /// The policy of the session, or the one that has refused.
+    fn policy(&self) -> Option<&'static str> {
+        self.remote.as_ref().map(|remote| remote.policy).or(self.refused_by)
+    }
+
+    /// How urgently an operator must look: the most urgent of the reasons. Mail of a listener for `TLS-Required: No` went without a
+    /// proof by its own wish.
+    fn urgency(&self) -> Urgency {
+        let would = self.would.as_ref().filter(|_| self.permit().is_none()).map(|would| would.reason);
+        let sts_would = self.sts.as_ref().and_then(|sts| sts.would);
+        let other_host = self.dialled.filter(|dialled| dialled.relation == Relation::Other).map(|_| Urgency::Refusal);
+        let reasons = [self.reason, would, sts_would].into_iter().flatten().map(Label::urgency);
+        reasons.chain(other_host).max().unwrap_or(Urgency::Routine)
+    }
+
     /// The word for the mail's own permit to go without a proof, if it went by that.
     fn permit(&self) -> Option<&'static str> {
         self.remote.as_ref()?.permit
@@ -310,15 +343,15 @@ impl Outcome {
         let (remote, protection, sts) = (self.remote.as_ref(), self.secured(), self.sts.as_ref());
         let client = self.client_tls.as_deref();
         let matched = protection.and_then(Protection::proof).and_then(KeyProof::record);
-        tracing::info!(
-            id = %self.id,
+        event!(
+            self.urgency(), id = %self.id,
+            queue_id = self.names.queue_id, message_id = self.names.message_id, sender_domain = self.sender_domain,
             mode = (self.mode == Mode::Observe).then(|| tracing::field::display(self.mode)),
             domain = %self.domain,
             exchange = remote.map(|remote| tracing::field::display(&remote.peer.exchange)),
             address = remote.map(|remote| tracing::field::display(remote.peer.address)),
             port = remote.and_then(|remote| remote.peer.port),
-            policy = remote.map(|remote| remote.policy), permit = self.permit(),
-            protection = self.protection(),
+            policy = self.policy(), permit = self.permit(), protection = self.protection(),
             earlier_mails = remote.map(|remote| remote.earlier_mails).filter(|mails| *mails > 0),
             tls_version = protection.map(Protection::version), cipher = protection.map(Protection::cipher_suite),
             tlsa = matched.map(|matched| matched.record.to_string()),
@@ -335,8 +368,7 @@ impl Outcome {
             listener_level = self.listener_level.map(tracing::field::display), requiretls = self.requiretls.map(TagResult::as_str),
             dialled = self.dialled.map(|dialled| tracing::field::display(dialled.address)), dialled_is = self.dialled.map(|dialled| dialled.relation.label()),
             warning = self.warning(),
-            verdict = %self.verdict,
-            code = self.code.map(|code| code.number()), reason = self.reason.map(Label::as_str),
+            verdict = %self.verdict, code = self.code.map(|code| code.number()), reason = self.reason.map(Label::as_str),
             text = printable(&self.text),
             would = self.would.as_ref().map(|would| would.reason.as_str()),
             would_text = self.would.as_ref().map(|would| printable(&would.answer)),
@@ -392,6 +424,12 @@ mod tests {
         Outcome {
             id: "A1B2".to_owned(),
             domain: Name::parse("example").unwrap(),
+            sender_domain: Some("client.example".to_owned()),
+            names: MessageNames {
+                message_id: Some("<1@client.example>".to_owned()),
+                queue_id: Some("4F2B".to_owned()),
+            },
+            refused_by: None,
             mode: Mode::Observe,
             would: Some(Would { reason: Label::TlsaMismatch, answer: "451 no\"\n".to_owned() }),
             remote: None,
@@ -414,16 +452,50 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_remotes_text_is_no_log_field() {
-        // A-110: neither another field on the line nor another line.
-        let outcome = outcome();
+    /// The line of its event.
+    fn logged(outcome: &Outcome) -> String {
         let log = Log::default();
         let writer = log.clone();
         let subscriber =
             tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).without_time().finish();
         tracing::subscriber::with_default(subscriber, || outcome.log());
-        let line = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        String::from_utf8(log.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn the_level_is_that_of_the_most_urgent_reason() {
+        let would = |reason| Some(Would { reason, answer: "451 no".to_owned() });
+        for (reason, would, level) in [
+            (None, None, " INFO "),
+            (Some(Label::RecipientRefused), None, " INFO "),
+            (Some(Label::WrongKey), None, " WARN "),
+            (Some(Label::BindFailed), None, "ERROR "),
+            // In mode observe, mail that enforcing would have refused.
+            (None, would(Label::TlsaMismatch), " WARN "),
+            (Some(Label::RecipientRefused), would(Label::StartTlsMissing), " WARN "),
+        ] {
+            let line = logged(&Outcome { reason, would, ..outcome() });
+            assert!(line.starts_with(level), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_mail_is_found_by_its_names_and_by_the_policy_that_refused_it() {
+        let line = logged(&Outcome { refused_by: Some("dane"), ..outcome() });
+        for field in [
+            r#" queue_id="4F2B""#,
+            r#" message_id="<1@client.example>""#,
+            r#" sender_domain="client.example""#,
+            r#" policy="dane""#,
+        ] {
+            assert!(line.contains(field), "{field} in {line}");
+        }
+    }
+
+    #[test]
+    fn a_remotes_text_is_no_log_field() {
+        // A-110: neither another field on the line nor another line.
+        let line = logged(&outcome());
         assert!(line.contains(r#" would="tlsa-mismatch" would_text="451 no\"?" "#), "{line}");
         assert!(line.contains(" mode=observe "), "{line}");
         assert!(line.contains(r#" text="550 no\" verdict=delivered??[2J" "#), "{line}");

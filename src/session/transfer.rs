@@ -132,11 +132,14 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         Ok(())
     }
 
-    /// Each attempt has the number of octets that were read, and whether the message says that it once had a tag. A field that
-    /// means nothing here is counted.
+    /// Each attempt has the number of octets that were read, the names of the message, and whether the message says that it
+    /// once had a tag. A field that means nothing here is counted.
     fn count(&self, passage: &mut Passage) {
-        let octets = passage.scanner.octets();
-        passage.deliveries.all().iter_mut().for_each(|delivery| delivery.octets(octets));
+        let (octets, names) = (passage.scanner.octets(), passage.scanner.names());
+        for delivery in passage.deliveries.all() {
+            delivery.octets(octets);
+            delivery.named(&names);
+        }
         if passage.scanner.was_tagged() {
             passage.deliveries.all().iter_mut().for_each(Delivery::was_tagged);
         }

@@ -19,6 +19,7 @@ use bytes::{Buf, BytesMut};
 use memchr::{memchr2, memchr3};
 
 use super::block::{READ_OFFSET, block};
+use super::message_names::{MessageNames, NamesScanner};
 
 /// How a CR or a LF that stands alone in a message (RFC 5321 §2.3.8 forbids to send one) is treated, and a NUL (RFC 5322
 /// §2.2, RFC 2045 §2.7 and §2.8 allow none).
@@ -152,6 +153,11 @@ impl DataScanner {
     /// Whether the header section has a Message-ID field so far (RFC 5322 §3.6.4).
     pub fn has_message_id(&self) -> bool {
         self.header.message_id
+    }
+
+    /// The names of the message, as far as its header section has them so far.
+    pub fn names(&self) -> MessageNames {
+        self.header.names.names()
     }
 
     /// Whether the header section has a field `Require-TLS-ESMTP: yes` so far: Postfix adds it to mail that came with REQUIRETLS.
@@ -339,6 +345,7 @@ struct HeaderSection {
     was_tagged: bool,
     tls_required: bool,
     international: bool,
+    names: NamesScanner,
     line: FieldName,
 }
 
@@ -382,6 +389,7 @@ impl HeaderSection {
             return;
         }
         self.international |= !octets.is_ascii();
+        self.names.read(octets);
         for octet in octets {
             let octet = octet.to_ascii_lowercase();
             self.line = match self.line {
@@ -441,6 +449,7 @@ impl HeaderSection {
 
     fn end_line(&mut self) {
         self.was_tagged |= self.line == FieldName::RequireTlsEsmtp(3);
+        self.names.end_line();
         self.line = match self.line {
             FieldName::Start | FieldName::Body => FieldName::Body,
             FieldName::Spelling(..) | FieldName::MessageId | FieldName::RequireTlsEsmtp(_) | FieldName::Other => {

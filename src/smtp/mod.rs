@@ -9,6 +9,7 @@ pub mod command;
 pub mod data;
 pub mod extensions;
 pub mod line;
+pub mod message_names;
 pub mod reply;
 pub mod stuffing;
 pub mod tls_required;

@@ -18,6 +18,7 @@ use danelaw::policy::{ListenerMail, Mode};
 use danelaw::refusal::Label;
 use danelaw::report::metrics::{Format, Moment};
 use danelaw::report::{Outcome, Reporter, Verdict, Would};
+use danelaw::smtp::message_names::MessageNames;
 use danelaw::smtp::reply::Code;
 use danelaw::store::StoreFigures;
 use danelaw::trace::{Trace, What};
@@ -111,7 +112,7 @@ async fn metrics_count_events_and_promtool_reads_them() {
     let (_, metrics) = get(&admin, "/metrics").await;
     for (series, expected) in [
         (r#"deliveries_total{verdict="delivered",reason="",policy="dane",protection="verified"}"#, 2.0),
-        (r#"deliveries_total{verdict="deferred",reason="starttls-missing",policy="none",protection="none"}"#, 1.0),
+        (r#"deliveries_total{verdict="deferred",reason="starttls-missing",policy="encrypt",protection="none"}"#, 1.0),
         (r#"dns_lookups_total{type="MX",result="secure"}"#, 2.0),
         (r#"dns_lookups_total{type="MX",result="insecure"}"#, 1.0),
         (r#"dns_lookups_total{type="TLSA",result="secure"}"#, 2.0),
@@ -162,6 +163,9 @@ fn a111_a_client_cannot_make_a_metric_series() {
             mode: Mode::Observe,
             would: Some(Would { reason: Label::StartTlsMissing, answer: random() }),
             remote: None,
+            sender_domain: None,
+            names: MessageNames::default(),
+            refused_by: None,
             verdict: Verdict::Deferred,
             code: Code::new(451),
             reason: Some(Label::GreetingRefused),

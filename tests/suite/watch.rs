@@ -18,6 +18,7 @@ use danelaw::report::metrics::{Format, Moment};
 use danelaw::report::{Outcome, Reporter, Verdict, Would};
 use danelaw::requiretls::TagResult;
 use danelaw::rules::LevelFloor;
+use danelaw::smtp::message_names::MessageNames;
 use danelaw::store::{OperationFigures, StoreFigures};
 use danelaw::tls::server::{ClientCertificate, ClientTls};
 use danelaw::tlsrpt::TlsEvent;
@@ -105,6 +106,9 @@ fn attempt() -> Outcome {
         mode: Mode::Observe,
         would: Some(Would { reason: Label::TlsaMismatch, answer: "451 no".to_owned() }),
         remote: None,
+        sender_domain: None,
+        names: MessageNames::default(),
+        refused_by: None,
         verdict: Verdict::Delivered,
         code: None,
         reason: None,

@@ -99,7 +99,7 @@ impl<R: Resolver> MxIteration<'_, R> {
                     failed.push_back(address);
                 }
                 HostStatus::Unresponsive(reason) => {
-                    self.refusals.push(Refusal::peer(&candidate.peer(address), reason));
+                    self.refusals.push(Refusal::peer(&candidate.peer(address), reason).under(&candidate.policy));
                 }
             }
         }

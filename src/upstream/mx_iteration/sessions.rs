@@ -75,7 +75,7 @@ impl<R: Resolver> MxIteration<'_, R> {
         let race = dialer.race(&mut candidate.addresses, connect).await;
         let mut next = NextCandidate::Address;
         for (address, reason) in race.failed {
-            next = self.refuse(Refusal::peer(&candidate.peer(address), reason));
+            next = self.refuse(Refusal::peer(&candidate.peer(address), reason).under(&candidate.policy));
         }
         match race.first {
             Some((address, Won::Session(pooled))) => {
@@ -113,7 +113,7 @@ impl<R: Resolver> MxIteration<'_, R> {
             }
             Err(reason) => {
                 self.report_session(dialled, Err(&reason));
-                Err(self.refuse(Refusal::peer(peer, reason)))
+                Err(self.refuse(Refusal::peer(peer, reason).under(&candidate.policy)))
             }
         }
     }
