@@ -212,7 +212,8 @@ impl<R: Resolver> Acceptor<R> {
         };
         now.reporter.metrics().admitted();
         let (shared, stop, service) = (self.shared.clone(), self.stop.clone(), self.door.service);
-        let caller = Caller { origin, service, dialled, security, floor, tag, takes, strictness, admission };
+        let caller =
+            Caller { origin, service, dialled, place: self.place, security, floor, tag, takes, strictness, admission };
         self.sessions.spawn(async move {
             let _slot = slot;
             if let Either::Left(tcp) = &stream

@@ -62,6 +62,8 @@ pub struct Caller {
     pub service: Service,
     /// The address that it dialled, if it was intercepted.
     pub dialled: Option<IpAddr>,
+    /// The place of its listener in the configuration.
+    pub place: usize,
     /// TLS on its listener.
     pub security: ListenerSecurity,
     /// The least level of its mail, by its listener.
@@ -94,6 +96,7 @@ impl Caller {
             origin,
             service,
             dialled: None,
+            place: 0,
             security: ListenerSecurity::Clear,
             floor: None,
             tag: None,
@@ -115,6 +118,8 @@ struct Session<R, S> {
     origin: Origin,
     service: Service,
     dialled: Option<IpAddr>,
+    /// The place of the listener in the configuration.
+    place: usize,
     security: ListenerSecurity,
     floor: Option<LevelFloor>,
     takes: ListenerMail,
@@ -123,11 +128,21 @@ struct Session<R, S> {
     hello: Option<Hello>,
     /// The facts of TLS with the client, where it is active.
     tls: Option<Arc<ClientTls>>,
+    way_in: WayIn,
     dialogue: Dialogue,
     /// The records of recipients that the client has pipelined.
     ahead: RecordsAhead,
     /// The connections of the open transaction.
     upstreams: Upstreams,
+}
+
+/// How the client came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WayIn {
+    /// By the allow-list of the listener.
+    AllowList,
+    /// By its certificate alone.
+    Certificate,
 }
 
 /// When the conversation has to end, though the client would go on.
@@ -197,9 +212,8 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                     }
                 }
             };
-            if self.dialogue.is_idle() && self.news.has_changed().unwrap_or(false) {
-                self.shared = Arc::clone(&self.news.borrow_and_update());
-                self.dialogue.renew(self.shared.us.clone());
+            if self.take_up_news().await? == AfterCommand::Close {
+                return Ok(AfterCommand::Close);
             }
             match self.answer(line).await? {
                 AfterCommand::Command => {}
@@ -215,6 +229,16 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                 self.client.flush(limit).await?;
             }
         }
+    }
+
+    /// Takes up settings that are new, between transactions.
+    async fn take_up_news(&mut self) -> Result<AfterCommand, WireError> {
+        if self.dialogue.is_idle() && self.news.has_changed().unwrap_or(false) {
+            self.shared = Arc::clone(&self.news.borrow_and_update());
+            self.dialogue.renew(self.shared.us.clone());
+            return self.admit_again().await;
+        }
+        Ok(AfterCommand::Command)
     }
 
     /// The last words to a client that was silent, and the end of its remotes.

@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_util::either::Either;
 
 use super::records::RecordsAhead;
-use super::{Admission, AfterCommand, Caller, Session, Shared, Stop};
+use super::{Admission, AfterCommand, Caller, Session, Shared, Stop, WayIn};
 use crate::delivery::Upstreams;
 use crate::dns::Resolver;
 use crate::smtp::command::Command;
@@ -59,7 +59,7 @@ where
 
 impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     fn new(mut news: watch::Receiver<Arc<Shared<R>>>, stream: S, caller: Caller) -> (Self, Admission) {
-        let Caller { origin, service, dialled, security, floor, tag, takes, strictness, admission } = caller;
+        let Caller { origin, service, dialled, place, security, floor, tag, takes, strictness, admission } = caller;
         let shared = Arc::clone(&news.borrow_and_update());
         let dialogue = Dialogue::new(shared.us.clone(), service).taking(takes, tag).with_tls(match &security {
             ListenerSecurity::Clear => TlsState::Unavailable,
@@ -76,12 +76,14 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             origin,
             service,
             dialled,
+            place,
             security,
             floor,
             takes,
             strictness,
             hello,
             tls,
+            way_in: WayIn::AllowList,
             dialogue,
             ahead,
             upstreams,
@@ -169,7 +171,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         };
         drop(place);
         let why = match shown {
-            Ok(Ok(session)) => return Some(session),
+            Ok(Ok(session)) => return Some(Self { way_in: WayIn::Certificate, ..session }),
             Ok(Err(why)) => why,
             Err(_) => "it took too long".to_owned(),
         };
@@ -180,6 +182,26 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             "turned away: not on the allow-list of this listener, and without a certificate that opens it"
         );
         None
+    }
+
+    /// Looks after a reload whether the certificate that has let the client in still opens the listener: its CA or its key may
+    /// have been taken off the configuration. If it does not, the session ends with 421, as for a new one there is no place.
+    pub(super) async fn admit_again(&mut self) -> Result<AfterCommand, WireError> {
+        let certificate = match (self.way_in, self.client.stream()) {
+            (WayIn::Certificate, Either::Right(stream)) => {
+                let server = self.shared.listeners.get(self.place).and_then(|listener| listener.security.server());
+                server.map_or(ClientCertificate::NotAsked, |server| server.judge(stream))
+            }
+            (WayIn::AllowList, _) | (WayIn::Certificate, Either::Left(_)) => return Ok(AfterCommand::Command),
+        };
+        if certificate == ClientCertificate::Verified {
+            return Ok(AfterCommand::Command);
+        }
+        self.shared.reporter.metrics().turned_away("not-allowed");
+        tracing::warn!(client = %self.origin, %certificate, "since a reload the client's certificate does not open the listener; the session ends");
+        let text = "your certificate no longer lets you send mail through this host";
+        self.bye(EnhancedCode::transient(7, 1), text).await?;
+        Ok(AfterCommand::Close)
     }
 
     /// The session under TLS, if the client's certificate opens the listener.

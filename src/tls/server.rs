@@ -242,8 +242,13 @@ impl ServerTls {
         let suite = session.negotiated_cipher_suite().ok_or_else(unknown)?;
         // rustls says TLS13_ where IANA says TLS_.
         let cipher_suite = format!("{:?}", suite.suite()).replacen("TLS13_", "TLS_", 1);
-        let certificate = self.clients.judge(session.peer_certificates().unwrap_or_default(), UnixTime::now());
+        let certificate = self.judge(&stream);
         Ok(SecuredClient { stream, tls: ClientTls { version, cipher_suite, certificate } })
+    }
+
+    /// The verdict on the certificate of a client that has shaken hands, with this listener or with the same one before a reload.
+    pub fn judge<S>(&self, stream: &ClientStream<S>) -> ClientCertificate {
+        self.clients.judge(stream.get_ref().1.peer_certificates().unwrap_or_default(), UnixTime::now())
     }
 }
 

@@ -353,6 +353,45 @@ async fn a_reload_reads_certificate_and_key_again() {
     assert!(!shown(&files.servers).await && shown(&next).await);
 }
 
+#[tokio::test]
+async fn a_certificate_that_a_reload_has_revoked_ends_its_session_between_two_mails() {
+    // H16, H17.
+    let (files, (log, _guard)) = (Files::new(), captured());
+    let pinned = Identity::for_name("pinned.client.test");
+    let digest = pinned.record("3 1 1")[6..].to_owned();
+    let with = |keys: &str| format!("{ELSEWHERE}{}, client_keys = [{keys}]", files.client_ca());
+    let lab = files.lab("required", &with(&format!("'{digest}'"))).await;
+    let known = files.clients.issue("client.test");
+    let mut clients = Vec::new();
+    for identity in [&known, &pinned] {
+        let side = ClientSide::new(&files.servers, Some(identity));
+        let mut client = Client::connect(&lab.address).await.start_tls(&side).await;
+        client.command("EHLO client.test").await;
+        assert!(client.send(&["b@example.test"], MESSAGE).await.last().starts_with("250 2.0.0 "));
+        clients.push(client);
+    }
+    // A reload that leaves them alone.
+    lab.reload("");
+    for client in &mut clients {
+        assert!(client.send(&["b@example.test"], MESSAGE).await.last().starts_with("250 2.0.0 "));
+    }
+    // The key is taken off, and another CA takes the place of the one before. A transaction ends as it began.
+    let [mut open, mut idle] = <[_; 2]>::try_from(clients).ok().unwrap();
+    assert!(open.command("MAIL FROM:<a@client.test>").await.starts_with("250 "));
+    fs::write(files.path("clients.pem"), pem("CERTIFICATE", &Authority::named("next").certificate)).unwrap();
+    lab.reload(&files.listener("required", &with("")));
+    let no = "421 4.7.1 your certificate no longer lets you send mail through this host";
+    assert!(idle.command("MAIL FROM:<a@client.test>").await.starts_with(no));
+    assert_eq!(idle.rest().await, "");
+    assert!(open.command("RCPT TO:<b@example.test>").await.starts_with("250 "));
+    assert!(open.command("DATA").await.starts_with("354 "));
+    assert!(open.command("Subject: x\r\n\r\nbody\r\n.").await.starts_with("250 2.0.0 "));
+    assert!(open.command("MAIL FROM:<a@client.test>").await.starts_with(no));
+    wait_for(|| log.text().matches("since a reload the client's certificate does not open the listener").count() == 2)
+        .await;
+    assert_eq!(lab.mx().messages().len(), 5);
+}
+
 fn files_of(folder: &Path) -> ServerFiles {
     let [certificate, key] = ["certificate.pem", "key.pem"].map(|name| folder.join(name));
     ServerFiles { certificate, key, client_ca: None, client_keys: Vec::new() }
