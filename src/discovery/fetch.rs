@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::kept::{StsPolicies, clock};
+use super::kept::StsPolicies;
 use super::turns::FutureTurn;
 use super::{MtaSts, StsRecordFound};
 use crate::dns::{Failure, FailureReason, Resolver};
@@ -115,14 +115,14 @@ impl<R: Resolver> MtaSts<R> {
     pub(super) fn fetch(&self, domain: &Name, id: &FetchId, reason: FetchFor) -> PendingFetch {
         let mut state = self.policies().state();
         // A fetch may have ended since the caller looked.
-        let kept = state.cache.in_force(domain, clock()).filter(|kept| kept.id == *id.id());
+        let kept = state.cache.in_force(domain, self.policies().clock()).filter(|kept| kept.id == *id.id());
         if let (Some(kept), FetchFor::Mail) = (kept, reason) {
             return PendingFetch::ended(Ok(kept.clone()));
         }
         if let Some(pending) = state.pending.get(domain) {
             return pending.clone();
         }
-        if let Some(error) = StsPolicies::recent_failure(&state, domain, id.id()) {
+        if let Some(error) = self.policies().recent_failure(&state, domain, id.id()) {
             return PendingFetch::ended(Err(error));
         }
         let turn = self.policies().inner.turns.join(domain);

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use super::fetch::{FetchId, PendingFetch};
-use super::stored::StoredPolicies;
+use super::stored::{StoredPolicies, UnreadPolicies};
 use super::turns::FetchTurns;
 use super::{StsInForce, StsSettings, StsSource, in_force};
 use crate::dns::Failure;
@@ -64,6 +64,8 @@ pub(super) struct PoliciesInner {
     /// Held for a write, so that the last state of a domain is written last.
     pub(super) writing: tokio::sync::Mutex<()>,
     pub(super) turns: FetchTurns,
+    /// How far the wall clock is ahead of the host's, in seconds: 0 except in tests.
+    ahead: AtomicI64,
     lookups: [AtomicU64; LOOKUPS.len()],
     fetches: [AtomicU64; StsFetchError::RESULTS.len()],
 }
@@ -101,18 +103,19 @@ impl StsPolicies {
     pub async fn open(store: Option<Store>, settings: &StsSettings) -> Result<Self, OpenError> {
         let policies = Self::of(StsCache::new(settings.entries, settings.refresh), store);
         let Some(store) = &policies.inner.store else { return Ok(policies) };
-        let read = store.policies(0);
+        let read = policies.read(store);
         let read = match store.is_shared() {
             // A database that is slow delays no start.
-            true => timeout(FIRST_READ, read).await.unwrap_or(Err(Error::Down)),
+            true => timeout(FIRST_READ, read).await.unwrap_or(Err(UnreadPolicies::Store(Error::Down))),
             false => read.await,
         };
         match read {
-            Ok(changes) => policies.state().learn(changes)?,
-            Err(error) if store.is_shared() => {
+            Ok(()) => {}
+            Err(UnreadPolicies::Policy(error)) => return Err(error),
+            Err(UnreadPolicies::Store(error)) if store.is_shared() => {
                 tracing::warn!(%error, "the MTA-STS policies of the store cannot be read yet; until then each first contact is trusted");
             }
-            Err(error) => return Err(OpenError::library(None, error)),
+            Err(UnreadPolicies::Store(error)) => return Err(OpenError::library(None, error)),
         }
         Ok(policies)
     }
@@ -121,9 +124,9 @@ impl StsPolicies {
         let (pending, failures, unheard, stored) = Default::default();
         let state = StsState { cache, pending, failures, unheard, stored };
         let (state, turns) = (Mutex::new(state), FetchTurns::new());
-        let (lookups, fetches) = Default::default();
+        let (lookups, fetches, ahead) = Default::default();
         let writing = tokio::sync::Mutex::default();
-        Self { inner: Arc::new(PoliciesInner { state, store, writing, turns, lookups, fetches }) }
+        Self { inner: Arc::new(PoliciesInner { state, store, writing, turns, ahead, lookups, fetches }) }
     }
 
     /// Whether the policies outlive the process.
@@ -133,7 +136,7 @@ impl StsPolicies {
 
     /// The numbers for metrics.
     pub fn figures(&self) -> StsFigures {
-        let now = clock();
+        let now = self.clock();
         let state = self.state();
         let count = |count: &AtomicU64| count.load(Relaxed);
         StsFigures {
@@ -150,7 +153,7 @@ impl StsPolicies {
 
     /// The kept policy of a domain, if it is in force; a mail uses it.
     pub(super) fn in_force(&self, domain: &Name, source: StsSource) -> Option<StsInForce> {
-        let (now, mut state) = (clock(), self.state());
+        let (now, mut state) = (self.clock(), self.state());
         let age = state.cache.age(domain, now)?;
         let found = in_force(state.cache.in_force(domain, now)?, age, source);
         if state.cache.touch(domain, now) {
@@ -161,7 +164,7 @@ impl StsPolicies {
 
     /// The kept policy of a domain, if it is in force. This is no use of it.
     pub fn running(&self, domain: &Name) -> Option<RunningPolicy> {
-        let (now, state) = (clock(), self.state());
+        let (now, state) = (self.clock(), self.state());
         let FetchedPolicy { id, policy, fetched } = state.cache.in_force(domain, now)?;
         let (id, mode) = (id.as_str().to_owned(), policy.mode().as_str().to_owned());
         let body = String::from_utf8_lossy(policy.body()).into_owned();
@@ -175,14 +178,14 @@ impl StsPolicies {
 
     /// Notes that a mail uses the policy of a domain.
     pub(super) fn note_use(&self, domain: &Name) {
-        if self.state().cache.touch(domain, clock()) {
+        if self.state().cache.touch(domain, self.clock()) {
             self.persist_later(domain.clone());
         }
     }
 
     /// The policy of a domain, if no fetch was tried within the last five minutes.
     pub(super) fn stale(&self, domain: &Name) -> Option<FetchedPolicy> {
-        let (now, state) = (clock(), self.state());
+        let (now, state) = (self.clock(), self.state());
         let failed = state.failures.get(domain).is_some_and(|failure| failure.is_recent(now));
         let is_fresh = state.cache.age(domain, now)? < PAUSE;
         if failed || is_fresh { None } else { state.cache.in_force(domain, now).cloned() }
@@ -209,7 +212,7 @@ impl StsPolicies {
     pub(super) fn note_failed_lookup(&self, domain: &Name, failure: &Failure) {
         self.count_lookup("failed");
         let mut state = self.state();
-        if state.cache.in_force(domain, clock()).is_none() {
+        if state.cache.in_force(domain, self.clock()).is_none() {
             tracing::warn!(%domain, %failure, "it is not known whether the domain has an MTA-STS policy");
         } else if state.unheard.insert(domain.clone()) {
             tracing::warn!(%domain, %failure, "it is not known whether the MTA-STS policy has changed; the kept one holds");
@@ -217,9 +220,9 @@ impl StsPolicies {
     }
 
     /// The failure of the last fetch for this id, if that is not long ago.
-    pub(super) fn recent_failure(state: &StsState, domain: &Name, id: &StsId) -> Option<StsFetchError> {
+    pub(super) fn recent_failure(&self, state: &StsState, domain: &Name, id: &StsId) -> Option<StsFetchError> {
         let failure = state.failures.get(domain)?;
-        (failure.id == *id && failure.is_recent(clock())).then(|| failure.error.clone())
+        (failure.id == *id && failure.is_recent(self.clock())).then(|| failure.error.clone())
     }
 
     /// Takes up the end of a fetch.
@@ -231,7 +234,7 @@ impl StsPolicies {
     ) -> Result<FetchedPolicy, StsFetchError> {
         let label = fetched.as_ref().map_or_else(StsFetchError::label, |_| "ok");
         count(&StsFetchError::RESULTS, &self.inner.fetches, label);
-        let now = clock();
+        let now = self.clock();
         let mut state = self.state();
         match fetched {
             Ok(policy) => {
@@ -262,8 +265,6 @@ impl StsPolicies {
     fn keep(&self, state: &mut StsState, domain: &Name, fetched: &FetchedPolicy, now: StsClock) {
         state.failures.remove(domain);
         match state.cache.put(domain, fetched.clone(), now) {
-            // Other danelaws may have room.
-            Keeping::Kept(_) if self.inner.store.as_ref().is_some_and(Store::is_shared) => {}
             Keeping::Kept(evicted) => evicted.into_iter().for_each(|domain| self.persist_later(domain)),
             Keeping::TooShort => {}
             Keeping::NoRoom => {
@@ -275,7 +276,7 @@ impl StsPolicies {
 
     /// Drops policies that have been expired for long, corrects dates, and returns the domains that are due.
     pub(super) fn due(&self) -> Vec<Name> {
-        let (now, mut state) = (clock(), self.state());
+        let (now, mut state) = (self.clock(), self.state());
         let corrected = state.cache.correct_dates(now);
         if !corrected.is_empty() {
             tracing::warn!(
@@ -293,6 +294,18 @@ impl StsPolicies {
     /// The policy of a domain, in force or not.
     pub(super) fn kept(&self, domain: &Name) -> Option<FetchedPolicy> {
         self.state().cache.kept(domain).map(|kept| kept.fetched.clone())
+    }
+
+    /// The time by both clocks. The steady one is the runtime's, which a test may stop.
+    pub(super) fn clock(&self) -> StsClock {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let wall = i64::try_from(wall.as_secs()).unwrap_or(i64::MAX).saturating_add(self.inner.ahead.load(Relaxed));
+        StsClock { steady: tokio::time::Instant::now().into_std(), wall }
+    }
+
+    /// Sets the wall clock of these policies ahead of the host's, by seconds: for tests of a host whose clock is wrong.
+    pub fn set_clock_ahead(&self, seconds: i64) {
+        self.inner.ahead.store(seconds, Relaxed);
     }
 
     fn count_lookup(&self, label: &str) {
@@ -347,12 +360,6 @@ impl FetchFailure {
     fn is_recent(&self, now: StsClock) -> bool {
         now.steady.saturating_duration_since(self.at) < PAUSE
     }
-}
-
-/// The time by both clocks. The steady one is the runtime's, which a test may stop.
-pub(super) fn clock() -> StsClock {
-    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    StsClock { steady: tokio::time::Instant::now().into_std(), wall: i64::try_from(wall.as_secs()).unwrap_or(i64::MAX) }
 }
 
 fn count(words: &[&str], counts: &[AtomicU64], label: &str) {

@@ -1,25 +1,67 @@
 //! The kept policies in the store: read at the start, written behind, and with a database learned from the other danelaws.
 //!
-//! Each danelaw has a copy of all of them, and a mail asks that copy alone. The policy that was fetched last counts for all.
+//! Each danelaw has a copy of all of them, and a mail asks that copy alone. The policy that was fetched last counts for all, by
+//! the date that the store gives it. A fetch that the store does not have yet counts here until its write has decided.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::kept::{StsPolicies, StsState, clock};
-use crate::mta_sts::cache::{FetchedPolicy, KeptPolicy};
+use super::kept::{StsPolicies, StsState};
+use crate::mta_sts::cache::{FetchedPolicy, Keeping, KeptPolicy, StsClock};
 use crate::mta_sts::{StsId, StsPolicy};
 use crate::name::{Name, NameError};
-use crate::store::{Error, OpenError, PolicyChanges, PolicyRow};
+use crate::store::{
+    DatedPolicy, Error, GonePolicy, HostClock, OpenError, PolicyChanges, PolicyPart, PolicyRow, PolicyWrite, Store,
+};
+
+/// How far the time of one fetch may seem to change, in seconds: clocks are read to the second.
+const SAME_FETCH: u64 = 2;
 
 /// The knowledge about the store.
 #[derive(Default)]
 pub(super) struct StoredPolicies {
-    /// When the policy of a domain in it was fetched.
-    fetched: HashMap<Name, i64>,
+    kind: StoreKind,
+    /// The fetch of each domain that the store has.
+    known: HashMap<Name, KnownFetch>,
     /// The domains whose last write failed. There are no more of them than domains with a policy, now or before.
     unwritten: BTreeSet<Name>,
     /// The time of the store from which changes of other danelaws are asked for.
     since: i64,
+}
+
+/// Where the policies come from.
+#[derive(Default, Clone, Copy)]
+enum StoreKind {
+    /// From a file that has those which this danelaw has kept.
+    #[default]
+    File,
+    /// From a database, to which others add.
+    Database,
+}
+
+/// A fetch that the store has.
+struct KnownFetch {
+    fetched: FetchedPolicy,
+    /// When that was, by the clock of the store.
+    date: i64,
+}
+
+/// A row that can be read.
+struct ReadPolicy {
+    domain: Name,
+    kept: KeptPolicy,
+    date: i64,
+}
+
+/// Why the policies of the store are not known.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum UnreadPolicies {
+    /// The store fails.
+    #[error("{0}")]
+    Store(#[from] Error),
+    /// One of them cannot be read.
+    #[error("{0}")]
+    Policy(#[from] OpenError),
 }
 
 /// A row that cannot be read any more.
@@ -36,9 +78,9 @@ enum BadRow {
 /// A change of a policy on its way to the store.
 enum PolicyChange {
     /// This one is kept.
-    Put(PolicyRow),
-    /// None is kept any more; the store has one that was fetched then.
-    Delete { fetched: i64 },
+    Put { write: PolicyWrite, fetched: FetchedPolicy },
+    /// None is kept any more; the store has one of this date.
+    Delete { date: i64 },
 }
 
 impl StsPolicies {
@@ -46,14 +88,10 @@ impl StsPolicies {
     /// called every minute or so.
     pub(super) async fn learn(&self) {
         let Some(store) = self.inner.store.as_ref().filter(|store| store.is_shared()) else { return };
-        let since = self.state().stored.since;
-        match store.policies(since).await {
-            Ok(changes) => {
-                if let Err(error) = self.state().learn(changes) {
-                    tracing::error!(%error, "a policy of another danelaw is left out");
-                }
-            }
-            Err(error) => {
+        match self.read(store).await {
+            Ok(()) => {}
+            Err(UnreadPolicies::Policy(error)) => tracing::error!(%error, "a policy of another danelaw is left out"),
+            Err(UnreadPolicies::Store(error)) => {
                 tracing::debug!(%error, "the MTA-STS policies of other danelaws cannot be read");
                 return;
             }
@@ -69,6 +107,25 @@ impl StsPolicies {
         }
     }
 
+    /// Reads the policies that have changed since the last time, part by part: there may be more than memory has room for.
+    pub(super) async fn read(&self, store: &Store) -> Result<(), UnreadPolicies> {
+        if store.is_shared() {
+            self.state().stored.kind = StoreKind::Database;
+        }
+        let mut part = PolicyPart { since: self.state().stored.since, after: String::new(), clock: self.host_clock() };
+        let (mut until, mut wrong) = (None, None);
+        loop {
+            let changes = store.policies(&part).await?;
+            until.get_or_insert(changes.until);
+            let next = changes.next.clone();
+            wrong = self.state().learn(changes, self.clock()).err().or(wrong);
+            let Some(after) = next else { break };
+            part.after = after;
+        }
+        self.state().stored.since = until.unwrap_or_default();
+        Ok(wrong.map_or(Ok(()), Err)?)
+    }
+
     /// Writes the present state of a domain to the store, soon.
     pub(super) fn persist_later(&self, domain: Name) {
         if self.are_stored() {
@@ -80,24 +137,53 @@ impl StsPolicies {
     async fn persist(&self, domain: &Name) {
         let Some(store) = &self.inner.store else { return };
         let _one = self.inner.writing.lock().await;
-        let change = self.state().change_of(domain);
-        let done: Result<(), Error> = match &change {
-            PolicyChange::Put(row) => store.put_policy(row).await,
-            PolicyChange::Delete { fetched } => store.delete_policy(domain.as_str(), *fetched).await,
+        let change = self.state().change_of(domain, self.host_clock());
+        let done: Result<(), Error> = match change {
+            PolicyChange::Put { write, fetched } => {
+                store.put_policy(&write).await.map(|stored| self.settle(domain, &fetched, stored))
+            }
+            PolicyChange::Delete { date } => {
+                let done = store.delete_policy(domain.as_str(), date).await;
+                done.map(|()| drop(self.state().stored.known.remove(domain)))
+            }
         };
-        match (done, change) {
-            (Ok(()), PolicyChange::Put(_)) => {}
-            (Ok(()), PolicyChange::Delete { .. }) => self.state().stored.forget(domain),
-            (Err(error), _) if store.is_shared() => {
+        match done {
+            Ok(()) => {}
+            Err(error) if store.is_shared() => {
                 // The first one of an outage is told.
                 if self.state().stored.put_back(domain) {
                     tracing::warn!(%domain, %error, "an MTA-STS policy cannot be written to the store; it is written once the store answers");
                 }
             }
-            (Err(error), _) => {
+            Err(error) => {
                 tracing::error!(%domain, %error, "an MTA-STS policy cannot be written to the store; a restart knows the one before");
             }
         }
+    }
+
+    /// Takes up the policy that the store has after a write of this fetch, unless there is a newer fetch here.
+    fn settle(&self, domain: &Name, written: &FetchedPolicy, stored: Option<DatedPolicy>) {
+        let now = self.clock();
+        let mut state = self.state();
+        let is_last = state.cache.kept(domain).is_some_and(|own| own.fetched == *written);
+        match stored.map(read) {
+            Some(Ok(ReadPolicy { kept, date, .. })) if is_same_fetch(&kept.fetched, written) => {
+                state.stored.known.insert(domain.clone(), KnownFetch { fetched: written.clone(), date });
+            }
+            Some(Ok(newer)) if is_last => state.take_up(newer, now),
+            Some(Ok(_)) => {}
+            Some(Err(error)) => tracing::error!(%domain, %error, "the store's MTA-STS policy cannot be read"),
+            None if is_last => {
+                state.cache.remove(domain);
+                state.stored.known.remove(domain);
+            }
+            None => {}
+        }
+    }
+
+    fn host_clock(&self) -> HostClock {
+        let StsClock { wall, steady } = self.clock();
+        HostClock { wall, steady: steady.into() }
     }
 }
 
@@ -109,51 +195,104 @@ impl StoredPolicies {
         is_first
     }
 
-    /// The store has no policy of the domain any more.
-    fn forget(&mut self, domain: &Name) {
-        self.fetched.remove(domain);
+    /// The date of this fetch in the store, if it is there.
+    fn date_of(&self, domain: &Name, fetched: &FetchedPolicy) -> Option<i64> {
+        self.known.get(domain).filter(|known| known.fetched == *fetched).map(|known| known.date)
     }
 }
 
 impl StsState {
-    /// Takes up policies of the store that are newer than those at hand.
-    pub(super) fn learn(&mut self, PolicyChanges { rows, until }: PolicyChanges) -> Result<(), OpenError> {
-        let (now, mut wrong) = (clock(), None);
-        self.stored.since = until;
-        for row in rows {
-            let domain = row.domain.clone();
-            match read(row) {
-                Ok((domain, kept)) => {
-                    self.stored.fetched.insert(domain.clone(), kept.fetched.fetched);
-                    let own = self.cache.kept(&domain).map(|own| own.fetched.fetched);
-                    if own.is_none_or(|own| own < kept.fetched.fetched) {
-                        self.cache.load(domain, kept, now);
-                    }
-                }
+    /// Takes up policies of the store that are newer than those at hand, and drops those that it has no more.
+    fn learn(&mut self, changes: PolicyChanges, now: StsClock) -> Result<(), OpenError> {
+        let mut wrong = None;
+        for dated in changes.rows {
+            let domain = dated.row.domain.clone();
+            match read(dated) {
+                Ok(stored) => self.learn_one(stored, now),
                 Err(error) => wrong = Some(OpenError::Policy { domain, found: error.to_string() }),
+            }
+        }
+        for GonePolicy { domain, date } in changes.gone {
+            let Ok(domain) = Name::parse(&domain) else { continue };
+            let own = self.cache.kept(&domain).map(|own| &own.fetched);
+            let is_it = |own: &FetchedPolicy| self.stored.date_of(&domain, own).is_some_and(|own| own <= date);
+            if own.is_some_and(is_it) {
+                self.cache.remove(&domain);
+                self.stored.known.remove(&domain);
             }
         }
         wrong.map_or(Ok(()), Err)
     }
 
-    /// The change that the store has to make.
-    fn change_of(&mut self, domain: &Name) -> PolicyChange {
-        match self.cache.kept(domain).map(|kept| written(domain, kept)) {
-            Some(row) => {
-                // Before the write: one that fails may have reached the store all the same.
-                self.stored.fetched.insert(domain.clone(), row.fetched);
-                PolicyChange::Put(row)
+    fn learn_one(&mut self, stored: ReadPolicy, now: StsClock) {
+        let ReadPolicy { domain, kept, date } = &stored;
+        let (own, known) = (self.cache.kept(domain), self.stored.known.get(domain));
+        match (own, known) {
+            (None, None) => self.take_up(stored, now),
+            // It is being deleted.
+            (None, Some(known)) if known.date >= *date => {}
+            (None, Some(_)) => self.take_up(stored, now),
+            (Some(own), known) => match known.filter(|known| known.fetched == own.fetched) {
+                // The store does not have the own one yet; its write decides.
+                None => {}
+                Some(known) if known.date > *date => {}
+                Some(known) if known.date == *date && is_same_text(&known.fetched, &kept.fetched) => {
+                    self.cache.learn_use(domain, kept.used);
+                }
+                Some(_) => self.take_up(stored, now),
+            },
+        }
+    }
+
+    /// Keeps a policy of the store in the place of the one at hand.
+    fn take_up(&mut self, stored: ReadPolicy, now: StsClock) {
+        let ReadPolicy { domain, kept, date } = stored;
+        let known = KnownFetch { fetched: kept.fetched.clone(), date };
+        let keeping = match self.stored.kind {
+            StoreKind::File => {
+                self.cache.load(domain.clone(), kept, now);
+                Keeping::Kept(Vec::new())
             }
-            None => PolicyChange::Delete { fetched: self.stored.fetched.get(domain).copied().unwrap_or_default() },
+            StoreKind::Database => self.cache.load_within(&domain, kept, now),
+        };
+        match keeping {
+            Keeping::Kept(evicted) => {
+                // They stay in the store, for danelaws with more room.
+                evicted.iter().for_each(|domain| drop(self.stored.known.remove(domain)));
+                self.stored.known.insert(domain, known);
+            }
+            Keeping::NoRoom | Keeping::TooShort => {
+                tracing::warn!(%domain, "there is no room for an MTA-STS policy of the store: raise mta_sts.entries");
+            }
+        }
+    }
+
+    /// The change that the store has to make.
+    fn change_of(&self, domain: &Name, clock: HostClock) -> PolicyChange {
+        match self.cache.kept(domain) {
+            Some(kept) => {
+                let date = self.stored.date_of(domain, &kept.fetched);
+                let write = PolicyWrite { row: written(domain, kept), clock, date };
+                PolicyChange::Put { write, fetched: kept.fetched.clone() }
+            }
+            None => PolicyChange::Delete { date: self.stored.known.get(domain).map_or(0, |known| known.date) },
         }
     }
 }
 
-fn read(row: PolicyRow) -> Result<(Name, KeptPolicy), BadRow> {
+fn is_same_text(one: &FetchedPolicy, other: &FetchedPolicy) -> bool {
+    one.id == other.id && one.policy.body() == other.policy.body()
+}
+
+fn is_same_fetch(one: &FetchedPolicy, other: &FetchedPolicy) -> bool {
+    is_same_text(one, other) && one.fetched.abs_diff(other.fetched) <= SAME_FETCH
+}
+
+fn read(DatedPolicy { row, date }: DatedPolicy) -> Result<ReadPolicy, BadRow> {
     let domain = Name::parse(&row.domain)?;
     let (id, policy) = (StsId::parse(row.id.as_bytes())?, Arc::new(StsPolicy::parse(&row.body)?));
     let fetched = FetchedPolicy { id, policy, fetched: row.fetched };
-    Ok((domain, KeptPolicy { fetched, used: row.used, failing_since: row.failing_since }))
+    Ok(ReadPolicy { domain, kept: KeptPolicy { fetched, used: row.used, failing_since: row.failing_since }, date })
 }
 
 fn written(domain: &Name, kept: &KeptPolicy) -> PolicyRow {

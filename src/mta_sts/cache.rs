@@ -129,6 +129,20 @@ impl StsCache {
         self.insert(domain, StsEntry { kept, steady: now.steady, due, expired: None, told: None });
     }
 
+    /// Takes up a policy of a store that may have more of them than there is room for.
+    pub fn load_within(&mut self, domain: &Name, kept: KeptPolicy, now: StsClock) -> Keeping {
+        let Some(evicted) = self.make_room(domain, weight(domain, &kept.fetched), now) else { return Keeping::NoRoom };
+        self.load(domain.clone(), kept, now);
+        Keeping::Kept(evicted)
+    }
+
+    /// Notes that another danelaw's mail has used the policy, at this time.
+    pub fn learn_use(&mut self, domain: &Name, used: i64) {
+        if let Some(entry) = self.entries.get_mut(domain) {
+            entry.kept.used = entry.kept.used.max(used);
+        }
+    }
+
     /// The policy of a domain, if it is in force.
     pub fn in_force(&self, domain: &Name, now: StsClock) -> Option<&FetchedPolicy> {
         let entry = self.entries.get(domain)?;

@@ -36,7 +36,7 @@ use local::Local;
 use postgres::Postgres;
 
 pub(crate) use lease::{SoleTask, TaskLease};
-pub(crate) use policies::PolicyChanges;
+pub(crate) use policies::{DatedPolicy, GonePolicy, HostClock, PolicyChanges, PolicyPart, PolicyWrite};
 pub(crate) use reports::SharedReports;
 pub(crate) use rows::{
     CountsRow, MadeReport, PolicyRow, ReportChanges, ReportRow, ReportRows, SuppressedRow, TakeLimits, TakenReport,

@@ -459,16 +459,11 @@ async fn p9_danelaws_with_one_database_know_the_policies_of_each_other() {
     assert_eq!(service.result().await, "enforce 1 kept");
     service.policies = StsPolicies::open(Some(store().await), &service.settings).await.unwrap();
     assert_eq!(service.result().await, "enforce 1 kept");
-    // A newer policy takes the place of an older one, and no older one the place of a newer.
-    server.sql("UPDATE danelaw.sts_policies SET id = 'newer', fetched = fetched + 60, changed = changed + 1");
+    // A newer policy takes the place of an older one.
+    server.sql("UPDATE danelaw.sts_policies SET id = 'newer', fetched = fetched + 1, changed = changed + 1");
     service.mta_sts().refresh_due().await;
     service.dns.record("v=STSv1; id=newer;");
     assert_eq!(service.result().await, "enforce newer kept");
-    service.policies = first;
-    service.dns.record("v=STSv1; id=older;");
-    assert_eq!(service.result().await, "enforce older fetched");
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    assert_eq!(server.sql("SELECT id FROM danelaw.sts_policies"), "newer");
     // A database that is down stops neither a start nor a fetch, and has the policy once it is up.
     server.crash();
     service.policies = StsPolicies::open(Some(store().await), &service.settings).await.unwrap();
@@ -479,10 +474,141 @@ async fn p9_danelaws_with_one_database_know_the_policies_of_each_other() {
     tokio::time::sleep(Duration::from_millis(1500)).await;
     service.mta_sts().refresh_due().await;
     assert_eq!(server.sql("SELECT id FROM danelaw.sts_policies"), "later");
+    // A write that comes late takes no newer policy's place, and that one counts here too.
+    server.crash();
+    service.dns.record("v=STSv1; id=late;");
+    assert_eq!(service.result().await, "enforce late fetched");
+    server.up();
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    server.sql("UPDATE danelaw.sts_policies SET id = 'newest', fetched = danelaw.clock(), changed = danelaw.clock()");
+    service.mta_sts().refresh_due().await;
+    assert_eq!(server.sql("SELECT id FROM danelaw.sts_policies"), "newest");
+    service.dns.record("v=STSv1; id=newest;");
+    assert_eq!(service.result().await, "enforce newest kept");
+    service.policies = first;
+    service.mta_sts().refresh_due().await;
+    assert_eq!(service.result().await, "enforce newest kept");
     // A row that cannot be read stops the start.
     server.sql("UPDATE danelaw.sts_policies SET body = 'x'");
     let error = StsPolicies::open(Some(store().await), &service.settings).await.unwrap_err().to_string();
     assert!(error.starts_with("the store's MTA-STS policy of example.test cannot be read ("), "{error}");
+}
+
+#[tokio::test]
+async fn p9_the_policy_that_was_fetched_last_counts_whatever_the_clocks_of_danelaws_say() {
+    // V29, P9: no clock agrees with another one, and that of the database with none.
+    let server = Server::start();
+    let at = server.settings();
+    let store = async || Store::connect(at.clone()).await.unwrap();
+    let mut service = Service::new().await;
+    drop(store().await);
+    server.sql(
+        "CREATE OR REPLACE FUNCTION danelaw.clock() RETURNS bigint LANGUAGE sql VOLATILE AS \
+         'SELECT floor(extract(epoch FROM clock_timestamp()))::bigint - 7200'",
+    );
+    let mut danelaws = Vec::new();
+    for ahead in [1800, -1800] {
+        let policies = StsPolicies::open(Some(store().await), &service.settings).await.unwrap();
+        policies.set_clock_ahead(ahead);
+        danelaws.push(policies);
+    }
+    for (number, [first, last]) in [[0, 1], [1, 0], [0, 1]].into_iter().enumerate() {
+        for (id, danelaw) in [(format!("{number}a"), first), (format!("{number}b"), last)] {
+            service.policies = danelaws[danelaw].clone();
+            service.dns.record(&format!("v=STSv1; id={id};"));
+            assert_eq!(service.result().await, format!("enforce {id} fetched"));
+            wait_for(|| server.sql("SELECT id FROM danelaw.sts_policies") == id).await;
+        }
+        // The one that has fetched the older policy takes up the newer one.
+        service.policies = danelaws[first].clone();
+        service.mta_sts().refresh_due().await;
+        assert_eq!(service.result().await, format!("enforce {number}b kept"));
+        let StsFound::InForce(found) = service.found().await else { panic!() };
+        assert!(found.age < Duration::from_secs(60), "{:?}", found.age);
+    }
+    // Each knows how old a policy of another one is, by any clock.
+    server.sql("UPDATE danelaw.sts_policies SET fetched = fetched - 3600, used = used - 200000");
+    for ahead in [0, 1800, -1800] {
+        service.policies = StsPolicies::open(Some(store().await), &service.settings).await.unwrap();
+        service.policies.set_clock_ahead(ahead);
+        server.sql("UPDATE danelaw.sts_policies SET fetched = fetched + 1, changed = danelaw.clock()");
+        service.mta_sts().refresh_due().await;
+        let StsFound::InForce(found) = service.found().await else { panic!() };
+        assert!(found.age.as_secs().abs_diff(3600) < 60, "{:?}", found.age);
+    }
+    // A use that is noted changes no date.
+    wait_for(|| {
+        server.sql("SELECT used > danelaw.clock() - 60 AND fetched < danelaw.clock() - 3500 FROM danelaw.sts_policies")
+            == "t"
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn p9_a_policy_that_one_danelaw_drops_is_dropped_by_all() {
+    // V29: RFC 8461 §8.3.
+    let server = Server::start();
+    let at = server.settings();
+    let store = async || Store::connect(at.clone()).await.unwrap();
+    let mut service = Service::new().await;
+    service.host.answer(Answer::Say(served(&policy("none"))));
+    let other = StsPolicies::open(Some(store().await), &service.settings).await.unwrap();
+    let one = StsPolicies::open(Some(store().await), &service.settings).await.unwrap();
+    service.policies = one.clone();
+    assert_eq!(service.result().await, "none 1 fetched");
+    wait_for(|| server.sql("SELECT count(*) FROM danelaw.sts_policies") == "1").await;
+    service.policies = other.clone();
+    service.mta_sts().refresh_due().await;
+    assert!(other.running(&name("example.test")).is_some());
+    let date = server.sql("SELECT fetched FROM danelaw.sts_policies");
+    // The domain has withdrawn it.
+    service.policies = one.clone();
+    service.dns.no_record();
+    assert!(service.result().await.starts_with("absent"));
+    wait_for(|| server.sql("SELECT count(*) FROM danelaw.sts_policies") == "0").await;
+    // A note of a danelaw that has not heard of it does not bring it back.
+    let put = format!("SELECT count(*) FROM danelaw.sts_put('example.test', '1', 'x', {date}, 0, 0, NULL)");
+    assert_eq!(server.sql(&put), "0");
+    service.policies = other.clone();
+    service.mta_sts().refresh_due().await;
+    assert!(other.running(&name("example.test")).is_none());
+    // A later fetch does.
+    service.dns.record("v=STSv1; id=2;");
+    assert_eq!(service.result().await, "none 2 fetched");
+    wait_for(|| server.sql("SELECT id FROM danelaw.sts_policies") == "2").await;
+    service.policies = one.clone();
+    service.mta_sts().refresh_due().await;
+    assert_eq!(service.result().await, "none 2 kept");
+    // A row that a failover has lost comes back with its date.
+    assert_eq!(server.sql(&put.replace(&date, &format!("{date} + 1")).replace("count(*)", "id")), "2");
+    server.sql("DELETE FROM danelaw.sts_policies");
+    assert_eq!(
+        server.sql(&put.replace(&date, &format!("{date} + 1")).replace("count(*)", "fetched")),
+        format!("{}", date.parse::<i64>().unwrap() + 1)
+    );
+}
+
+#[tokio::test]
+async fn p18_more_policies_in_the_database_than_there_is_room_for_are_left_there() {
+    let server = Server::start();
+    let at = server.settings();
+    let store = async || Store::connect(at.clone()).await.unwrap();
+    let service = Service::new().await;
+    drop(store().await);
+    server.sql(
+        "INSERT INTO danelaw.sts_policies SELECT 'd' || n || '.test', '1', \
+         convert_to(E'version: STSv1\nmode: ' || CASE WHEN n <= 40 THEN 'enforce' ELSE 'testing' END || \
+         E'\nmx: mx.test\nmax_age: 86400\n', 'UTF8'), danelaw.clock() - 60, danelaw.clock() - 60, NULL, danelaw.clock() \
+         FROM generate_series(1, 450) AS n",
+    );
+    for (entries, expected) in [(1000, [40, 410]), (100, [40, 60]), (10, [10, 0])] {
+        let settings = StsSettings { entries, ..service.settings.clone() };
+        let policies = StsPolicies::open(Some(store().await), &settings).await.unwrap();
+        let counts = policies.figures().policies;
+        let count = |mode: &str| counts.iter().find(|(known, _)| *known == mode).unwrap().1;
+        assert_eq!([count("enforce"), count("testing")], expected, "{counts:?}");
+    }
+    assert_eq!(server.sql("SELECT count(*) FROM danelaw.sts_policies"), "450");
 }
 
 #[tokio::test]

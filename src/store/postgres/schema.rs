@@ -6,23 +6,26 @@ use sqlx::{Connection, Row};
 use super::{DatabaseOpenError, Migration};
 
 /// The version of the tables that this danelaw makes and uses. A later version that it can use says so in `readable_from`.
-const VERSION: i32 = 2;
+const VERSION: i32 = 3;
 /// The tables that danelaw writes to.
-const WRITTEN: [&str; 9] = [
+const WRITTEN: [&str; 11] = [
     "records",
     "outcomes",
     "leases",
     "tls_days",
     "tls_tallies",
+    "tls_owners",
     "tls_writers",
     "tls_reports",
     "tls_suppressed",
     "sts_policies",
+    "sts_gone",
 ];
 /// "danelaw": the advisory lock under which tables are made.
 const LOCK: i64 = 0x64_61_6e_65_6c_61_77;
 /// The statements that make each version from the one before. Each adds to it, so that programs of the versions before run on.
-const STEPS: [(i32, &str); 2] = [(1, include_str!("schema.sql")), (2, include_str!("schema_2.sql"))];
+const STEPS: [(i32, &str); 3] =
+    [(1, include_str!("schema.sql")), (2, include_str!("schema_2.sql")), (3, include_str!("schema_3.sql"))];
 
 /// All statements that make the tables, for a role that may.
 pub fn migration_sql() -> String {
