@@ -2,8 +2,9 @@
 //!
 //! Each operation is one statement: a query, or a function of `postgres/schema.sql`. A call ends within `store.patience`,
 //! whatever the server does, and its connection is closed if the answer is not there by then. A call on a connection that was
-//! cut is made once more on a fresh one: each operation may be repeated. After three failures in a row the database is not
-//! asked before a probe has passed; there is one each second.
+//! cut is made once more on a fresh one, and a call that the server rolled back for the sake of another one is made once more:
+//! each operation may be repeated. After three failures in a row the database is not asked before a probe has passed; there is
+//! one each second.
 
 mod circuit;
 mod fault;
@@ -230,27 +231,35 @@ impl Postgres {
         Err(fault.into_error())
     }
 
-    /// On a connection that waits, and if it was cut, on a fresh one.
+    /// On a connection that waits, and once more if it was cut, or if the call was rolled back.
     async fn try_twice<'q>(
         &self,
         pool: &ConnectionPool,
         query: impl Fn() -> PgQuery<'q>,
     ) -> Result<Vec<PgRow>, DatabaseFault> {
-        if let Some(pooled) = pool.idle() {
-            match on(pool, pooled, query()).await {
-                Ok(rows) => return Ok(rows),
-                Err(error) if DatabaseFault::connection(&error) == AfterFault::Usable => {
-                    return Err(DatabaseFault::of(&error));
-                }
-                // The others were cut with it.
-                Err(_) => pool.clear(),
-            }
+        let first = match pool.idle() {
+            Some(pooled) => pooled,
+            None => self.fresh(pool).await?,
+        };
+        let error = match on(pool, first, query()).await {
+            Ok(rows) => return Ok(rows),
+            Err(error) => error,
+        };
+        match DatabaseFault::after(&error) {
+            AfterFault::Usable => return Err(DatabaseFault::of(&error)),
+            AfterFault::RolledBack => {}
+            // The others were cut with it.
+            AfterFault::Broken => pool.clear(),
         }
+        let second = self.fresh(pool).await?;
+        on(pool, second, query()).await.map_err(|error| DatabaseFault::of(&error))
+    }
+
+    async fn fresh(&self, pool: &ConnectionPool) -> Result<PooledConnection, DatabaseFault> {
         let Ok(fresh) = timeout(self.pool.settings().patience, pool.connect()).await else {
             return Err(DatabaseFault::Unreachable("no connection within store.patience".to_owned()));
         };
-        let fresh = fresh.map_err(|error| DatabaseFault::Unreachable(error.to_string()))?;
-        on(pool, fresh, query()).await.map_err(|error| DatabaseFault::of(&error))
+        fresh.map_err(|error| DatabaseFault::Unreachable(error.to_string()))
     }
 
     fn held(&self) -> MutexGuard<'_, HeldLeases> {
@@ -282,16 +291,12 @@ impl Postgres {
     }
 }
 
-/// A connection whose call fails or is given up is closed, unless the server has answered.
+/// A connection whose call fails or is given up is closed, unless the server has refused the call for good.
 async fn on(pool: &ConnectionPool, mut pooled: PooledConnection, query: PgQuery<'_>) -> sqlx::Result<Vec<PgRow>> {
     let done = query.fetch_all(&mut pooled.connection).await;
-    let is_usable = match &done {
-        Ok(_) => AfterFault::Usable,
-        Err(error) => DatabaseFault::connection(error),
-    };
-    match is_usable {
+    match done.as_ref().map_or_else(DatabaseFault::after, |_| AfterFault::Usable) {
         AfterFault::Usable => pool.put(pooled),
-        AfterFault::Broken => {}
+        AfterFault::RolledBack | AfterFault::Broken => {}
     }
     done
 }

@@ -24,12 +24,19 @@ pub(super) enum DatabaseFault {
     Other(String),
 }
 
-/// Whether a connection can be used after a fault.
+/// The state of a connection after a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AfterFault {
+    /// It can be used.
     Usable,
+    /// The call was rolled back for the sake of another one: it may succeed the next time.
+    RolledBack,
+    /// It is of no use.
     Broken,
 }
+
+/// serialization_failure, deadlock_detected.
+const ROLLED_BACK: [&str; 2] = ["40001", "40P01"];
 
 impl DatabaseFault {
     pub(super) fn of(error: &sqlx::Error) -> Self {
@@ -62,10 +69,15 @@ impl DatabaseFault {
         }
     }
 
-    /// Whether the connection lives on after such an error.
-    pub(super) fn connection(error: &sqlx::Error) -> AfterFault {
+    /// The state of the connection after such an error.
+    pub(super) fn after(error: &sqlx::Error) -> AfterFault {
         match (error, Self::of(error)) {
             (sqlx::Error::Database(_), Self::Unreachable(_)) => AfterFault::Broken,
+            (sqlx::Error::Database(error), _)
+                if error.code().is_some_and(|code| ROLLED_BACK.contains(&code.as_ref())) =>
+            {
+                AfterFault::RolledBack
+            }
             (sqlx::Error::Database(_), _) => AfterFault::Usable,
             _ => AfterFault::Broken,
         }

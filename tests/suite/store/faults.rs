@@ -135,6 +135,70 @@ async fn v11_writes_in_any_order_do_not_deadlock() {
     assert_eq!(server.sql("SELECT deadlocks FROM pg_stat_database WHERE datname = 'danelaw'"), "0");
 }
 
+/// V11.
+#[tokio::test]
+async fn v11_a_call_that_the_server_rolls_back_for_another_one_is_made_once_more() {
+    let server = Server::start();
+    let journal = replica(server.settings()).await;
+    let to = [pair("one@a.test")];
+    // The first call is the victim of a deadlock; the second one is so twice.
+    server.sql(
+        "CREATE SEQUENCE public.calls; CREATE FUNCTION public.victim() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ BEGIN IF nextval('public.calls') IN (1, 3, 4) THEN RAISE EXCEPTION 'deadlock detected' USING ERRCODE = '40P01'; \
+         END IF; RETURN NEW; END $$; \
+         CREATE TRIGGER victim BEFORE INSERT ON danelaw.records FOR EACH ROW EXECUTE FUNCTION public.victim()",
+    );
+    message(&journal, "x", &to).await.release().await;
+    assert_eq!(server.sql("SELECT last_value FROM public.calls"), "2");
+    assert_eq!(claim(&journal, "y", &to).await.err(), Some(Unclaimed::Down));
+    assert!(journal.store().figures().is_up);
+    message(&journal, "z", &to).await.release().await;
+}
+
+/// V11: danelaws that tell, make, count and forget reports, each in an order of its own.
+#[tokio::test]
+async fn v11_writes_of_reports_in_any_order_do_not_deadlock() {
+    let server = Server::start();
+    drop(replica(server.settings()).await);
+    server.sql("INSERT INTO danelaw.leases VALUES ('tlsrpt', 1, 9000000000, 1)");
+    let (rounds, rows) = (
+        60,
+        "(SELECT d AS day, 'd' || n || '.test' AS domain FROM generate_series(1::bigint, 3) AS d, generate_series(1, 40) AS n)",
+    );
+    let of = |column: &str| format!("array_agg({column} ORDER BY place)");
+    let same = |value: &str| format!("array_agg({value})");
+    let (days, domains) = (of("day"), of("domain"));
+    let make = format!(
+        "PERFORM danelaw.tls_make(1, 1, {days}, {domains}, {a}, {e}, {z}, {z}, {z}, {a}, {e}) FROM (SELECT *, random() AS place FROM {rows} r) s",
+        a = same("'https://r.test/'::text"),
+        e = same("''::text"),
+        z = same("0::bigint"),
+    );
+    let tell = format!(
+        "PERFORM danelaw.tls_tell(0, {days}, {domains}, {a}, {e}, {z}, {z}, {z}, {e}, {e}, {z}, {k}) FROM (SELECT *, random() AS place FROM {rows} r) s",
+        a = same("'https://r.test/'::text"),
+        e = same("''::text"),
+        z = same("0::bigint"),
+        k = same("true"),
+    );
+    let add = format!(
+        "PERFORM danelaw.tls_add(7 + WHO, i, 67108864, {days}, {domains}, {domains}, {t}, {z}) FROM (SELECT *, random() AS place FROM {rows} r) s",
+        t = same("'[]'::text"),
+        z = same("1::bigint"),
+    );
+    let forget = "PERFORM danelaw.tls_forget(1, 1, 9, 2)".to_owned();
+    let run = |who: usize, what: &str| {
+        let what = what.replace("WHO", &who.to_string());
+        server.script(&format!("DO $$ BEGIN FOR i IN 1..{rounds} LOOP {what}; COMMIT; END LOOP; END $$"))
+    };
+    let all = [&make, &tell, &tell, &add, &add, &forget];
+    let running: Vec<_> = all.iter().enumerate().map(|(who, what)| run(who, what)).collect();
+    for mut running in running {
+        assert!(running.wait().unwrap().success());
+    }
+    assert_eq!(server.sql("SELECT deadlocks FROM pg_stat_database WHERE datname = 'danelaw'"), "0");
+}
+
 #[tokio::test]
 async fn a_server_that_restarts_is_asked_again_and_a_deletion_that_failed_is_made_then() {
     let mut server = Server::start();
