@@ -59,17 +59,17 @@ impl<R: Resolver + Clone> Dispatch<R> {
             now.write(&pool).await?;
             Ok::<_, Error>(Some(now))
         };
-        let mut waiting = 0;
         match done.await {
             Ok(Some(mut now)) => {
-                waiting = now.book.waiting();
+                self.waiting.store(now.book.waiting(), Relaxed);
                 self.tell_untold(now.book.take_untold());
                 *leading = Some(now);
             }
-            Ok(None) => {}
+            // The danelaw that leads tells how many wait.
+            Ok(None) => self.waiting.store(0, Relaxed),
+            // As many wait as before.
             Err(error) => tracing::warn!(%error, "the TLS reports of all danelaws cannot be made now"),
         }
-        self.waiting.store(waiting, Relaxed);
         self.show_waiting();
     }
 }
@@ -120,8 +120,7 @@ impl Leading {
             if !is_closed {
                 pool.close(self.lease, julian).await?;
             }
-            let tallies = pool.tallies(julian).await?;
-            tallies.iter().filter_map(rows::added).for_each(|row| self.kept.restore_added(&row));
+            rows::restore_counts(&mut self.kept, pool.tallies(julian).await?);
             self.loaded.insert(day);
         }
         Ok(())

@@ -105,6 +105,8 @@ struct DispatchState {
     warned: Option<(Date, String)>,
     /// Whether the last write to the store failed.
     unwritable: bool,
+    /// Whether the id of the store could not be read.
+    unidentified: bool,
     /// The reports of a database that this danelaw has taken.
     taken: TakenReports,
     /// The counts on their way to a database. They stay the same until it has them: it may have them already.

@@ -6,9 +6,9 @@ use time::{Date, OffsetDateTime};
 
 use super::DispatchState;
 use crate::name::Name;
-use crate::store::{CountsRow, ReportRow, ReportRows, SuppressedRow, TallyDelta};
+use crate::store::{CountsRow, DomainTally, ReportRow, ReportRows, SuppressedRow, TallyDelta};
 use crate::tlsrpt::document::ReportAuthor;
-use crate::tlsrpt::kept::{AddedResult, TallyRow};
+use crate::tlsrpt::kept::{AddedResult, KeptTally, TallyRow};
 use crate::tlsrpt::record::ReportAddress;
 use crate::tlsrpt::report_end::ReportEnd;
 use crate::tlsrpt::schedule::{ReportBook, ReportEntry, ReportKey, ReportSuppression};
@@ -103,15 +103,18 @@ pub(super) fn delta(row: AddedResult) -> TallyDelta {
     TallyDelta {
         day: i64::from(row.of.day.to_julian_day()),
         domain: row.of.domain.to_string(),
+        owner: row.of.domain.registered().to_string(),
         counted: row.counted,
         count: i64::try_from(row.times).unwrap_or(i64::MAX),
     }
 }
 
-/// The inverse of [`delta`].
-pub(super) fn added(row: &TallyDelta) -> Option<AddedResult> {
-    let TallyDelta { day, domain, counted, count } = row;
-    Some(AddedResult { of: domain_day(*day, domain)?, counted: counted.clone(), times: u64::try_from(*count).ok()? })
+/// Takes up the counts of a database. A row that danelaw did not write is left out.
+pub(super) fn restore_counts(kept: &mut KeptTally, rows: Vec<DomainTally>) {
+    let added = |DomainTally { day, domain, counted, count }| {
+        Some(AddedResult { of: domain_day(day, &domain)?, counted, times: u64::try_from(count).ok()? })
+    };
+    kept.restore_added(&rows.into_iter().filter_map(added).collect::<Vec<_>>());
 }
 
 pub(super) fn report_row(key: &ReportKey, entry: &ReportEntry) -> ReportRow {

@@ -12,6 +12,7 @@ use super::{Dispatch, DispatchSettings, https, signers};
 use crate::delivery::shared::Shared;
 use crate::dns::Resolver;
 use crate::http::HttpsClient;
+use crate::store::ReportRight;
 use crate::tlsrpt::document::{ReportAuthor, ReportTitle};
 use crate::tlsrpt::gzip::gzip;
 use crate::tlsrpt::mime::{ReportMail, ReportParts};
@@ -63,6 +64,11 @@ impl RoundClock {
 impl<R: Resolver + Clone> DueReport<R> {
     /// Sends it, and writes down how that went.
     pub(super) async fn go(self, round: Arc<DispatchRound<R>>) {
+        match self.dispatch.hold(&self.key).await {
+            ReportRight::Ours => {}
+            // Another danelaw sends it.
+            ReportRight::Lost => return,
+        }
         let sent = self.send(&round).await;
         self.note(&sent, round.clock.now());
         self.dispatch.show_waiting();

@@ -8,7 +8,9 @@ use time::OffsetDateTime;
 
 use super::{Dispatch, DispatchState, rows};
 use crate::dns::Resolver;
-use crate::store::{Error, SharedReports, SuppressedRow, TakeLimits, TakenReport, TallyWrite, ToldReport};
+use crate::store::{
+    Error, HeldReport, ReportRight, SharedReports, SuppressedRow, TakeLimits, TakenReport, TallyWrite, ToldReport,
+};
 use crate::tlsrpt::kept::{UnwrittenLimits, counts_of};
 use crate::tlsrpt::schedule::{MAX_UNDER_WAY, ReportKey, TO_ONE_TOGETHER};
 use crate::tlsrpt::tally::TalliedDomain;
@@ -42,6 +44,17 @@ impl TakenReports {
         self.0.get(key).map(|taken| &taken.content)
     }
 
+    fn held(&self, key: &ReportKey) -> Option<HeldReport> {
+        let token = self.0.get(key)?.token;
+        let address = key.address.as_ref()?.to_string();
+        Some(HeldReport {
+            day: i64::from(key.of.day.to_julian_day()),
+            domain: key.of.domain.to_string(),
+            address,
+            token,
+        })
+    }
+
     /// Those that are not being sent go back from now on.
     pub(super) fn settle(&mut self) {
         self.0.values_mut().for_each(|taken| taken.phase = TakenPhase::Settled);
@@ -59,8 +72,7 @@ impl<R: Resolver + Clone> Dispatch<R> {
     /// Takes reports that are due, as many as this danelaw may send besides.
     pub(super) async fn take(&self, pool: &SharedReports, now: OffsetDateTime) {
         let room = MAX_UNDER_WAY.saturating_sub(self.state().taken.0.len());
-        // Without the id no report could be written.
-        if room == 0 || self.store_id().await.is_err() {
+        if room == 0 || !self.is_identified().await {
             return;
         }
         let limit = |most: usize| i64::try_from(most).unwrap_or(i64::MAX);
@@ -71,6 +83,37 @@ impl<R: Resolver + Clone> Dispatch<R> {
                 reports.into_iter().for_each(|report| state.take(report));
             }
             Err(error) => tracing::debug!(%error, "TLS reports that are due cannot be taken"),
+        }
+    }
+
+    /// Whether the id of the store is known: without it no report could be written. The first failure is told.
+    async fn is_identified(&self) -> bool {
+        let found = self.store_id().await.map(drop);
+        let was_unidentified = std::mem::replace(&mut self.state().unidentified, found.is_err());
+        match found {
+            Ok(()) => true,
+            Err(error) => {
+                if !was_unidentified {
+                    let text =
+                        "the id of the store in TLS reports cannot be read (table tls_reporter), and none is sent";
+                    tracing::error!(%error, "{text}");
+                }
+                false
+            }
+        }
+    }
+
+    /// Goes on with the right to send a report, which may have been taken some time ago. A report whose right is lost, or not known,
+    /// goes back.
+    pub(super) async fn hold(&self, key: &ReportKey) -> ReportRight {
+        let Some(pool) = &self.pool else { return ReportRight::Ours };
+        let Some(held) = self.state().taken.held(key) else { return ReportRight::Lost };
+        match pool.hold(&held).await {
+            Ok(right) => right,
+            Err(error) => {
+                tracing::debug!(%error, domain = %key.of.domain, "a TLS report waits until the store answers");
+                ReportRight::Lost
+            }
         }
     }
 

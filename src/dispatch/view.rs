@@ -76,8 +76,7 @@ impl<R: Resolver + Clone> Dispatch<R> {
     pub(super) async fn state_of_all(&self, day: Date) -> Result<Option<DispatchState>, Error> {
         let Some(pool) = &self.pool else { return Ok(None) };
         let mut state = DispatchState::default();
-        let tallies = pool.tallies(i64::from(day.to_julian_day())).await?;
-        tallies.iter().filter_map(rows::added).for_each(|row| state.kept.restore_added(&row));
+        rows::restore_counts(&mut state.kept, pool.tallies(i64::from(day.to_julian_day())).await?);
         rows::restore_suppressions(&mut state.book, pool.suppressed().await?);
         Ok(Some(state))
     }

@@ -39,8 +39,8 @@ pub(crate) use lease::{SoleTask, TaskLease};
 pub(crate) use policies::{DatedPolicy, GonePolicy, HostClock, PolicyChanges, PolicyPart, PolicyWrite};
 pub(crate) use reports::SharedReports;
 pub(crate) use rows::{
-    CountsRow, MadeReport, PolicyRow, ReportChanges, ReportRow, ReportRows, SuppressedRow, TakeLimits, TakenReport,
-    TallyDay, TallyDelta, TallyWrite, ToldReport,
+    CountsRow, DomainTally, HeldReport, MadeReport, PolicyRow, ReportChanges, ReportRight, ReportRow, ReportRows,
+    SuppressedRow, TakeLimits, TakenReport, TallyDay, TallyDelta, TallyWrite, ToldReport,
 };
 
 pub use figures::{OperationFigures, StoreFigures};

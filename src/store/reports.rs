@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::local::Local;
 use super::postgres::Postgres;
 use super::{
-    Error, MadeReport, ReportChanges, ReportRows, SoleTask, Store, StoreBackend, SuppressedRow, TakeLimits,
-    TakenReport, TallyDay, TallyDelta, TallyWrite, TaskLease, ToldReport,
+    DomainTally, Error, HeldReport, MadeReport, ReportChanges, ReportRight, ReportRows, SoleTask, Store, StoreBackend,
+    SuppressedRow, TakeLimits, TakenReport, TallyDay, TallyWrite, TaskLease, ToldReport,
 };
 
 /// The tables that several danelaws share.
@@ -81,7 +81,7 @@ impl SharedReports {
     }
 
     /// The counts of a day.
-    pub(crate) async fn tallies(&self, day: i64) -> Result<Vec<TallyDelta>, Error> {
+    pub(crate) async fn tallies(&self, day: i64) -> Result<Vec<DomainTally>, Error> {
         self.store.timed("reports", self.postgres.tallies(day)).await
     }
 
@@ -103,6 +103,11 @@ impl SharedReports {
     /// Takes reports that are due at this time, in seconds of the Unix clock. Each belongs to this danelaw for ten minutes.
     pub(crate) async fn take(&self, due: i64, limits: TakeLimits) -> Result<Vec<TakenReport>, Error> {
         self.store.timed("reports", self.postgres.take_reports(due, limits)).await
+    }
+
+    /// Goes on with the right to send a report, right before it is sent: the time since it was taken may have been long.
+    pub(crate) async fn hold(&self, held: &HeldReport) -> Result<ReportRight, Error> {
+        self.store.timed("reports", self.postgres.hold_report(held)).await
     }
 
     /// Writes the states of reports that were taken, and of their addresses.

@@ -70,9 +70,24 @@ pub(crate) struct ReportRows {
     pub(crate) suppressed: Vec<SuppressedRow>,
 }
 
-/// A result of a domain on one day that came so often, for TLS reports.
+/// A result of a domain on one day that came so often since the last write, for TLS reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TallyDelta {
+    /// The Julian day.
+    pub(crate) day: i64,
+    /// The domain.
+    pub(crate) domain: String,
+    /// The registered domain above it, by which room is shared out.
+    pub(crate) owner: String,
+    /// The policy and the result, as JSON.
+    pub(crate) counted: String,
+    /// How often.
+    pub(crate) count: i64,
+}
+
+/// A result of a domain on one day that came so often at all danelaws, for TLS reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DomainTally {
     /// The Julian day.
     pub(crate) day: i64,
     /// The domain.
@@ -123,6 +138,28 @@ pub(crate) struct TakenReport {
     pub(crate) token: i64,
     /// Whether its address has refused one.
     pub(crate) suppressed: Option<SuppressedRow>,
+}
+
+/// A TLS report that is to be sent now, and the number of the right to do so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HeldReport {
+    /// The Julian day that it is about.
+    pub(crate) day: i64,
+    /// The domain that it is about.
+    pub(crate) domain: String,
+    /// Its address.
+    pub(crate) address: String,
+    /// The number of the right.
+    pub(crate) token: i64,
+}
+
+/// Whether this danelaw may still send a report that it has taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReportRight {
+    /// It may, for another ten minutes.
+    Ours,
+    /// Another danelaw may have taken it, or it has ended.
+    Lost,
 }
 
 /// The state of a TLS report that this danelaw has taken.

@@ -2,9 +2,11 @@
 //!
 //! A file has one row for each domain and day. One process has the file, so a row is written whole, and a write that has
 //! failed is done again without counting anything twice. In a database several processes add to one row for each result, so
-//! the part is written that has come since the last write.
+//! the part is written that has come since the last write. There a long text of a policy has a row of its own, which the rows
+//! of its results name: a stranger's text is not repeated with each of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -24,14 +26,17 @@ pub struct KeptTally {
     added: BTreeMap<DomainDay, TalliedDomain>,
 }
 
+/// The octets of a policy's text above which a database has it in a row of its own.
+const MAX_INLINE: usize = 256;
+
 /// A result of one domain on one day that came so often, as a database adds it up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddedResult {
     /// The domain and the day.
     pub of: DomainDay,
-    /// The policy and the result, once, as JSON.
+    /// The policy and the result, once, as JSON; or the text of a policy alone.
     pub counted: String,
-    /// How often it came.
+    /// How often it came; 0 for a text.
     pub times: u64,
 }
 
@@ -57,6 +62,9 @@ pub struct UnwrittenLimits {
 struct KeptPolicyJson {
     kind: String,
     domain: String,
+    /// The name of the strings and names, which another row has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     strings: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -97,11 +105,25 @@ impl KeptTally {
         }
     }
 
-    /// Takes a row of a database. A row that danelaw did not write is left out.
-    pub fn restore_added(&mut self, row: &AddedResult) {
-        if let Some(policies) = counts_of(&row.counted) {
+    /// Takes the rows of a database. A row that danelaw did not write is left out.
+    pub fn restore_added(&mut self, rows: &[AddedResult]) {
+        let mut texts = BTreeMap::new();
+        for row in rows.iter().filter(|row| row.times == 0) {
+            for KeptPolicyJson { text, strings, mx, .. } in policies_of(&row.counted).into_iter().flatten() {
+                texts.insert((&row.of, text), (strings, mx));
+            }
+        }
+        for row in rows.iter().filter(|row| row.times > 0) {
+            let Some(mut policies) = policies_of(&row.counted) else { continue };
+            for policy in policies.iter_mut().filter(|policy| policy.text.is_some()) {
+                // A text for which there was no room is left out.
+                let text = texts.get(&(&row.of, policy.text.clone())).cloned().unwrap_or_default();
+                (policy.strings, policy.mx) = text;
+            }
+            let policies: Option<TalliedDomain> = policies.into_iter().map(KeptPolicyJson::policy).collect();
             let repeated = |(policy, counts): (ReportedPolicy, ResultCounts)| (policy, counts.repeated(row.times));
-            self.whole.restore(&row.of, &policies.into_iter().map(repeated).collect());
+            let policies = policies.unwrap_or_default().into_iter().map(repeated);
+            self.whole.restore(&row.of, &policies.collect());
         }
     }
 
@@ -115,14 +137,9 @@ impl KeptTally {
             let Some(policies) = self.whole.day(of.day).and_then(|day| day.domains().get(&of.domain)) else { continue };
             let before = self.added.insert(of.clone(), policies.clone()).unwrap_or_default();
             for (policy, counts) in policies {
-                let before = before.get(policy).cloned().unwrap_or_default();
-                for (result, times) in counts.since(&before) {
-                    let once = TalliedDomain::from([(policy.clone(), ResultCounts::once(&result))]);
-                    if let Some(counted) = counts_text(&once) {
-                        octets += counted.len();
-                        rows.push(AddedResult { of: of.clone(), counted, times });
-                    }
-                }
+                let added = added_rows(&of, policy, [before.get(policy), Some(counts)]);
+                octets += added.iter().map(|row| row.counted.len()).sum::<usize>();
+                rows.extend(added);
             }
         }
         rows
@@ -162,8 +179,48 @@ impl KeptTally {
     }
 }
 
+/// The results under one policy that have come between two states of its counts. A long text comes first, once.
+fn added_rows(of: &DomainDay, policy: &ReportedPolicy, [before, now]: [Option<&ResultCounts>; 2]) -> Vec<AddedResult> {
+    let texts = || policy.strings.iter().chain(policy.mx.iter());
+    let name = (texts().map(String::len).sum::<usize>() > MAX_INLINE).then(|| {
+        let mut hasher = DefaultHasher::new();
+        policy.hash(&mut hasher);
+        format!("{:016x}", hasher.finish())
+    });
+    let row = |json: KeptPolicyJson, times| {
+        Some(AddedResult { of: of.clone(), counted: serde_json::to_string(&[json]).ok()?, times })
+    };
+    let mut rows = Vec::new();
+    if name.is_some() && before.is_none() {
+        rows.extend(row(KeptPolicyJson { text: name.clone(), ..policy_json(policy, &ResultCounts::default()) }, 0));
+    }
+    let nothing = ResultCounts::default();
+    for (result, times) in now.unwrap_or(&nothing).since(before.unwrap_or(&nothing)) {
+        let mut json = policy_json(policy, &ResultCounts::once(&result));
+        if name.is_some() {
+            json = KeptPolicyJson { text: name.clone(), strings: Vec::new(), mx: Vec::new(), ..json };
+        }
+        rows.extend(row(json, times));
+    }
+    rows
+}
+
 /// The counts of a domain as the store has them.
 pub fn counts_text(policies: &TalliedDomain) -> Option<String> {
+    let policies: Vec<_> = policies.iter().map(|(policy, counts)| policy_json(policy, counts)).collect();
+    serde_json::to_string(&policies).ok()
+}
+
+/// The inverse of [`counts_text`].
+pub fn counts_of(counts: &str) -> Option<TalliedDomain> {
+    policies_of(counts)?.into_iter().map(KeptPolicyJson::policy).collect()
+}
+
+fn policies_of(counts: &str) -> Option<Vec<KeptPolicyJson>> {
+    serde_json::from_str(counts).ok()
+}
+
+fn policy_json(policy: &ReportedPolicy, counts: &ResultCounts) -> KeptPolicyJson {
     let failure = |(failure, times): (&ReportedFailure, &u64)| KeptFailureJson {
         kind: failure.kind.to_string(),
         reason: failure.reason.clone(),
@@ -172,32 +229,31 @@ pub fn counts_text(policies: &TalliedDomain) -> Option<String> {
         sending: failure.sending,
         times: *times,
     };
-    let policy = |(policy, counts): (&ReportedPolicy, &ResultCounts)| KeptPolicyJson {
+    KeptPolicyJson {
         kind: policy.kind.as_str().to_owned(),
         domain: policy.domain.to_string(),
+        text: None,
         strings: policy.strings.to_vec(),
         mx: policy.mx.to_vec(),
         success: counts.success,
         failures: counts.failures.iter().map(failure).collect(),
-    };
-    serde_json::to_string(&policies.iter().map(policy).collect::<Vec<_>>()).ok()
+    }
 }
 
-/// The inverse of [`counts_text`].
-pub fn counts_of(counts: &str) -> Option<TalliedDomain> {
-    let failure = |json: KeptFailureJson| {
-        let host = json.host.map(|host| Name::parse(&host)).transpose().ok()?;
-        let kind = ResultType::of_word(&json.kind)?;
-        let KeptFailureJson { reason, receiving, sending, times, .. } = json;
-        Some((ReportedFailure { kind, reason, host, receiving, sending }, times))
-    };
-    let policy = |json: KeptPolicyJson| {
-        let KeptPolicyJson { kind, domain, strings, mx, success, failures } = json;
+impl KeptPolicyJson {
+    /// The inverse of [`policy_json`].
+    fn policy(self) -> Option<(ReportedPolicy, ResultCounts)> {
+        let Self { kind, domain, strings, mx, success, failures, .. } = self;
+        let failure = |json: KeptFailureJson| {
+            let host = json.host.map(|host| Name::parse(&host)).transpose().ok()?;
+            let kind = ResultType::of_word(&json.kind)?;
+            let KeptFailureJson { reason, receiving, sending, times, .. } = json;
+            Some((ReportedFailure { kind, reason, host, receiving, sending }, times))
+        };
         let (kind, domain) = (PolicyKind::of_word(&kind)?, Name::parse(&domain).ok()?);
         let policy = ReportedPolicy { kind, domain, strings: strings.into(), mx: mx.into() };
         Some((policy, ResultCounts { success, failures: failures.into_iter().map(failure).collect::<Option<_>>()? }))
-    };
-    serde_json::from_str::<Vec<KeptPolicyJson>>(counts).ok()?.into_iter().map(policy).collect()
+    }
 }
 
 #[cfg(test)]
@@ -278,10 +334,40 @@ mod tests {
             assert!(danelaw.take_added(ALL).is_empty());
         }
         let mut again = KeptTally::default();
-        for ((of, counted), times) in stored {
-            again.restore_added(&AddedResult { of, counted, times });
-        }
+        let rows: Vec<_> =
+            stored.into_iter().map(|((of, counted), times)| AddedResult { of, counted, times }).collect();
+        again.restore_added(&rows);
         assert_eq!(*again.tally(), all);
+    }
+
+    #[test]
+    fn a_long_text_of_a_policy_is_written_once_and_its_results_name_it() {
+        let mut kept = KeptTally::default();
+        let (mut all, mut rows) = (TlsTally::default(), Vec::new());
+        for number in 0..60_u8 {
+            let result = if number % 5 == 0 { TlsResult::Success } else { failure(ResultType::TlsaInvalid, number) };
+            let mut event = event("example", "mx.example", result);
+            event.policy.strings = Arc::new([format!("{} {}", number % 2, "x".repeat(5000))]);
+            event.policy.mx = Arc::new(["*.example".to_owned()]);
+            all.add(&event, DAY);
+            kept.add(&event, DAY);
+            if number % 20 == 19 {
+                rows.extend(kept.take_added(ALL));
+            }
+        }
+        assert_eq!(rows.iter().filter(|row| row.counted.len() > 5000).count(), 2);
+        assert!(rows.iter().all(|row| (row.counted.len() > 5000) == (row.times == 0) && row.counted.len() < 6000));
+        let mut again = KeptTally::default();
+        again.restore_added(&rows);
+        assert_eq!(*again.tally(), all);
+        // If the store had no room for the texts, the totals are true all the same.
+        rows.retain(|row| row.times > 0);
+        let mut again = KeptTally::default();
+        again.restore_added(&rows);
+        let policies = &again.tally().day(DAY).unwrap().domains()[&name("example")];
+        let counts: Vec<_> =
+            policies.iter().map(|(policy, counts)| (policy.strings.len(), counts.success, counts.failed())).collect();
+        assert_eq!(counts, [(0, 12, 48)]);
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub const MAX_POLICIES: usize = 32;
 pub const MAX_FAILURES: usize = 128;
 /// The most octets of a day, about: four days are in memory.
 const MAX_OCTETS: usize = 16 << 20;
+/// The most octets of a day for the domains below one registered domain, about: a stranger's texts leave room for others.
+const MAX_OWNER_OCTETS: usize = MAX_OCTETS / 32;
 /// The octets of a domain, a policy or a failure beside its text, about.
 const ROW: usize = 128;
 /// The most failures of a policy in all. Reasons are words of this program, and there are fewer than this.
@@ -38,6 +40,8 @@ pub struct TalliedDay {
     unnamed: ResultCounts,
     /// About how much memory the rows take.
     octets: usize,
+    /// The same of the domains below each registered domain.
+    owners: BTreeMap<Name, usize>,
 }
 
 /// One domain on one day.
@@ -145,7 +149,9 @@ impl TalliedDay {
     }
 
     fn add(&mut self, recipient: &Name, policy: &ReportedPolicy, counted: Repeated<'_>) -> TallyRoom {
-        let is_full = self.octets >= MAX_OCTETS;
+        let (before, owner) = (self.octets, recipient.registered());
+        let owned = self.owners.get(&owner).copied().unwrap_or_default();
+        let is_full = before >= MAX_OCTETS || owned >= MAX_OWNER_OCTETS;
         if (is_full || self.domains.len() >= MAX_DOMAINS) && !self.domains.contains_key(recipient) {
             // Its failures keep the result type alone.
             self.unnamed.count_briefly(counted);
@@ -163,9 +169,13 @@ impl TalliedDay {
             *octets += policy_octets(policy);
             ResultCounts::default()
         });
-        let before = counts.failures.len();
+        let failures = counts.failures.len();
         let room = if is_full { counts.count_known(counted) } else { counts.count(counted) };
-        *octets += (counts.failures.len() - before) * 2 * ROW;
+        *octets += (counts.failures.len() - failures) * 2 * ROW;
+        let grown = *octets - before;
+        if grown > 0 {
+            *self.owners.entry(owner).or_default() += grown;
+        }
         if has_room { room } else { TallyRoom::Cut }
     }
 }
@@ -365,6 +375,23 @@ pub(crate) mod tests {
         let held: usize = day.domains().values().flat_map(BTreeMap::keys).map(policy_octets).sum();
         assert!(held < MAX_OCTETS + 5000 && held > MAX_OCTETS / 2, "{held}");
         assert_eq!(totals(&tally), (20_000, 0));
+    }
+
+    #[test]
+    fn the_domains_of_one_stranger_leave_room_for_others() {
+        // O18, A-112: as many domains as there is room for, all below one, each with policies of 64 kB and many failures.
+        let mut tally = TlsTally::default();
+        for number in 0..5000_u32 {
+            let result = failure(ResultType::CertificateExpired, u8::try_from(number % 200).unwrap());
+            let recipient = format!("d{}.stranger.test", number / 10);
+            let TlsEvent { recipient, policy, result } = event(&recipient, &format!("mx{number}.test"), result);
+            let strings = vec!["x".repeat(64_000)].into();
+            tally.add(&TlsEvent { recipient, policy: ReportedPolicy { strings, ..policy }, result }, DAY);
+        }
+        let of_strangers = tally.day(DAY).unwrap().octets;
+        assert!(of_strangers < MAX_OWNER_OCTETS + 80_000, "{of_strangers}");
+        assert_eq!(tally.add(&event("honest.test", "mx.honest.test", TlsResult::Success), DAY), TallyRoom::Whole);
+        assert_eq!(totals(&tally), (1, 5000));
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::time::Duration;
 use sqlx::postgres::PgRow;
 
 use super::super::{
-    Error, MadeReport, ReportChanges, ReportRow, SuppressedRow, TakeLimits, TakenReport, TallyDay, TallyDelta,
-    TallyWrite, TaskLease, ToldReport,
+    DomainTally, Error, HeldReport, MadeReport, ReportChanges, ReportRight, ReportRow, SuppressedRow, TakeLimits,
+    TakenReport, TallyDay, TallyWrite, TaskLease, ToldReport,
 };
 use super::{OVERLAP, PgQuery, Postgres, column, seconds};
 
@@ -60,12 +60,13 @@ impl Postgres {
         let TallyWrite { number, deltas } = write;
         let days: Vec<i64> = deltas.iter().map(|delta| delta.day).collect();
         let domains: Vec<&str> = deltas.iter().map(|delta| delta.domain.as_str()).collect();
+        let owners: Vec<&str> = deltas.iter().map(|delta| delta.owner.as_str()).collect();
         let counted: Vec<&str> = deltas.iter().map(|delta| delta.counted.as_str()).collect();
         let counts: Vec<i64> = deltas.iter().map(|delta| delta.count).collect();
-        let sql = "SELECT danelaw.tls_add($1, $2, $3, $4, $5, $6, $7)";
+        let sql = "SELECT danelaw.tls_add($1, $2, $3, $4, $5, $6, $7, $8)";
         let query = || {
             let query = sqlx::query(sql).bind(self.owner).bind(number).bind(MOST);
-            query.bind(&days).bind(&domains).bind(&counted).bind(&counts)
+            query.bind(&days).bind(&domains).bind(&owners).bind(&counted).bind(&counts)
         };
         let rows = self.at_leisure(query).await?;
         rows.first().map_or(Ok(0), |row| column(row, 0))
@@ -81,7 +82,7 @@ impl Postgres {
         self.at_leisure(|| sqlx::query(sql).bind(self.owner).bind(lease.token).bind(day)).await.map(drop)
     }
 
-    pub(in super::super) async fn tallies(&self, day: i64) -> Result<Vec<TallyDelta>, Error> {
+    pub(in super::super) async fn tallies(&self, day: i64) -> Result<Vec<DomainTally>, Error> {
         let sql = "SELECT key, domain, counted, count FROM danelaw.tls_tallies WHERE day = $1 AND key > $2
                    ORDER BY key LIMIT $3";
         let (mut tallies, mut last) = (Vec::new(), Vec::<u8>::new());
@@ -89,7 +90,7 @@ impl Postgres {
             let rows = self.at_leisure(|| sqlx::query(sql).bind(day).bind(&last).bind(PAGE)).await?;
             for row in &rows {
                 let (domain, counted, count) = (column(row, 1)?, column(row, 2)?, column(row, 3)?);
-                tallies.push(TallyDelta { day, domain, counted, count });
+                tallies.push(DomainTally { day, domain, counted, count });
             }
             match rows.last() {
                 Some(row) if i64::try_from(rows.len()) == Ok(PAGE) => last = column(row, 0)?,
@@ -144,6 +145,19 @@ impl Postgres {
         rows.iter().map(taken_report).collect()
     }
 
+    pub(in super::super) async fn hold_report(&self, held: &HeldReport) -> Result<ReportRight, Error> {
+        let sql = "SELECT danelaw.tls_hold($1, $2, $3, $4, $5, $6)";
+        let query = || {
+            let query = sqlx::query(sql).bind(self.owner).bind(seconds(HOLD)).bind(held.day).bind(&held.domain);
+            query.bind(&held.address).bind(held.token)
+        };
+        let rows = self.at_leisure(query).await?;
+        Ok(match rows.first().map_or(Ok(false), |row| column(row, 0))? {
+            true => ReportRight::Ours,
+            false => ReportRight::Lost,
+        })
+    }
+
     pub(in super::super) async fn tell_reports(&self, reports: &[ToldReport]) -> Result<(), Error> {
         if reports.is_empty() {
             return Ok(());
@@ -175,7 +189,8 @@ impl Postgres {
             self.at_leisure(|| sqlx::query(sql).bind(&addresses).bind(&untils).bind(&levels)).await?;
         }
         if !ended.is_empty() {
-            let sql = "DELETE FROM danelaw.tls_suppressed WHERE address = ANY ($1)";
+            let sql = "DELETE FROM danelaw.tls_suppressed WHERE address IN (
+                           SELECT address FROM danelaw.tls_suppressed WHERE address = ANY ($1) ORDER BY address FOR UPDATE)";
             self.at_leisure(|| sqlx::query(sql).bind(&ended)).await?;
         }
         Ok(())

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use danelaw::tlsrpt::event::TlsResult;
+
 use super::*;
+use crate::log::captured;
 use crate::store::server::{Proxy, Server};
 
 /// The settings of a store that gives up soon.
@@ -215,6 +218,116 @@ async fn v16_of_a_thousand_reports_each_goes_out_once_but_those_of_the_danelaw_t
     let twice = sent.values().filter(|copies| **copies > 1).count();
     assert!(twice <= lost && sent.values().all(|copies| *copies <= 2), "{twice} of {lost}");
     assert_eq!(server.sql("SELECT deadlocks FROM pg_stat_database WHERE datname = 'danelaw'"), "0");
+}
+
+/// V16.
+#[tokio::test]
+async fn v16_a_report_that_another_danelaw_has_taken_meanwhile_is_not_sent() {
+    let (server, sender) = (Server::start(), Sender::new());
+    let (lab, event) = failing(&sender, sender.scenario("mailto:r@example.test")).await;
+    let one = sender.pooled(&lab, store(&server).await, 443).await;
+    one.count(&event, OffsetDateTime::now_utc());
+    one.flush().await;
+    // Ten minutes pass between the write of its author and the try.
+    server.sql(
+        "CREATE FUNCTION taken() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ BEGIN NEW.owner := 1; NEW.token := NEW.token + 1; RETURN NEW; END $$; \
+         CREATE TRIGGER taken BEFORE UPDATE ON danelaw.tls_reports FOR EACH ROW \
+         WHEN (OLD.organization = '' AND NEW.organization <> '') EXECUTE FUNCTION taken()",
+    );
+    for _ in 0..3 {
+        round(&one, tomorrow()).await;
+    }
+    assert!(lab.mx().messages().is_empty());
+    assert_eq!(server.sql("SELECT owner, token, state FROM danelaw.tls_reports WHERE address <> ''"), "1|2|");
+    // Nor does it write anything about it.
+    server.sql("DROP TRIGGER taken ON danelaw.tls_reports");
+    rights_end(&server);
+    let other = sender.pooled(&lab, store(&server).await, 443).await;
+    for dispatch in [&other, &one] {
+        round(dispatch, tomorrow() + Duration::from_secs(660)).await;
+    }
+    assert_eq!(lab.mx().messages().len(), 1);
+    assert_eq!(server.sql("SELECT token, state FROM danelaw.tls_reports WHERE address <> ''"), "3|sent");
+}
+
+#[tokio::test]
+async fn a_store_without_its_id_sends_no_report_and_says_so_once() {
+    let (server, sender, (log, _guard)) = (Server::start(), Sender::new(), captured());
+    let (lab, event) = failing(&sender, sender.scenario("mailto:r@example.test")).await;
+    let one = sender.pooled(&lab, store(&server).await, 443).await;
+    one.count(&event, OffsetDateTime::now_utc());
+    let id = server.sql("DELETE FROM danelaw.tls_reporter RETURNING id");
+    for _ in 0..3 {
+        round(&one, tomorrow()).await;
+    }
+    assert!(lab.mx().messages().is_empty());
+    let text = log.text();
+    assert_eq!(text.matches("the id of the store in TLS reports cannot be read").count(), 1, "{text}");
+    server.sql(&format!("INSERT INTO danelaw.tls_reporter VALUES (1, '{id}')"));
+    round(&one, tomorrow()).await;
+    assert_eq!(lab.mx().messages().len(), 1);
+}
+
+#[tokio::test]
+async fn the_counts_of_one_stranger_leave_room_for_others_in_the_database() {
+    // O18, A-112.
+    let server = Server::start();
+    drop(store(&server).await);
+    // A registered domain gets a 32nd.
+    let (most, day) = (3_200_000, today());
+    let mut number = 0;
+    let mut add = |owner: &str, rows: usize, octets: usize| {
+        number += 1;
+        server.sql(&format!(
+            "SELECT danelaw.tls_add(1, {number}, {most}, array_agg({day}::bigint), array_agg('d' || n % 9 || '.{owner}'), \
+             array_agg('{owner}'::text), array_agg(repeat('x', {octets}) || n), array_agg(1::bigint)) FROM generate_series(1, {rows}) AS n"
+        ))
+    };
+    assert_eq!(add("honest.test", 10, 300), "0");
+    let lost = add("stranger.test", 1000, 5000);
+    assert_eq!(lost, "981");
+    // Those that are there count on; there are no more of them.
+    assert_eq!(add("stranger.test", 1000, 5000), lost);
+    assert_eq!(add("stranger.test", 5, 100_000), "5");
+    assert_eq!(add("honest.test", 20, 300), "0");
+    assert_eq!(server.sql("SELECT max(octets) < 100000 FROM danelaw.tls_owners"), "t");
+    assert_eq!(server.sql("SELECT octets = (SELECT sum(octets) FROM danelaw.tls_owners) FROM danelaw.tls_days"), "t");
+    assert_eq!(server.sql("SELECT sum(count) FROM danelaw.tls_tallies WHERE domain LIKE '%.honest.test'"), "30");
+    assert_eq!(server.sql("SELECT sum(count) FROM danelaw.tls_tallies WHERE domain LIKE '%.stranger.test'"), "38");
+    // Many strangers fill the day, and what is counted already counts on.
+    for stranger in 0..40 {
+        add(&format!("s{stranger}.test"), 30, 4800);
+    }
+    assert_eq!((add("other.test", 1, 300), add("honest.test", 20, 300)), ("1".to_owned(), "0".to_owned()));
+}
+
+#[tokio::test]
+async fn a_long_policy_is_in_the_database_once_for_all_its_results() {
+    let (server, sender) = (Server::start(), Sender::new());
+    let (lab, mut event) = failing(&sender, sender.scenario("mailto:r@example.test")).await;
+    event.policy.strings = Arc::new([format!("3 1 1 {}", "ab".repeat(4000))]);
+    let (one, other) =
+        (sender.pooled(&lab, store(&server).await, 443).await, sender.pooled(&lab, store(&server).await, 443).await);
+    for number in 0..20_u8 {
+        if let TlsResult::Failure(failure) = &mut event.result {
+            failure.receiving = Some([192, 0, 2, number].into());
+        }
+        one.count(&event, OffsetDateTime::now_utc());
+        other.count(&event, OffsetDateTime::now_utc());
+        one.flush().await;
+    }
+    other.flush().await;
+    let rows = "SELECT count(*), sum(count), sum(octet_length(counted)) < 20000 FROM danelaw.tls_tallies";
+    assert_eq!(server.sql(rows), "21|40|t");
+    round(&one, OffsetDateTime::now_utc()).await;
+    for dispatch in [&one, &other, &one] {
+        round(dispatch, tomorrow()).await;
+    }
+    let report = report_in(&lab.mx().messages()[0]).report;
+    assert_eq!(report.failed(), 40);
+    let content = "SELECT position(repeat('ab', 4000) IN content) > 0 FROM danelaw.tls_reports WHERE address <> ''";
+    assert_eq!(server.sql(content), "t");
 }
 
 /// V10.
