@@ -115,3 +115,26 @@ async fn v17_recipients_that_are_pipelined_make_one_query() {
     // As many as there were reads of the socket.
     assert!((1..=5).contains(&queries), "{queries}");
 }
+
+/// V18.
+#[tokio::test]
+async fn v18_mail_that_needs_no_memory_causes_no_write() {
+    let server = Server::start();
+    let plain = format!("store = {{ url = '{}' }}", server.url());
+    // A transaction that writes has a number.
+    let numbers = "SELECT pg_snapshot_xmax(pg_current_snapshot())";
+    for (lab, asks) in [(lab(&server, |_| {}).await, 1), (Scenario::new().set(&plain).start().await, 0)] {
+        let (mut client, before) = (lab.client().await, server.sql(numbers));
+        for _ in 0..20 {
+            assert!(client.send(&TO[..1], MESSAGE).await.last().starts_with("250"));
+        }
+        assert_eq!(copies(&lab)[0], 20);
+        // A fan-out listener asks at RCPT whether a record names the recipient; any other asks nothing.
+        for (operation, calls) in [("served", 20 * asks), ("claim", 0), ("put", 0), ("take", 0), ("release", 0)] {
+            let figures = lab.now().journal.store().figures();
+            let figures = figures.operations.iter().find(|figures| figures.operation == operation).unwrap();
+            assert_eq!(figures.buckets.iter().map(|(_, count)| count).sum::<u64>(), calls, "{operation}");
+        }
+        assert_eq!(server.sql(numbers), before);
+    }
+}

@@ -4,6 +4,7 @@ mod database;
 mod fan_out;
 mod faults;
 mod laws;
+mod model;
 mod pooler;
 mod replicas;
 pub(crate) mod server;

@@ -7,7 +7,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
 use std::time::Duration;
 
 use danelaw::store::{DatabaseSettings, Migration};
@@ -133,12 +133,17 @@ impl Server {
         }
     }
 
+    /// Its first process, while it runs.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// Sends a signal to the server and all its processes.
     pub(crate) fn signal(&self, name: &str) {
-        let Some(child) = &self.child else { return };
-        let children = format!("/proc/{0}/task/{0}/children", child.id());
+        let Some(pid) = self.pid() else { return };
+        let children = format!("/proc/{pid}/task/{pid}/children");
         let children = fs::read_to_string(children).unwrap_or_default();
-        signal(name, child.id());
+        signal(name, pid);
         children.split_whitespace().for_each(|child| signal(name, child.parse().unwrap()));
     }
 
@@ -210,6 +215,8 @@ pub(crate) struct Proxy {
     folder: TempDir,
     /// How many octets may pass until the cut; negative: any number.
     left: Arc<AtomicI64>,
+    /// Nothing passes.
+    parted: Arc<AtomicBool>,
 }
 
 impl Proxy {
@@ -219,19 +226,32 @@ impl Proxy {
         let listener = UnixListener::bind(folder.path().join(name)).unwrap();
         fs::set_permissions(folder.path().join(name), fs::Permissions::from_mode(0o777)).unwrap();
         let (left, target) = (Arc::new(AtomicI64::new(-1)), server.folder().join(name));
-        let shared = Arc::clone(&left);
+        let parted = Arc::new(AtomicBool::new(false));
+        let shared = [(Arc::clone(&left), Arc::clone(&parted)), (Arc::clone(&left), Arc::clone(&parted))];
         std::thread::spawn(move || {
             for client in listener.incoming() {
                 let Ok(client) = client else { return };
+                if shared[0].1.load(SeqCst) {
+                    continue;
+                }
                 let Ok(server) = UnixStream::connect(&target) else { continue };
                 let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-                let left = Arc::clone(&shared);
-                std::thread::spawn(move || pass(from, to, &left));
-                let left = Arc::clone(&shared);
-                std::thread::spawn(move || pass(server, client, &left));
+                let [there, back] = shared.clone();
+                std::thread::spawn(move || pass([from, to], &there.0, &there.1));
+                std::thread::spawn(move || pass([server, client], &back.0, &back.1));
             }
         });
-        Self { folder, left }
+        Self { folder, left, parted }
+    }
+
+    /// Cuts all connections at their next octet, and takes no new ones.
+    pub(crate) fn part(&self) {
+        self.parted.store(true, SeqCst);
+    }
+
+    /// Takes new connections again.
+    pub(crate) fn join(&self) {
+        self.parted.store(false, SeqCst);
     }
 
     pub(crate) fn settings(&self) -> DatabaseSettings {
@@ -250,11 +270,11 @@ impl Proxy {
 }
 
 /// Passes octets. The one that uses up the number that is left cuts its connection, and takes the number away.
-fn pass(mut from: UnixStream, mut to: UnixStream, left: &AtomicI64) {
+fn pass([mut from, mut to]: [UnixStream; 2], left: &AtomicI64, parted: &AtomicBool) {
     let mut octets = [0; 4096];
     loop {
         let read = match from.read(&mut octets) {
-            Ok(read) if read > 0 => read,
+            Ok(read) if read > 0 && !parted.load(SeqCst) => read,
             _ => break,
         };
         let mut part = &octets[..read];
