@@ -16,6 +16,7 @@ use crate::postfix::Postfix;
 use crate::proc;
 use crate::process::Daemon;
 use crate::run::Options;
+use crate::server::Server;
 use crate::sink::Seen;
 use crate::smtp::Session;
 use crate::source::{self, Report};
@@ -66,12 +67,21 @@ pub(crate) struct Needs {
     pub(crate) fresh: bool,
     /// The value of `mta_sts.mode`.
     pub(crate) mta_sts: &'static str,
+    pub(crate) store: Keeping,
 }
 
 impl Needs {
     pub(crate) fn of(sessions: usize) -> Self {
-        Self { sessions, fresh: false, mta_sts: "enforce" }
+        Self { sessions, fresh: false, mta_sts: "enforce", store: Keeping::None }
     }
+}
+
+/// danelaw's store. With one its listener takes fan-out mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keeping {
+    None,
+    File,
+    Database,
 }
 
 /// The fields are in the order in which they have to end.
@@ -79,6 +89,8 @@ pub(crate) struct Lab {
     _resolvers: [Daemon; 2],
     _authority: Daemon,
     _policy_host: Option<Role>,
+    /// Started once a relay needs it.
+    database: Option<Server>,
     tree: SignedZones,
     pem: PathBuf,
     directory: PathBuf,
@@ -129,6 +141,7 @@ impl Lab {
             _resolvers: resolvers,
             _authority: authority,
             _policy_host: listed.map(|count| policy_host(directory, net.policy_host(), count)),
+            database: None,
             tree,
             pem,
             directory: directory.to_owned(),
@@ -142,6 +155,11 @@ impl Lab {
     pub(crate) fn dns_cpu(&self) -> f64 {
         let pids = ["nsd.pid", "resolver.pid", "validator.pid"].map(|file| pid_in(&self.directory.join(file)));
         pids.into_iter().flatten().map(proc::cpu).sum()
+    }
+
+    /// Seconds of CPU time of the database.
+    pub(crate) fn store_cpu(&self) -> f64 {
+        self.database.as_ref().and_then(Server::pid).map_or(0.0, proc::cpu)
     }
 
     /// Empties the caches of the resolvers.
@@ -183,7 +201,13 @@ impl Lab {
         // Processes of the last relay may take some time to end.
         eventually("a free port for the relay", || TcpListener::bind(RELAY).ok());
         let relay = match kind {
-            Kind::Danelaw => Relay::Program(self.danelaw(&directory, needs), RELAY),
+            Kind::Danelaw => {
+                if needs.store == Keeping::Database {
+                    // With synced commits, as the package has them.
+                    self.database.get_or_insert_with(|| Server::start_with(&["fsync=on", "full_page_writes=on"]));
+                }
+                Relay::Program(self.danelaw(&directory, needs), RELAY)
+            }
             Kind::Null => {
                 let mut command = myself();
                 command.args(["null", "--listen", &RELAY.to_string()]);
@@ -207,8 +231,14 @@ impl Lab {
 
     fn danelaw(&self, directory: &Path, needs: Needs) -> Role {
         let server = if self.options.ask_authority { self.net.authority() } else { self.net.resolver() };
+        let store = match (needs.store, &self.database) {
+            (Keeping::None, _) | (Keeping::Database, None) => String::new(),
+            (Keeping::File, _) => format!("path = \"{}\"", directory.join("store.sqlite").display()),
+            (Keeping::Database, Some(database)) => format!("url = \"{}\"", database.url()),
+        };
+        let recipients = if needs.store == Keeping::None { "" } else { "recipients = \"fan-out\"\n" };
         let configuration = format!(
-            "hostname = \"danelaw.client.test\"\n[[listener]]\naddress = \"{RELAY}\"\n\
+            "hostname = \"danelaw.client.test\"\n[[listener]]\naddress = \"{RELAY}\"\n{recipients}[store]\n{store}\n\
              [dns]\nmode = \"validate\"\nservers = [\"{}\"]\ntrust_anchor = \"{}\"\n\
              [remote]\nallow_reserved = [\"127.0.0.0/8\"]\nconnections = {sessions}\n\
              connections_per_host = {sessions}\nconnections_per_domain = {sessions}\n\

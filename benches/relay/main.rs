@@ -49,6 +49,10 @@ mod postfix;
 #[allow(dead_code)]
 #[path = "../../tests/real/process.rs"]
 mod process;
+// The PostgreSQL of the tests.
+#[allow(dead_code, clippy::unwrap_used)]
+#[path = "../../tests/suite/store/server.rs"]
+mod server;
 #[allow(dead_code)]
 #[path = "../../tests/real/smtp.rs"]
 mod smtp;

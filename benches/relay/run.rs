@@ -153,6 +153,7 @@ struct Cpu {
     source: f64,
     sink: f64,
     dns: f64,
+    store: f64,
 }
 
 impl Bench<'_> {
@@ -212,9 +213,10 @@ impl Bench<'_> {
     /// Sends mail to healthy domains and measures the cost.
     fn load(&mut self, kind: Kind, load: &Load, row: &mut Row) {
         let mut sink = self.lab.sink(load.mail_max, load.delay);
-        let relay = self
-            .lab
-            .relay(kind, Needs { fresh: load.mail_max.is_some(), mta_sts: load.mta_sts, ..Needs::of(load.sessions) });
+        let relay = self.lab.relay(
+            kind,
+            Needs { fresh: load.mail_max.is_some(), mta_sts: load.mta_sts, store: load.store, sessions: load.sessions },
+        );
         if load.warm > 0 {
             let domains = load.warm_domains.unwrap_or(load.domains);
             // As many sessions as are measured, so that no handshake is measured; but a storm has to come unannounced.
@@ -250,6 +252,7 @@ impl Bench<'_> {
             ("source_cpu_s", after.source),
             ("sink_cpu_s", after.sink - before.sink),
             ("dns_cpu_s", after.dns - before.dns),
+            ("store_cpu_s", after.store - before.store),
         ] {
             row.set(&format!("{role}_per_1000"), seconds * 1000.0 / delivered);
             row.set(&format!("{role}_per_GB"), seconds / gigabytes);
@@ -262,6 +265,7 @@ impl Bench<'_> {
             source: source.map_or(0.0, |source| proc::cpu(source.pid())),
             sink: proc::cpu(sink.pid()),
             dns: self.lab.dns_cpu(),
+            store: self.lab.store_cpu(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The scenarios: each is a load and the questions about it.
 
-use crate::lab::{Census, Kind};
+use crate::lab::{Census, Keeping, Kind};
 use crate::run::Options;
 use crate::world::Manner;
 
@@ -32,10 +32,12 @@ pub(crate) enum Scenario {
     S9,
     /// 200 domains with policies of MTA-STS, which are known: with and without regard to them.
     S10,
+    /// As S1, with fan-out: with a store in a file, and in a database.
+    S11,
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::S1,
         Self::S2,
         Self::S2c,
@@ -48,6 +50,7 @@ impl Scenario {
         Self::S8,
         Self::S9,
         Self::S10,
+        Self::S11,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -64,6 +67,7 @@ impl Scenario {
             Self::S8 => "S8",
             Self::S9 => "S9",
             Self::S10 => "S10",
+            Self::S11 => "S11",
         }
     }
 
@@ -83,6 +87,7 @@ impl Scenario {
             }
             Self::S9 => "5,000 connections at once, each with one message, 50 domains",
             Self::S10 => "as S2, 200 domains with a known policy of MTA-STS and without TLSA records",
+            Self::S11 => "as S1, on a listener with fan-out, whose store is asked at RCPT",
         }
     }
 
@@ -91,7 +96,7 @@ impl Scenario {
         match (self, kind) {
             (Self::S4, Kind::Direct) => true,
             (_, Kind::Direct) => false,
-            (Self::S10, kind) => kind == Kind::Danelaw,
+            (Self::S10 | Self::S11, kind) => kind == Kind::Danelaw,
             (Self::S7, kind) => !kind.has_queue(),
             // Without a second message for a connection there is no reuse.
             (Self::S2 | Self::S2c | Self::S6 | Self::S6d | Self::S8 | Self::S9, Kind::PostfixReuse) => false,
@@ -105,7 +110,7 @@ impl Scenario {
     pub(crate) fn census(self, options: &Options) -> Census {
         let stuck = options.stuck().into_iter().max().unwrap_or_default().div_ceil(5).max(20) as u64;
         match self {
-            Self::S1 | Self::S3 | Self::S4 => vec![(Manner::Healthy, 1)],
+            Self::S1 | Self::S3 | Self::S4 | Self::S11 => vec![(Manner::Healthy, 1)],
             Self::S2 => vec![(Manner::Healthy, 200)],
             Self::S2c => vec![(Manner::Healthy, 2000)],
             Self::S5 | Self::S9 => vec![(Manner::Healthy, 50)],
@@ -140,6 +145,8 @@ pub(crate) struct Load {
     pub(crate) manner: Manner,
     /// danelaw's regard to policies of MTA-STS.
     pub(crate) mta_sts: &'static str,
+    /// danelaw's store.
+    pub(crate) store: Keeping,
 }
 
 impl Load {
@@ -158,6 +165,7 @@ impl Load {
             warm_domains: None,
             manner: Manner::Healthy,
             mta_sts: "enforce",
+            store: Keeping::None,
         }
     }
 
@@ -198,6 +206,10 @@ impl Load {
                 let fresh = Self { domains: 200, mail_max: Some(1), warm: 400, manner: Manner::Listed, ..load };
                 let without = Self { mta_sts: "off", ..fresh.clone() };
                 vec![("without policies".to_owned(), without), ("with policies".to_owned(), fresh)]
+            }
+            Scenario::S11 => {
+                let with = |store| Self { store, ..load.clone() };
+                vec![("SQLite".to_owned(), with(Keeping::File)), ("PostgreSQL".to_owned(), with(Keeping::Database))]
             }
             Scenario::S6 | Scenario::S6d | Scenario::S8 => Vec::new(),
         }

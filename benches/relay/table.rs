@@ -19,6 +19,14 @@ const THROUGHPUT: &[Column] = &[
     ("p99_ms", "p99 ms", false),
     ("memory_MB", "MB", false),
 ];
+const STORED: &[Column] = &[
+    ("per_s", "msgs/s", true),
+    ("cpu_s_per_1000", "CPU s/1,000", true),
+    ("store_cpu_s_per_1000", "of the database", false),
+    ("p50_ms", "p50 ms", false),
+    ("p99_ms", "p99 ms", false),
+    ("memory_MB", "MB", false),
+];
 const BULK: &[Column] = &[
     ("MB_per_s", "MB/s", true),
     ("cpu_s_per_GB", "CPU s/GB", true),
@@ -59,6 +67,7 @@ const STORM: &[Column] = &[
 fn columns(scenario: Scenario) -> &'static [Column] {
     match scenario {
         Scenario::S1 | Scenario::S2 | Scenario::S2c | Scenario::S5 | Scenario::S7 | Scenario::S10 => THROUGHPUT,
+        Scenario::S11 => STORED,
         Scenario::S3 => BULK,
         Scenario::S4 => LATENCY,
         Scenario::S6 | Scenario::S6d => STUCK,
