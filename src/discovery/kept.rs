@@ -303,7 +303,7 @@ impl StsPolicies {
         StsClock { steady: tokio::time::Instant::now().into_std(), wall }
     }
 
-    /// Sets the wall clock of these policies ahead of the host's, by seconds: for tests of a host whose clock is wrong.
+    /// Sets the wall clock of these policies ahead of the host's, by seconds. Tests of a wrong clock need it.
     pub fn set_clock_ahead(&self, seconds: i64) {
         self.inner.ahead.store(seconds, Relaxed);
     }

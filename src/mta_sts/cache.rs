@@ -671,6 +671,40 @@ mod tests {
     }
 
     #[test]
+    fn p18_policies_of_a_database_take_no_more_than_the_room() {
+        // P18, V29: those worth most stay, in any order.
+        let clock = TestClock::new();
+        let mut cache = cache();
+        let kept =
+            |mode: &str| KeptPolicy { fetched: fetched(mode, DAY, clock), used: clock.now.wall, failing_since: None };
+        for (domain, mode, expected) in [
+            ("a.example", "none", Keeping::Kept(vec![])),
+            ("b.example", "enforce", Keeping::Kept(vec![])),
+            ("c.example", "testing", Keeping::Kept(vec![])),
+            ("d.example", "enforce", Keeping::Kept(vec![name("a.example")])),
+            // One in the place of another needs no further place.
+            ("c.example", "enforce", Keeping::Kept(vec![])),
+            ("e.example", "enforce", Keeping::NoRoom),
+        ] {
+            assert_eq!(cache.load_within(&name(domain), kept(mode), clock.now), expected, "{domain}");
+        }
+        assert_eq!(cache.counts(clock.now), [3, 0, 0]);
+    }
+
+    #[test]
+    fn a_use_at_another_danelaw_keeps_a_policy_here() {
+        let mut clock = TestClock::new();
+        let mut cache = with("enforce", 400 * DAY, clock);
+        clock.pass(31 * DAY);
+        assert!(cache.entries[&name("a.example")].worth(clock.now).is_some());
+        cache.learn_use(&name("a.example"), clock.now.wall - 10);
+        assert!(cache.entries[&name("a.example")].worth(clock.now).is_none());
+        // An earlier use is no news.
+        cache.learn_use(&name("a.example"), clock.now.wall - 40 * DAY as i64);
+        assert!(cache.entries[&name("a.example")].worth(clock.now).is_none());
+    }
+
+    #[test]
     fn p18_a_fetch_is_no_use_of_a_policy() {
         // P10, P18: a domain without mail is left after 180 days, and its policy may make room after 30.
         let mut clock = TestClock::new();

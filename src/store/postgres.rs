@@ -291,7 +291,7 @@ impl Postgres {
     }
 }
 
-/// A connection whose call fails or is given up is closed, unless the server has refused the call for good.
+/// A connection is closed if its call fails or is given up. It stays if the server has refused the call for good.
 async fn on(pool: &ConnectionPool, mut pooled: PooledConnection, query: PgQuery<'_>) -> sqlx::Result<Vec<PgRow>> {
     let done = query.fetch_all(&mut pooled.connection).await;
     match done.as_ref().map_or_else(DatabaseFault::after, |_| AfterFault::Usable) {

@@ -10,6 +10,7 @@ CREATE TABLE danelaw.sts_gone (
   changed bigint NOT NULL
 );
 CREATE INDEX sts_gone_changed ON danelaw.sts_gone (changed);
+CREATE INDEX sts_policies_fetched ON danelaw.sts_policies (fetched);
 
 -- Writes a policy, and returns the one that the domain has then. Each time is given as an age in seconds, so that the clock of
 -- the danelaw does not count. Without a date the policy was just fetched. One with its date in this table was there before, and
@@ -43,6 +44,9 @@ BEGIN
     INSERT INTO sts_gone AS gone (domain, fetched, changed) VALUES (d, dated, t)
       ON CONFLICT (domain) DO UPDATE SET fetched = greatest(gone.fetched, excluded.fetched), changed = excluded.changed;
   END IF;
+  -- No danelaw may have had room for these. A policy holds for a year at most, and stays for 30 days.
+  DELETE FROM sts_policies WHERE domain IN (
+    SELECT domain FROM sts_policies WHERE fetched < t - 34149600 ORDER BY domain LIMIT 1000 FOR UPDATE SKIP LOCKED);
   -- Each danelaw asks once a minute; one that starts reads the policies themselves.
   DELETE FROM sts_gone WHERE domain IN (
     SELECT domain FROM sts_gone WHERE changed < t - 604800 ORDER BY domain LIMIT 1000 FOR UPDATE SKIP LOCKED);

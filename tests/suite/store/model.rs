@@ -21,7 +21,7 @@ const HOLD: u64 = 600;
 /// The danelaws.
 const DANELAWS: usize = 3;
 
-/// How many rounds are played: `ROUNDS`, or else what there is time for.
+/// The number of rounds: `ROUNDS`, or 5,000 with `LONG_TESTS`, or a few.
 fn rounds() -> u64 {
     let asked = std::env::var("ROUNDS").ok().and_then(|rounds| rounds.parse().ok());
     asked.unwrap_or(if crate::lab::long() { 5000 } else { 40 })
@@ -315,7 +315,7 @@ async fn round(fleet: &Arc<Fleet>, number: u64) -> (RoundFault, usize) {
     for recipient in to.iter() {
         let copies = truth.copies.get(recipient).copied().unwrap_or_default();
         let unknown = truth.unknown.get(recipient).copied().unwrap_or_default();
-        // Nothing is lost, and there is no second copy but those.
+        // No recipient is left out, and each further copy has a reason.
         assert!(copies >= 1 && copies <= 1 + unknown, "round {number}, {fault:?}: {truth:?}");
     }
     let unknown: usize = truth.unknown.values().sum();

@@ -295,7 +295,7 @@ async fn the_counts_of_one_stranger_leave_room_for_others_in_the_database() {
     assert_eq!(server.sql("SELECT octets = (SELECT sum(octets) FROM danelaw.tls_owners) FROM danelaw.tls_days"), "t");
     assert_eq!(server.sql("SELECT sum(count) FROM danelaw.tls_tallies WHERE domain LIKE '%.honest.test'"), "30");
     assert_eq!(server.sql("SELECT sum(count) FROM danelaw.tls_tallies WHERE domain LIKE '%.stranger.test'"), "38");
-    // Many strangers fill the day, and what is counted already counts on.
+    // Many strangers fill the day. Results that have a row count on.
     for stranger in 0..40 {
         add(&format!("s{stranger}.test"), 30, 4800);
     }
