@@ -6,6 +6,14 @@
 //! itself may still turn out to need more than this remote takes. The answer is that of the search then ([`Unmet`]): for
 //! good if every address of every exchange was seen to lack it, for now if one of them was not asked or not reached. The
 //! next try prefers an address that has it, so such mail does not wait for ever.
+//!
+//! | the host with the extension | the host without | mail | goes |
+//! |---|---|---|---|
+//! | has met its policy | any | any | to the first |
+//! | fails in TLS | has met its policy | enforced, or `TLS-Required: No` | to the second, if it needs no more |
+//! | fails in TLS | has met its policy | in mode `observe` | to the first |
+//! | fails in TLS | fails in TLS | enforced | nowhere for now |
+//! | fails in TLS | fails in TLS | in mode `observe`, or `TLS-Required: No` | to the first |
 
 use std::sync::Arc;
 
@@ -13,7 +21,7 @@ use super::attempt::Attempt;
 use super::declined::Declined;
 use crate::dns::Resolver;
 use crate::name::Name;
-use crate::policy::TlsPolicy;
+use crate::policy::{TlsPolicy, Waiver};
 use crate::refusal::{Lacking, Peer, Reason, Refusal, Refusals};
 use crate::requiretls::TagUnmet;
 use crate::smtp::address::{Mailbox, SmtpUtf8};
@@ -45,12 +53,37 @@ struct Lesser {
     held: PolicyMet,
 }
 
+impl Lesser {
+    fn rank(&self) -> LesserRank {
+        LesserRank { held: self.held, takes: self.takes }
+    }
+}
+
+/// The order of addresses that take less. In mode `observe` those that have met their policy come before the others, for
+/// enforcing would have gone to them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct LesserRank {
+    held: PolicyMet,
+    takes: Content,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lap {
     /// For all that was declared.
     First,
-    /// For this much, along the addresses that take the most.
-    Second(Content),
+    /// For less, along the addresses of the highest rank.
+    Second(LesserRank),
+}
+
+/// The rest of a search after a lap in which no remote was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AfterLap {
+    /// Along the addresses that take less.
+    SecondLap,
+    /// The lower level of a waiver.
+    Waive,
+    /// None.
+    End,
 }
 
 /// The verdict of the search for mail that turns out to need more than the remote takes.
@@ -86,30 +119,72 @@ impl<'a, R: Resolver> Search<'a, R> {
         &self.iteration
     }
 
-    /// The next remote that has met its policy.
+    /// The next remote that has met its policy, or the lower level of a waiver.
     ///
     /// # Errors
     /// As of [`MxIteration::next`].
     pub(crate) async fn next(&mut self) -> Result<Ready, Refusals> {
-        match self.iteration.next().await {
-            Err(refusals) if self.lap == Lap::First && !self.lesser.is_empty() => {
-                self.again(refusals);
-                self.iteration.next().await
+        loop {
+            let refusals = match self.iteration.next_at_level().await {
+                Ok(ready) => return Ok(ready),
+                Err(refusals) => self.of_both_laps(refusals),
+            };
+            match self.then(&refusals) {
+                AfterLap::SecondLap => self.again(refusals),
+                AfterLap::Waive => self.waive(refusals),
+                AfterLap::End => return Err(refusals),
             }
-            found => found,
         }
     }
 
-    /// No better exchange was found: once more along those that take the most. In mode `observe` those that have met their
-    /// policy come before the others, for enforcing would have gone to them.
+    /// The rest of a search of which a lap has ended with these refusals.
+    fn then(&self, refusals: &Refusals) -> AfterLap {
+        let has_lesser = self.lap == Lap::First && !self.lesser.is_empty();
+        match (self.iteration.waiver_for(refusals), has_lesser) {
+            // The mode refuses no mail that an ordinary server delivers, so the mail first looks for a host with the extension.
+            (Waiver::Observe, _) => AfterLap::Waive,
+            // RFC 8689 §4.1 waives a failure of TLS, and a missing extension is none: hosts that have met their policy come
+            // first, as for any other mail.
+            (Waiver::None | Waiver::TlsRequiredNo, true) => AfterLap::SecondLap,
+            (Waiver::TlsRequiredNo, false) => AfterLap::Waive,
+            (Waiver::None, false) => AfterLap::End,
+        }
+    }
+
+    /// No better exchange was found: once more along those that take the most.
     fn again(&mut self, refusals: Refusals) {
-        let held = self.lesser.iter().map(|lesser| lesser.held).max().unwrap_or(PolicyMet::No);
-        let of_these = || self.lesser.iter().filter(|lesser| lesser.held == held);
-        let most = of_these().map(|lesser| lesser.takes).max().unwrap_or(Content::Ascii);
-        let these = of_these().filter(|lesser| lesser.takes == most);
+        let Some(best) = self.lesser.iter().map(Lesser::rank).max() else { return };
+        let these = self.lesser.iter().filter(|lesser| lesser.rank() == best);
         self.unmet = Some(Unmet { refusals, undeclared: None });
-        self.lap = Lap::Second(most);
-        self.iteration.second_pass(held, these.map(|lesser| (lesser.peer.clone(), lesser.policy.clone())));
+        self.lap = Lap::Second(best);
+        self.iteration.second_pass(best.held, these.map(|lesser| (lesser.peer.clone(), lesser.policy.clone())));
+    }
+
+    /// The mail goes on at a lower level. The addresses of a second lap have had their turn.
+    fn waive(&mut self, refusals: Refusals) {
+        if let Lap::Second(_) = self.lap {
+            self.lesser.clear();
+        }
+        self.lap = Lap::First;
+        self.iteration.waive(refusals);
+    }
+
+    /// All that is known once a second lap has ended with these refusals. It has the last word on its own addresses. Others
+    /// that take less were not asked again, and would have taken the mail if it needs no more.
+    fn of_both_laps(&mut self, second: Refusals) -> Refusals {
+        let (Lap::Second(best), Some(Unmet { refusals: mut first, .. })) = (self.lap, self.unmet.take()) else {
+            return second;
+        };
+        let asked: Vec<_> =
+            self.lesser.iter().filter(|lesser| lesser.rank() == best).map(|lesser| &lesser.peer).collect();
+        let others: Vec<_> =
+            self.lesser.iter().map(|lesser| &lesser.peer).filter(|peer| !asked.contains(peer)).collect();
+        others.iter().for_each(|peer| first.forget_lacking(peer));
+        asked.iter().for_each(|peer| first.forget(peer));
+        if !others.is_empty() {
+            first.push(Refusal::domain(Reason::NotAsked(others.len())));
+        }
+        first.followed_by(second)
     }
 
     /// A remote was reached: the account has the way to it.
@@ -143,8 +218,8 @@ impl<'a, R: Resolver> Search<'a, R> {
         if !goes_here {
             return Err(lacking(self.wanted, offered));
         }
-        if let (Lap::Second(most), Some(unmet)) = (self.lap, &mut self.unmet)
-            && takes < most
+        if let (Lap::Second(best), Some(unmet)) = (self.lap, &mut self.unmet)
+            && takes < best.takes
         {
             // It took more a moment ago, and may again.
             unmet.refusals.push(Refusal::domain(Reason::NotAsked(1)));

@@ -1,6 +1,6 @@
 //! Extensions that a message needs and a remote does not have.
 
-use super::{Peer, Place, Reason, Refusals};
+use super::{Peer, Place, Reason, Refusal, Refusals};
 
 /// An extension, the room or the proof, that a message needs and a remote does not have. No message is ever rewritten to fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -34,7 +34,26 @@ impl Refusals {
 
     /// Takes back that this exchange lacks an extension.
     pub fn forget_lacking(&mut self, peer: &Peer) {
-        self.0.retain(|refusal| refusal.at != Place::Peer(peer.clone()) || !refusal.reason.is_about_content());
+        self.0.retain(|refusal| !refusal.is_of(peer) || !refusal.reason.is_about_content());
+    }
+
+    /// Takes back all that was said of this address, which is asked again.
+    pub fn forget(&mut self, peer: &Peer) {
+        self.0.retain(|refusal| !refusal.is_of(peer));
+    }
+
+    /// With those of a second try over the same exchanges, which tells anew that there are more than are ever tried.
+    pub fn followed_by(mut self, second: Self) -> Self {
+        self.0.retain(|refusal| !matches!(refusal.reason, Reason::NotTried(_)));
+        self.extend(second);
+        self
+    }
+}
+
+impl Refusal {
+    /// Whether it happened at this address.
+    fn is_of(&self, peer: &Peer) -> bool {
+        matches!(&self.at, Place::Peer(at) if at == peer)
     }
 }
 

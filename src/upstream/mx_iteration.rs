@@ -122,26 +122,29 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
         }
     }
 
-    /// The next remote that has met its policy.
+    /// The next remote that has met its policy; once none is left, one at the lower level of a waiver.
     ///
     /// # Errors
     /// The reason of each exchange and address, if no other is left (RFC 7672 §2.1.2: defer, unless the DNS says it is
     /// final).
     pub async fn next(&mut self) -> Result<Ready, Refusals> {
-        let found = match self.search().await {
+        match self.next_at_level().await {
+            Err(refusals) if self.waiver_for(&refusals) != Waiver::None => {
+                self.waive(refusals);
+                self.next_at_level().await
+            }
+            found => found,
+        }
+    }
+
+    /// The next remote that has met the level which holds now.
+    ///
+    /// # Errors
+    /// As of [`MxIteration::next`].
+    pub async fn next_at_level(&mut self) -> Result<Ready, Refusals> {
+        match self.search().await {
             Err(refusals) => self.by_newer_policy(self.deferred_under_sts(refusals)).await,
             found => found,
-        };
-        match (found, &self.observation, self.waiver.instead_of(self.level)) {
-            (Err(refusals), Observation::Until(until), Some(level)) if refusals.iter().any(is_waived) => {
-                let (answer, going_on) = (refusals.verdict(), going_on(self.waiver));
-                self.request.trace.fact(format_args!("enforcing would have answered {answer}; going on{going_on}"));
-                self.request = Request { until: *until, level, ..self.request };
-                self.observation = Observation::Overrides(refusals);
-                self.all_untried();
-                self.search().await.map_err(|refusals| self.deferred_under_sts(refusals))
-            }
-            (found, _, _) => found,
         }
     }
 
@@ -317,14 +320,6 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
 /// Whether an ordinary opportunistic server would have gone on.
 fn is_waived(refusal: &Refusal) -> bool {
     refusal.reason.is_waived_by_observing()
-}
-
-fn going_on(waiver: Waiver) -> &'static str {
-    match waiver {
-        Waiver::None => "",
-        Waiver::Observe => ", to observe",
-        Waiver::TlsRequiredNo => ", for TLS-Required: No",
-    }
 }
 
 fn share_until(until: Instant, untried: usize) -> Instant {

@@ -65,6 +65,8 @@ pub(crate) struct Mx {
     pub(crate) instead_of_tls: Option<Act>,
     pub(crate) identity: Identity,
     pub(crate) versions: Vec<&'static SupportedProtocolVersion>,
+    /// The answers to EHLO under TLS of the first connections, one each.
+    pub(crate) first_ehlos_under_tls: Arc<Mutex<VecDeque<Act>>>,
     /// The answer to EHLO under TLS.
     pub(crate) ehlo_under_tls: Act,
     pub(crate) mail: Act,
@@ -194,6 +196,7 @@ impl Mx {
             instead_of_tls: None,
             identity,
             versions: vec![&rustls::version::TLS13, &rustls::version::TLS12],
+            first_ehlos_under_tls: Arc::default(),
             ehlo_under_tls: say(
                 "250-mx\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n250 SIZE 100000000",
             ),
@@ -370,7 +373,10 @@ impl Session {
             let (line, awaited) = awaited_line(stream).await?;
             self.seen.0.lock().unwrap().command(&line, awaited);
             match line.split(' ').next().unwrap_or_default() {
-                "EHLO" => act(stream, &self.mx.ehlo_under_tls).await?,
+                "EHLO" => {
+                    let first = self.mx.first_ehlos_under_tls.lock().unwrap().pop_front();
+                    act(stream, first.as_ref().unwrap_or(&self.mx.ehlo_under_tls)).await?;
+                }
                 _ => self.mail_command(stream, &line, &mut recipients).await?,
             }
         }

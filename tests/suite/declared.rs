@@ -264,7 +264,12 @@ async fn an_address_that_has_it_is_preferred() {
     let lab = addresses(&[NOTHING, EIGHT_BIT, NOTHING]).start().await;
     starts(&sent(&lab, &[DECLARED, TO], BODY).await[1..], &["250 2.1.5 mx0.example.test[127.0.0.2]", "250 "]);
     let lab = addresses(&[NOTHING, EIGHT_BIT, NOTHING]).change(1, |mx| mx.mail = say("451 4.3.1 not now"));
-    starts(&sent(&lab.start().await, &[DECLARED, TO], ASCII).await[1..2], &["451 4.3.1 mx0.example.test[127.0.0.2]"]);
+    let said = sent(&lab.start().await, &[DECLARED, TO], ASCII).await;
+    starts(&said[1..2], &["451-4.3.1 2 more exchanges or addresses were not asked"]);
+    assert!(
+        said[1].contains("\n451 4.3.1 mx0.example.test[127.0.0.2]: MAIL was answered with 451 4.3.1 not now"),
+        "{said:?}"
+    );
 }
 
 #[tokio::test]
@@ -336,6 +341,54 @@ async fn an_address_that_was_not_asked_may_have_it() {
             starts(&said, &["250 ", "250 ", "451-4."]);
             assert!(said[2].contains(told), "{said:?}, {told}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_second_lap_answers_with_all_that_is_known() {
+    // K16, X2: each host once, and no answer for good while one is left that may take the mail.
+    let busy = |mx: &mut Mx| mx.mail = say("451 4.3.1 not now");
+    let lab = exchanges(&[NOTHING, ALL]).mx(busy).change(1, unreachable).start().await;
+    let said = sent(&lab, &[DECLARED, TO], ASCII).await;
+    starts(&said[1..2], &["451-4.3.1 mx1.example.test[127.0.0.2]: the connection was lost"]);
+    assert!(said[1].contains("\n451 4.3.1 mx0.example.test[127.0.0.1]: MAIL was answered with 451 4.3.1"), "{said:?}");
+    assert_eq!(said[1].lines().count(), 2, "{said:?}");
+    // The host that took the mail in the first lap does not in the second, and says so for good.
+    let sized = "MAIL FROM:<a@client.test> BODY=8BITMIME SMTPUTF8 SIZE=1000";
+    let small = || say("250-mx\r\n250-8BITMIME\r\n250 SIZE 10");
+    let tagged = |offered: &str| say(&offered.replace("250-PIPELINING", "250-PIPELINING\r\n250-REQUIRETLS"));
+    let always = "listener = [{ address = '127.0.0.1:0', require_tls = 'always' }]";
+    let then = |first: Act, then: Act| {
+        move |mx: &mut Mx| {
+            mx.first_ehlos_under_tls.lock().unwrap().push_back(first);
+            mx.ehlo_under_tls = then;
+        }
+    };
+    for (scenario, told) in [
+        (exchanges(&[EIGHT_BIT, ALL]).mx(then(say(EIGHT_BIT), small())).change(1, unreachable), "mx1.example.test["),
+        // It would have had the mail in the second lap, if the first host had not been better.
+        (
+            exchanges(&[EIGHT_BIT, NOTHING]).mx(then(say(EIGHT_BIT), small())),
+            "1 more exchanges or addresses were not asked",
+        ),
+        (
+            exchanges(&[EIGHT_BIT, ALL]).mx(then(tagged(EIGHT_BIT), say(EIGHT_BIT))).change(1, unreachable).set(always),
+            "mx1.example.test[",
+        ),
+        (
+            exchanges(&[EIGHT_BIT, ALL, ALL])
+                .mx(then(say(EIGHT_BIT), small()))
+                .change(1, unreachable)
+                .set("remote.exchanges = 2"),
+            "1 more exchanges were not tried",
+        ),
+    ] {
+        let lab = scenario.start().await;
+        let said = sent(&lab, &[sized, TO], ASCII).await;
+        starts(&said[1..2], &["451-4."]);
+        assert_eq!(said[1].matches(told).count(), 1, "{said:?}");
+        assert_eq!(said[1].matches("mx0.example.test[").count(), 1, "{said:?}");
+        assert_eq!(delivered(&lab).iter().sum::<usize>(), 0);
     }
 }
 

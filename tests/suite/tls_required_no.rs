@@ -172,6 +172,88 @@ async fn q6_only_a_missing_proof_is_waived() {
     }
 }
 
+/// A host of this preference that fails in TLS and takes all content.
+fn fails(preference: u16) -> Exchange {
+    let wrong = Identity::for_name("other").record("3 1 1");
+    let exchange = Exchange::new("example.test", "fails.example.test").preference(preference).tlsa([wrong]);
+    exchange.script(|mx| mx.ehlo_under_tls = say("250-mx\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SMTPUTF8"))
+}
+
+/// A host of this preference that is verified and offers this.
+fn verified(preference: u16, offers: &str) -> Exchange {
+    let exchange = Exchange::new("example.test", "lacks.example.test").preference(preference);
+    exchange.script(|mx| mx.ehlo_under_tls = say(offers))
+}
+
+/// The replies to RCPT and to the message, or to RCPT alone.
+async fn told(lab: &Lab, mail: &str, message: &str) -> Vec<String> {
+    let mut client = lab.client().await;
+    assert!(client.command(mail).await.starts_with("250 2.1.0"));
+    let mut told = vec![client.command("RCPT TO:<b@example.test>").await];
+    if told[0].starts_with("250 ") {
+        assert!(client.command("DATA").await.starts_with("354 "));
+        client.write(format!("{message}.\r\n").as_bytes()).await;
+        told.push(client.reply().await);
+    }
+    told
+}
+
+const ASCII: &str = "TLS-Required: No\r\nSubject: green\r\n\r\ngreen\r\n";
+const BODY: &str = "TLS-Required: No\r\nSubject: green\r\n\r\ngr\u{fc}n\r\n";
+const HEADER: &str = "TLS-Required: No\r\nSubject: gr\u{fc}n\r\n\r\ngreen\r\n";
+
+#[tokio::test]
+async fn q6_a_missing_extension_lowers_nothing() {
+    // Q6, Q8, Q26: a verified host that lacks it comes before the lower level, and has the last word.
+    const LACKS: &str = "250-mx\r\n250 PIPELINING";
+    const MAIL: &str = "MAIL FROM:<a@client.test>";
+    for preferences in [[10, 20], [20, 10]] {
+        for (parameters, message, end) in [
+            ("", ASCII, "250 2.0.0 lacks."),
+            (" BODY=8BITMIME", ASCII, "250 2.0.0 lacks."),
+            (" BODY=8BITMIME SMTPUTF8", ASCII, "250 2.0.0 lacks."),
+            // Twice: before and after it is known that clients do not declare it.
+            ("", BODY, "451-4."),
+            (" BODY=8BITMIME", BODY, "451-4.7.5 "),
+            (" BODY=8BITMIME SMTPUTF8", BODY, "451-4.7.5 "),
+            (" BODY=8BITMIME SMTPUTF8", HEADER, "451-4.7.5 "),
+        ] {
+            let both = [verified(preferences[0], LACKS), fails(preferences[1])];
+            let lab = Scenario::of(both).set(LISTENER).start().await;
+            for _ in 0..2 {
+                let told = told(&lab, &format!("{MAIL}{parameters}"), message).await;
+                assert!(told[0].starts_with("250 2.1.5 lacks.example.test["), "{parameters}: {told:?}");
+                assert!(told[1].starts_with(end), "{parameters} {message}: {told:?}");
+            }
+            assert!(!lab.seen[1].saw_mail(), "{parameters} {message}");
+            let met: &[_] = if end.starts_with('2') { &[("met", 2)] } else { &[] };
+            assert_counted(&metrics(&lab).await, met);
+        }
+    }
+}
+
+#[tokio::test]
+async fn q6_where_no_verified_host_takes_it_the_level_is_lowered() {
+    // Q6: it cannot be verified at any host, for content or for want of a host.
+    const ALL: &str = " BODY=8BITMIME SMTPUTF8";
+    let sized = || verified(10, "250-mx\r\n250-PIPELINING\r\n250 SIZE 1000");
+    let busy = |preference| verified(preference, "250 mx").script(|mx| mx.mail = say("451 4.3.1 not now"));
+    let other = || verified(10, "250 mx").tlsa([Identity::for_name("third").record("3 1 1")]);
+    for (exchanges, mail, message) in [
+        ([sized(), fails(20)], format!("<a@client.test>{ALL} SIZE=1001"), ASCII),
+        ([sized(), fails(20)], format!("<\u{fc}@client.test>{ALL}"), ASCII),
+        ([busy(10), fails(20)], format!("<a@client.test>{ALL}"), BODY),
+        ([busy(20), fails(10)], format!("<a@client.test>{ALL}"), BODY),
+        ([other(), fails(20)], format!("<a@client.test>{ALL}"), HEADER),
+    ] {
+        let lab = Scenario::of(exchanges).set(LISTENER).start().await;
+        let told = told(&lab, &format!("MAIL FROM:{mail}"), message).await;
+        assert!(told[0].starts_with("250 2.1.5 fails.example.test["), "{mail}: {told:?}");
+        assert!(told[1].starts_with("250 2.0.0 "), "{mail}: {told:?}");
+        assert_counted(&metrics(&lab).await, &[("lowered", 1)]);
+    }
+}
+
 #[tokio::test]
 async fn q6_levels_that_are_stronger_by_records_hold() {
     let other = Identity::for_name("other").record("3 1 1");

@@ -1,14 +1,15 @@
-//! The second pass of an iteration: over addresses that were reached once and did not get the mail then.
+//! The second pass of an iteration: over addresses that were reached once and did not get the mail then, or over all of them at
+//! the lower level of a waiver.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::candidate::{Candidate, Sessions};
-use super::{Connector, MxIteration, Observation, is_waived};
+use super::{Connector, MxIteration, Observation, Request, is_waived};
 use crate::dns::Resolver;
 use crate::name::Name;
-use crate::policy::TlsPolicy;
+use crate::policy::{TlsPolicy, Waiver};
 use crate::refusal::{Peer, Reason, Refusal, Refusals};
 use crate::requiretls::TagDemand;
 
@@ -33,10 +34,33 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
         }
     }
 
+    /// The ground on which mail that was refused for these reasons may go on at a lower level.
+    pub fn waiver_for(&self, refusals: &Refusals) -> Waiver {
+        match self.observation {
+            Observation::Until(_) if refusals.iter().any(is_waived) => self.waiver,
+            Observation::None | Observation::Until(_) | Observation::Overrides(_) => Waiver::None,
+        }
+    }
+
+    /// Starts again, over all exchanges at the lower level of the waiver, for these refusals at the level of the request.
+    pub fn waive(&mut self, refusals: Refusals) {
+        let (Observation::Until(until), Some(level)) = (&self.observation, self.waiver.instead_of(self.level)) else {
+            return;
+        };
+        let (answer, going_on) = (refusals.verdict(), going_on(self.waiver));
+        self.request.trace.fact(format_args!("enforcing would have answered {answer}; going on{going_on}"));
+        self.request = Request { until: *until, level, ..self.request };
+        self.observation = Observation::Overrides(refusals);
+        self.all_untried();
+    }
+
     /// Starts again, over these addresses alone, each with its policy.
     pub fn second_pass(&mut self, met: PolicyMet, peers: impl Iterator<Item = (Peer, TlsPolicy)>) {
-        if met == PolicyMet::Yes {
-            (self.request.level, self.observation) = (self.level, Observation::None);
+        match (met, &self.observation) {
+            (PolicyMet::Yes, Observation::Overrides(_)) => {
+                (self.request.level, self.observation) = (self.level, Observation::None);
+            }
+            (PolicyMet::Yes | PolicyMet::No, _) => {}
         }
         self.request.until = self.request.until.max(Instant::now() + LITTLE);
         (self.candidate, self.reused) = (None, None);
@@ -80,10 +104,10 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
         refusals
     }
 
-    /// Whether the remote that was found last is the last one.
+    /// Whether the remote that was found last is the last one that is asked for a missing extension. In mode `observe` those
+    /// at the lower level are asked too.
     pub fn is_last(&self) -> bool {
-        let goes_on = matches!(self.observation, Observation::Until(_)) && self.refusals.iter().any(is_waived);
-        self.others() == 0 && !goes_on
+        self.others() == 0 && self.waiver_for(&self.refusals) != Waiver::Observe
     }
 
     /// The refusals so far, in order.
@@ -115,5 +139,13 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
     /// Its connector.
     pub fn connector(&self) -> &'a Connector<R> {
         self.connector
+    }
+}
+
+fn going_on(waiver: Waiver) -> &'static str {
+    match waiver {
+        Waiver::None => "",
+        Waiver::Observe => ", to observe",
+        Waiver::TlsRequiredNo => ", for TLS-Required: No",
     }
 }
