@@ -40,6 +40,11 @@ impl Upstream {
 }
 
 impl UpstreamOf {
+    /// The octets of the message that were read from the client.
+    pub(crate) fn octets(&mut self, octets: u64) {
+        self.upstream.attempt.octets(octets);
+    }
+
     /// The client went away before the remote was asked for the message: the end of the attempt.
     pub(crate) fn client_lost(self, gone: &WireError) {
         self.upstream.ready.release();

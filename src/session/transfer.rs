@@ -71,7 +71,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         let passage = self.passage(transaction, deliveries, DataScanner::new(self.shared.bare_newlines));
         let mut passage = Passage { gate, ..passage };
         let carried = self.carry(&mut passage).await;
-        self.count(&mut passage);
+        self.note_fields(&mut passage);
         match carried {
             Ok(()) => self.conclude(passage).await,
             Err(gone) => {
@@ -114,6 +114,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     /// Looks for the field that the message must have. Once that is decided, the remotes of a message that was held back are
     /// asked for it, or left.
     async fn admit(&mut self, passage: &mut Passage, scan: &Scan) -> Result<(), WireError> {
+        passage.note_octets();
         match passage.look(scan) {
             // On the heap: few messages have to show a field.
             Some(held) => Box::pin(self.let_pass(passage, held, scan)).await,
@@ -132,14 +133,11 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         Ok(())
     }
 
-    /// Each attempt has the number of octets that were read, the names of the message, and whether the message says that it
-    /// once had a tag. A field that means nothing here is counted.
-    fn count(&self, passage: &mut Passage) {
-        let (octets, names) = (passage.scanner.octets(), passage.scanner.names());
-        for delivery in passage.deliveries.all() {
-            delivery.octets(octets);
-            delivery.named(&names);
-        }
+    /// Each attempt has the names of the message, and whether the message says that it once had a tag. A field that means nothing here
+    /// is counted.
+    fn note_fields(&self, passage: &mut Passage) {
+        let names = passage.scanner.names();
+        passage.deliveries.all().iter_mut().for_each(|delivery| delivery.named(&names));
         if passage.scanner.was_tagged() {
             passage.deliveries.all().iter_mut().for_each(Delivery::was_tagged);
         }
@@ -176,6 +174,13 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
 }
 
 impl Passage {
+    /// Each attempt has the number of octets that were read, however it ends.
+    fn note_octets(&mut self) {
+        let octets = self.scanner.octets();
+        self.deliveries.all().iter_mut().for_each(|delivery| delivery.octets(octets));
+        self.held().iter_mut().for_each(|open| open.octets(octets));
+    }
+
     /// Sends the lines that were scanned last to all destinations.
     async fn send(&mut self) {
         let block = self.checked(&Scan::More);

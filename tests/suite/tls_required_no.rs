@@ -470,6 +470,53 @@ async fn q6_a_message_that_is_off_leaves_the_remote() {
 }
 
 #[tokio::test]
+async fn q6_the_octets_of_a_message_that_is_held_back_are_told() {
+    // Each end that such a message can have, and the octets that were read by then.
+    const HELD: &[u8] = b"TLS-Required: No\r\nSubject: x\r\n";
+    let octets = HELD.len();
+    for (sent, then) in [
+        (bdat(HELD, ""), "RSET\r\n"),
+        (bdat(HELD, ""), "QUIT\r\n"),
+        (bdat(HELD, ""), ""),
+        ([b"DATA\r\n".as_slice(), HELD].concat(), ""),
+    ] {
+        let (log, _logging) = captured();
+        let lab = mismatch().start().await;
+        let mut client = accepted(&lab, &["b@example.test"]).await;
+        client.write(&sent).await;
+        client.reply().await;
+        client.write(then.as_bytes()).await;
+        if then.is_empty() {
+            client.half_close().await;
+        }
+        wait_for(|| log.text().contains(" verdict=aborted ")).await;
+        assert!(log.text().contains(&format!(" bytes={octets} ")), "{then:?}: {}", log.text());
+        let counted = format!("\ndanelaw_message_bytes_total {octets}\n");
+        assert!(metrics(&lab).await.contains(&counted), "{then:?}");
+    }
+    // The session is cut, with a message that is held back and with one that is on its way.
+    for (scenario, listener) in [(mismatch(), LISTENER), (Scenario::new(), "listener = [{ address = '127.0.0.1:0' }]")]
+    {
+        let (log, _logging) = captured();
+        let mut lab = scenario.set(listener).set("timeouts.grace = '10ms'").start().await;
+        let mut client = accepted(&lab, &["b@example.test"]).await;
+        client.write(&[b"DATA\r\n".as_slice(), HELD].concat()).await;
+        // The octets behind DATA are there by then.
+        client.reply().await;
+        lab.stop();
+        lab.stopped().await;
+        wait_for(|| log.text().contains(" verdict=aborted ")).await;
+        assert!(log.text().contains(&format!(" bytes={octets} ")), "{}", log.text());
+    }
+    // A refusal for want of the field tells the whole message.
+    let (log, _logging) = captured();
+    let lab = mismatch().start().await;
+    assert!(send(&lab, WITHOUT).await.last().starts_with("550 5.7.1 "));
+    wait_for(|| log.text().contains(" verdict=rejected ")).await;
+    assert!(log.text().contains(&format!(" bytes={} ", WITHOUT.len())), "{}", log.text());
+}
+
+#[tokio::test]
 async fn q6_lmtp_and_prdr_answer_for_each_recipient() {
     //
     let both = ["b@example.test", "c@second.example.test"];

@@ -60,7 +60,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         let passage = self.passage(transaction, deliveries, DataScanner::counted(self.shared.bare_newlines));
         let mut passage = Passage { gate, ..passage };
         let carried = self.carry_chunks(first, &mut passage).await;
-        self.count(&mut passage);
+        self.note_fields(&mut passage);
         match carried {
             Ok(ChunksEnd::Last) => self.conclude(passage).await.map(|()| After::Nothing),
             Ok(ChunksEnd::Refused(answer)) => {

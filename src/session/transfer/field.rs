@@ -65,6 +65,12 @@ impl Passage {
         self.gate.as_ref().is_some_and(|gate| gate.held.is_some())
     }
 
+    /// The remotes of a message that is held back.
+    pub(super) fn held(&mut self) -> &mut [UpstreamOf] {
+        let held = self.gate.as_mut().and_then(|gate| gate.held.as_mut());
+        held.map(|held| held.open.as_mut_slice()).unwrap_or_default()
+    }
+
     /// The remotes of a message that is still held back, and goes no further.
     pub(super) fn take_held(&mut self) -> Vec<UpstreamOf> {
         self.gate.take().and_then(|gate| gate.held).map(|held| held.open).unwrap_or_default()
