@@ -183,7 +183,14 @@ where
                 Some(under_tls) => session = under_tls,
                 None => return,
             },
-            ended => return session.end(ended.map(drop)).await,
+            ended => {
+                tokio::select! {
+                    biased;
+                    () = session.end(ended.map(drop)) => {}
+                    () = stop.now.cancelled() => {}
+                }
+                return;
+            }
         }
     }
 }
@@ -225,6 +232,8 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                 }
             }
             if self.client.output.len() >= BLOCK {
+        // A client that takes no more octets holds up none of them.
+        self.upstreams.release();
                 // a block of short commands may ask for megabytes of answers, more so with a remote's long ones.
                 self.client.flush(limit).await?;
             }
@@ -241,7 +250,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         Ok(AfterCommand::Command)
     }
 
-    /// The last words to a client that was silent, and the end of its remotes.
+    /// The end of the remotes, and the last words to a client that was silent.
     async fn end(mut self, ended: Result<(), WireError>) {
         let ended = match ended {
             // RFC 5321 §4.5.3.2.7: whether between two commands or within a message.
@@ -251,7 +260,6 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         if let Err(error) = ended {
             tracing::debug!(client = %self.origin, %error, "the client went away");
         }
-        self.upstreams.release();
     }
 
     /// A line the client has sent already.

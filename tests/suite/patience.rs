@@ -10,6 +10,9 @@ use crate::lab::mx::{Act, Mx, say};
 use crate::lab::{self, Lab, MESSAGE, Scenario, wait_for};
 use danelaw::config::{Config, DEFAULTS};
 use danelaw::server::{Drained, OpenListener, Socket};
+use danelaw::session::{self, Caller, Origin, Stop};
+use danelaw::transaction::dialogue::Service;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// A change of a remote's script.
 type Change = fn(&mut Mx);
@@ -230,5 +233,36 @@ async fn buffers_between_client_and_danelaw_are_small() {
         let danelaw::config::Address::Tcp(address) = listener.address().unwrap() else { panic!() };
         let held = tokio::task::spawn_blocking(move || held(address)).await.unwrap();
         assert!((16 * 1024..512 * 1024).contains(&held), "{held}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_takes_no_reply_holds_up_no_stop() {
+    // I8, I10: the 421 to a client that was silent does not fit, and is given up when the session is cut.
+    const LIMIT: Duration = Duration::from_secs(300);
+    let lab = Scenario::new().set("timeouts.client = '5m'\ntimeouts.final = '4m'").remember().start().await;
+    lab.stop_the_clock(&["example.test"]).await;
+    for with_transaction in [&b""[..], b"HELO c\r\nMAIL FROM:<a@client.test>\r\n"] {
+        let (client, ours) = tokio::io::duplex(16);
+        let (stop, caller) = (Stop::default(), Caller::new(Origin::UnixSocket, Service::Smtp));
+        let served = tokio::spawn(session::serve(lab.shared.clone(), ours, caller, stop.clone()));
+        let (mut replies, mut commands) = tokio::io::split(client);
+        let said = tokio::spawn(async move {
+            let mut said = Vec::new();
+            // It reads what comes within a minute, and nothing from then on.
+            let _ = tokio::time::timeout(Duration::from_secs(60), replies.read_to_end(&mut said)).await;
+            (replies, said)
+        });
+        commands.write_all(with_transaction).await.unwrap();
+        let (_replies, said) = said.await.unwrap();
+        assert!(said.starts_with(b"220 ") && said.ends_with(b"\r\n"), "{}", String::from_utf8_lossy(&said));
+        // The session has timed out, and waits for the client to take the 421.
+        tokio::time::sleep(LIMIT).await;
+        assert!(!served.is_finished());
+        stop.when_idle.cancel();
+        let began = tokio::time::Instant::now();
+        stop.now.cancel();
+        served.await.unwrap();
+        assert_eq!(began.elapsed(), Duration::ZERO);
     }
 }
