@@ -28,7 +28,7 @@
 //!    the TLSA records; [`dane::tlsa`] says which records are usable. Where DANE does not decide, [`discovery`] finds the
 //!    domain's policy of [`mta_sts`], whose authorities are the [`roots`]. The tables in [`policy`] say which proof a session
 //!    must give at the level that [`rules`] set for the domain, or at the stricter one of the listener or of mail with REQUIRETLS
-//!    ([`requiretls`]).
+//!    ([`terms`], [`requiretls`]).
 //! 3. [`upstream::connect`] connects to one of the host's addresses, [`upstream::starttls`] greets and says STARTTLS, [`tls`]
 //!    shakes hands, and [`dane::verify`] judges the certificate chain. Only a session that has met its policy becomes a
 //!    [`upstream::verified::Ready`], and MAIL can be said on no other type. Each failure is a [`refusal`].
@@ -66,6 +66,7 @@ pub mod mta_sts;
 pub mod policy;
 pub mod rules;
 pub mod requiretls;
+pub mod terms;
 pub mod refusal;
 pub mod config;
 pub mod tlsrpt;

@@ -205,15 +205,13 @@ impl<R: Resolver> Acceptor<R> {
     fn serve(&self, connection: Connection, admission: Admission, slot: SessionSlot) {
         let Connection { stream, origin, dialled } = connection;
         let now = Arc::clone(&self.shared.borrow());
-        let Some(ListenerShared { security, floor, tag, takes, strictness }) = now.listeners.get(self.place).cloned()
-        else {
+        let Some(ListenerShared { security, terms, strictness }) = now.listeners.get(self.place).cloned() else {
             tracing::error!(client = %origin, place = self.place, "turned away: the listener has no settings");
             return;
         };
         now.reporter.metrics().admitted();
         let (shared, stop, service) = (self.shared.clone(), self.stop.clone(), self.door.service);
-        let caller =
-            Caller { origin, service, dialled, place: self.place, security, floor, tag, takes, strictness, admission };
+        let caller = Caller { origin, service, dialled, place: self.place, security, terms, strictness, admission };
         self.sessions.spawn(async move {
             let _slot = slot;
             if let Either::Left(tcp) = &stream

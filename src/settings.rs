@@ -101,9 +101,8 @@ pub fn share<R: Resolver + Clone>(config: &Config, parts: Parts<R>) -> Result<Ar
 /// A file is of no use, or a key is not that of its certificate.
 pub fn listeners(config: &Config) -> Result<Vec<ListenerShared>, ShareError> {
     let shared = |listener: &Listener| {
-        let Listener { level: floor, require_tls: tag, tls_required_no: takes, lenient, .. } = *listener;
-        let strictness = if lenient { Strictness::Lenient } else { Strictness::Strict };
-        Ok(ListenerShared { security: security(listener)?, floor, tag, takes, strictness })
+        let strictness = if listener.lenient { Strictness::Lenient } else { Strictness::Strict };
+        Ok(ListenerShared { security: security(listener)?, terms: listener.terms(), strictness })
     };
     config.listener.iter().map(shared).collect()
 }

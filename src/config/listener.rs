@@ -14,6 +14,7 @@ use crate::hex;
 use crate::policy::ListenerMail;
 use crate::requiretls::Tag;
 use crate::rules::LevelFloor;
+use crate::terms::ListenerTerms;
 
 /// One listener.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -154,6 +155,11 @@ impl Listener {
 }
 
 impl Listener {
+    /// Its terms for mail.
+    pub fn terms(&self) -> ListenerTerms {
+        ListenerTerms { floor: self.level, tag: self.require_tls, takes: self.tls_required_no }
+    }
+
     /// The networks of its balancers.
     pub fn balancers(&self) -> Vec<IpNet> {
         self.proxy_from.iter().map(|network| network.0).collect()

@@ -10,12 +10,13 @@ use crate::policy::{ListenerMail, Mode};
 use crate::refusal::{Label, Lacking, Peer, Refusal, Refusals};
 use crate::report::{Outcome, ReachedRemote, Reporter, Verdict, Would};
 use crate::requiretls::{TagDemand, TagResult};
-use crate::rules::{LevelFloor, Rule};
+use crate::rules::Rule;
 use crate::smtp::address::ReversePath;
 use crate::smtp::command::RequireTls;
 use crate::smtp::extensions::Content;
 use crate::smtp::message_names::MessageNames;
 use crate::smtp::reply::Reply;
+use crate::terms::ListenerTerms;
 use crate::tls::server::ClientTls;
 use crate::trace::{self, Trace, What};
 use crate::upstream::original_destination::OriginalDestination;
@@ -94,15 +95,15 @@ impl Attempt {
         &self.outcome.seen
     }
 
-    /// TLS with the client, where it is active, the level of its listener, where that has one, and the demand of the mail's tag.
-    pub(crate) fn came_by(&mut self, tls: Option<&Arc<ClientTls>>, floor: Option<LevelFloor>, demand: TagDemand) {
+    /// TLS with the client, where it is active, the terms of its listener, and the demand of the mail's tag.
+    pub(crate) fn came_by(&mut self, tls: Option<&Arc<ClientTls>>, terms: ListenerTerms, demand: TagDemand) {
         self.demand = demand;
-        (self.outcome.client_tls, self.outcome.listener_level) = (tls.cloned(), floor);
+        (self.outcome.client_tls, self.outcome.listener_level) = (tls.cloned(), terms.floor);
+        self.outcome.listener_mail = terms.takes;
     }
 
-    /// The sender, of which the domain alone is told, and the mail that its listener takes.
-    pub(crate) fn of_mail(&mut self, sender: &ReversePath, takes: ListenerMail) {
-        self.outcome.listener_mail = takes;
+    /// The sender, of which the domain alone is told.
+    pub(crate) fn sent_by(&mut self, sender: &ReversePath) {
         self.outcome.sender_domain = Some(match sender {
             ReversePath::Null => "<>".to_owned(),
             ReversePath::Mailbox(mailbox) => mailbox.domain().to_string(),

@@ -19,13 +19,14 @@ use super::shared::{Origin, Received, Shared};
 use super::{Upstream, UpstreamOf};
 use crate::dns::Resolver;
 use crate::name::Name;
-use crate::policy::{Level, ListenerMail, Mode, Waiver};
+use crate::policy::{Level, ListenerMail};
 use crate::refusal::{Lacking, Peer, Reason, Refusals};
-use crate::rules::{LevelFloor, Rule, StsByRule};
+use crate::rules::Rule;
 use crate::smtp::chunk::Framing;
 use crate::smtp::command::{Command, Mail};
 use crate::smtp::extensions::Content;
 use crate::smtp::reply::Reply;
+use crate::terms::ListenerTerms;
 use crate::tls::server::ClientTls;
 use crate::tlsrpt::event::Reporting;
 use crate::trace::What;
@@ -77,10 +78,8 @@ pub(crate) struct Agent<'a, R> {
     pub(crate) dialled: Option<IpAddr>,
     /// The facts of TLS with the client, where it is active.
     pub(crate) tls: Option<&'a Arc<ClientTls>>,
-    /// The least level of the mail, by the listener.
-    pub(crate) floor: Option<LevelFloor>,
-    /// The mail that the listener takes.
-    pub(crate) takes: ListenerMail,
+    /// The terms of the listener.
+    pub(crate) terms: ListenerTerms,
     pub(crate) next: NextCommand,
     /// The replies to recipients, and the end of each destination's turn.
     pub(crate) incoming: &'a Incoming<Event>,
@@ -177,23 +176,20 @@ impl<R: Resolver> Agent<'_, R> {
     /// better (RFC 5321 §5.1).
     async fn seek(&self, domain: &Name, commands: Commands) -> Path {
         let Shared { connector, reporter, .. } = self.shared;
-        // A listener with a level of its own promises it in either mode, and so does tagged mail.
         let demand = self.envelope.demand();
-        let floor = self.floor.max(demand.floor());
-        let mode = floor.map_or(connector.mode, |_| Mode::Enforce);
-        let mut attempt = Attempt::start(domain, mode, reporter);
-        attempt.came_by(self.tls, self.floor, demand);
-        attempt.of_mail(&self.envelope.mail.reverse_path, self.takes);
+        let terms = self.terms.of(demand);
+        let mut attempt = Attempt::start(domain, terms.mode(connector.mode), reporter);
+        attempt.came_by(self.tls, self.terms, demand);
+        attempt.sent_by(&self.envelope.mail.reverse_path);
         let trace = attempt.trace().clone();
         let (level, rule) = self.shared.rules.level(domain, OffsetDateTime::now_utc().date());
-        let level = floor.map_or(level, |floor| floor.or_stricter(level));
+        let level = terms.level(level);
         if let Some(rule) = rule {
             attempt.ruled(rule);
         }
         let (until, hello) = (Instant::now() + connector.timeouts.route, &self.envelope.client.hello);
         let next_hop = rule.and_then(|rule| rule.next_hop.as_ref());
-        // A rule lowers no level of a listener.
-        let sts = floor.map_or_else(|| StsByRule::of(rule), |_| StsByRule::Heeded);
+        let sts = terms.sts(rule);
         let reporting = self.reporting(level, rule);
         let original_destination = self.dialled;
         let request = Request {
@@ -209,7 +205,7 @@ impl<R: Resolver> Agent<'_, R> {
             trace: &trace,
         };
         let mut search = Search::new(
-            connector.iterate_under(&request, Waiver::of(self.takes, level, mode)),
+            connector.iterate_under(&request, terms.waiver(level, connector.mode)),
             &self.envelope.mail,
             connector.eight_bit.undeclared(domain),
         );
@@ -233,7 +229,7 @@ impl<R: Resolver> Agent<'_, R> {
 
     /// Whether the sessions for this mail are told in TLS reports.
     fn reporting(&self, level: &Level, rule: Option<&Rule>) -> Reporting {
-        match self.takes {
+        match self.terms.takes {
             ListenerMail::Any => self.shared.reporter.reporting(level, rule),
             // RFC 8460 §3: reports come here, and two senders would report on each other's for ever.
             ListenerMail::TlsRequiredNo => Reporting::Off,

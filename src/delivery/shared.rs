@@ -6,12 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::journal::Journal;
-use crate::policy::ListenerMail;
 use crate::report::Reporter;
-use crate::requiretls::Tag;
-use crate::rules::{LevelFloor, Rules};
+use crate::rules::Rules;
 use crate::smtp::command::Strictness;
 use crate::smtp::data::BareNewlines;
+use crate::terms::ListenerTerms;
 use crate::tls::server::ListenerSecurity;
 use crate::transaction::dialogue::Us;
 use crate::upstream::Connector;
@@ -48,12 +47,8 @@ pub struct Shared<R> {
 pub struct ListenerShared {
     /// TLS with its clients.
     pub security: ListenerSecurity,
-    /// The least level of its mail.
-    pub floor: Option<LevelFloor>,
-    /// The tag of all its mail.
-    pub tag: Option<Tag>,
-    /// The mail that it takes.
-    pub takes: ListenerMail,
+    /// Its terms for mail.
+    pub terms: ListenerTerms,
     /// How strictly commands are read.
     pub strictness: Strictness,
 }

@@ -31,11 +31,10 @@ use crate::delivery::Upstreams;
 use crate::delivery::envelope::NextCommand;
 use crate::dns::Resolver;
 use crate::policy::ListenerMail;
-use crate::requiretls::Tag;
-use crate::rules::LevelFloor;
 use crate::smtp::command::{Command, CommandError, Grammar, Hello, Strictness};
 use crate::smtp::line::{Line, LineDecoder};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
+use crate::terms::ListenerTerms;
 use crate::tls::server::{ClientStream, ClientTls, ListenerSecurity};
 use crate::transaction::dialogue::{Dialogue, Service, Step};
 use crate::wire::{BLOCK, Wire, WireError};
@@ -66,12 +65,8 @@ pub struct Caller {
     pub place: usize,
     /// TLS on its listener.
     pub security: ListenerSecurity,
-    /// The least level of its mail, by its listener.
-    pub floor: Option<LevelFloor>,
-    /// The tag of its mail, by its listener.
-    pub tag: Option<Tag>,
-    /// The mail that its listener takes.
-    pub takes: ListenerMail,
+    /// The terms of its listener.
+    pub terms: ListenerTerms,
     /// How strictly its commands are read.
     pub strictness: Strictness,
     /// Its right to send mail.
@@ -98,9 +93,7 @@ impl Caller {
             dialled: None,
             place: 0,
             security: ListenerSecurity::Clear,
-            floor: None,
-            tag: None,
-            takes: ListenerMail::Any,
+            terms: ListenerTerms::default(),
             strictness: Strictness::Strict,
             admission: Admission::Allowed,
         }
@@ -121,8 +114,7 @@ struct Session<R, S> {
     /// The place of the listener in the configuration.
     place: usize,
     security: ListenerSecurity,
-    floor: Option<LevelFloor>,
-    takes: ListenerMail,
+    terms: ListenerTerms,
     strictness: Strictness,
     /// The client's name for itself, as it gave it last.
     hello: Option<Hello>,
@@ -232,8 +224,6 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                 }
             }
             if self.client.output.len() >= BLOCK {
-        // A client that takes no more octets holds up none of them.
-        self.upstreams.release();
                 // a block of short commands may ask for megabytes of answers, more so with a remote's long ones.
                 self.client.flush(limit).await?;
             }
@@ -252,6 +242,8 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
 
     /// The end of the remotes, and the last words to a client that was silent.
     async fn end(mut self, ended: Result<(), WireError>) {
+        // A client that takes no more octets holds up none of them.
+        self.upstreams.release();
         let ended = match ended {
             // RFC 5321 §4.5.3.2.7: whether between two commands or within a message.
             Err(WireError::Timeout(_)) => self.bye(EnhancedCode::transient(4, 2), "you were silent for too long").await,
@@ -345,7 +337,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
 
     /// The command behind the recipients, as far as remotes hear of it: no DATA before a field that the message must have.
     fn next(&self, command: &Command) -> NextCommand {
-        match self.takes {
+        match self.terms.takes {
             ListenerMail::Any => NextCommand::of(command),
             ListenerMail::TlsRequiredNo => NextCommand::Unknown,
         }

@@ -59,9 +59,9 @@ where
 
 impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     fn new(mut news: watch::Receiver<Arc<Shared<R>>>, stream: S, caller: Caller) -> (Self, Admission) {
-        let Caller { origin, service, dialled, place, security, floor, tag, takes, strictness, admission } = caller;
+        let Caller { origin, service, dialled, place, security, terms, strictness, admission } = caller;
         let shared = Arc::clone(&news.borrow_and_update());
-        let dialogue = Dialogue::new(shared.us.clone(), service).taking(takes, tag).with_tls(match &security {
+        let dialogue = Dialogue::new(shared.us.clone(), service).on(terms).with_tls(match &security {
             ListenerSecurity::Clear => TlsState::Unavailable,
             ListenerSecurity::Starttls(_) if !matches!(admission, Admission::Stranger(_)) => TlsState::Offered,
             ListenerSecurity::Starttls(_) | ListenerSecurity::Required(_) => TlsState::Required,
@@ -78,8 +78,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             dialled,
             place,
             security,
-            floor,
-            takes,
+            terms,
             strictness,
             hello,
             tls,
@@ -115,7 +114,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     /// The session under TLS, after a handshake. RFC 3207 §4.2: nothing of the client that came in the clear is kept. None, if
     /// there is no such session.
     pub(super) async fn secured(self, stop: &Stop) -> Option<Self> {
-        let (tag, origin) = (self.dialogue.tag(), self.origin);
+        let origin = self.origin;
         let (metrics, limit) = (self.shared.reporter.metrics(), self.shared.connector.timeouts.handshake);
         let (Some(server), Ok(Either::Left(stream))) = (self.security.server(), self.client.into_stream()) else {
             tracing::error!(client = %origin, "a TLS handshake was due where none can be");
@@ -143,8 +142,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         metrics.client_handshake(tls.certificate.label());
         let certificate = tracing::field::display(&tls.certificate);
         tracing::debug!(client = %origin, version = tls.version, cipher = tls.cipher_suite, certificate, "TLS with a client");
-        let dialogue =
-            Dialogue::new(self.shared.us.clone(), self.service).taking(self.takes, tag).with_tls(TlsState::Active);
+        let dialogue = Dialogue::new(self.shared.us.clone(), self.service).on(self.terms).with_tls(TlsState::Active);
         let client = Wire::new(Either::Right(Box::new(secured.stream)));
         let (upstreams, ahead, tls) = (Upstreams::default(), RecordsAhead::new(), Some(Arc::new(tls)));
         Some(Self { client, hello: None, tls, dialogue, ahead, upstreams, ..self })

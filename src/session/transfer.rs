@@ -58,7 +58,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     pub(super) async fn data(&mut self, mut transaction: Transaction) -> Result<(), WireError> {
         let (open, left) = self.upstreams.accepting(&transaction);
         reply(&mut transaction, left, &mut self.client.output);
-        let (deliveries, gate) = match self.takes {
+        let (deliveries, gate) = match self.terms.takes {
             ListenerMail::Any => (self.meanwhile(Deliveries::start(open, Framing::Data)).await?, None),
             ListenerMail::TlsRequiredNo => (Deliveries::default(), Some(FieldGate::new(open, Framing::Data))),
         };
@@ -141,7 +141,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         if passage.scanner.was_tagged() {
             passage.deliveries.all().iter_mut().for_each(Delivery::was_tagged);
         }
-        match self.takes {
+        match self.terms.takes {
             ListenerMail::Any if passage.scanner.has_tls_required() => {
                 self.shared.reporter.metrics().tls_required_no("ignored");
             }

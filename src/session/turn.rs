@@ -32,8 +32,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             origin: self.origin,
             dialled: self.dialled,
             tls: self.tls.as_ref(),
-            floor: self.floor,
-            takes: self.takes,
+            terms: self.terms,
             next,
             incoming: &incoming,
         };

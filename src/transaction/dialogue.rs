@@ -21,6 +21,7 @@ use crate::smtp::chunk::Chunk;
 use crate::smtp::command::{Command, CommandError, Hello, Mail, Parameter, Prdr, RequireTls};
 use crate::smtp::extensions::{DomainsPerTransaction, Offer};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
+use crate::terms::ListenerTerms;
 
 /// The conversation with one client.
 #[derive(Debug)]
@@ -29,9 +30,7 @@ pub struct Dialogue {
     us: Us,
     service: Service,
     tls: TlsState,
-    /// The tag of all mail of the listener.
-    tag: Option<Tag>,
-    takes: ListenerMail,
+    terms: ListenerTerms,
 }
 
 /// TLS on the connection to the client (RFC 3207).
@@ -131,7 +130,7 @@ pub enum Step {
 impl Dialogue {
     /// A client that has just connected, on a listener without TLS.
     pub fn new(us: Us, service: Service) -> Self {
-        Self { state: State::Connected, us, service, tls: TlsState::Unavailable, tag: None, takes: ListenerMail::Any }
+        Self { state: State::Connected, us, service, tls: TlsState::Unavailable, terms: ListenerTerms::default() }
     }
 
     /// The same with TLS in this state.
@@ -140,15 +139,10 @@ impl Dialogue {
         Self { tls, ..self }
     }
 
-    /// The same on a listener that takes this mail, and gives all of it this tag.
+    /// The same on a listener with these terms.
     #[must_use]
-    pub fn taking(self, takes: ListenerMail, tag: Option<Tag>) -> Self {
-        Self { takes, tag, ..self }
-    }
-
-    /// The tag of all mail of the listener.
-    pub fn tag(&self) -> Option<Tag> {
-        self.tag
+    pub fn on(self, terms: ListenerTerms) -> Self {
+        Self { terms, ..self }
     }
 
     /// The tag of the open transaction's mail.
@@ -290,7 +284,7 @@ impl Dialogue {
         }
         match self.take_state() {
             State::Greeted(client) => {
-                let tag = Tag::of(self.tag, mail.require_tls);
+                let tag = Tag::of(self.terms.tag, mail.require_tls);
                 self.state = State::Open(Transaction::new(Envelope { client, mail, tag }, self.service));
                 enhanced(Code::OK, 1, 0, "Ok")
             }
@@ -427,7 +421,7 @@ impl Dialogue {
 
     /// RFC 8689 §2: under TLS alone. Of mail that may go without TLS nobody can demand the contrary (§4.1).
     fn offers_require_tls(&self) -> bool {
-        (self.tls, self.takes) == (TlsState::Active, ListenerMail::Any)
+        (self.tls, self.terms.takes) == (TlsState::Active, ListenerMail::Any)
     }
 
     fn take_state(&mut self) -> State {
@@ -663,8 +657,9 @@ mod tests {
         for (service, hello) in [(Service::Smtp, "EHLO c"), (Service::FanOut, "EHLO c"), (Service::Lmtp, "LHLO c")] {
             for tls in [TlsState::Unavailable, TlsState::Offered, TlsState::Required, TlsState::Active] {
                 let is_active = tls == TlsState::Active;
-                let mut dialogue =
-                    Dialogue::new(us(), service).with_tls(tls).taking(ListenerMail::Any, Some(Tag::WhereOffered));
+                let mut dialogue = Dialogue::new(us(), service)
+                    .with_tls(tls)
+                    .on(ListenerTerms { tag: Some(Tag::WhereOffered), ..ListenerTerms::default() });
                 let Step::Abandon(reply) = dialogue.step(Command::parse(hello.as_bytes()).unwrap(), |_| Vec::new())
                 else {
                     panic!()
@@ -697,8 +692,9 @@ mod tests {
     #[test]
     fn a_listener_for_tls_required_no_does_not_know_requiretls() {
         // Q7.
-        let mut dialogue =
-            Dialogue::new(us(), Service::Smtp).with_tls(TlsState::Active).taking(ListenerMail::TlsRequiredNo, None);
+        let mut dialogue = Dialogue::new(us(), Service::Smtp)
+            .with_tls(TlsState::Active)
+            .on(ListenerTerms { takes: ListenerMail::TlsRequiredNo, ..ListenerTerms::default() });
         for (line, said) in
             [("EHLO c", "250 "), ("MAIL FROM:<a@c> REQUIRETLS", "555 5.5.4 "), ("MAIL FROM:<a@c>", "250 ")]
         {

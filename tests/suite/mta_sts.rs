@@ -562,7 +562,8 @@ async fn p9_a_policy_that_one_danelaw_drops_is_dropped_by_all() {
     assert!(other.running(&name("example.test")).is_some());
     let date = server.sql("SELECT fetched FROM danelaw.sts_policies");
     // The domain has withdrawn it. An old policy that no danelaw has goes with it.
-    server.sql("INSERT INTO danelaw.sts_policies VALUES ('old.test', '1', 'x', danelaw.clock() - 34150000, 0, NULL, 0)");
+    server
+        .sql("INSERT INTO danelaw.sts_policies VALUES ('old.test', '1', 'x', danelaw.clock() - 34150000, 0, NULL, 0)");
     service.policies = one.clone();
     service.dns.no_record();
     assert!(service.result().await.starts_with("absent"));
