@@ -40,6 +40,7 @@ fn explain(outcome: &Outcome, at: OffsetDateTime) -> String {
     }
     line("STS policy", &outcome.sts.as_ref().map(sts).unwrap_or_default());
     line("rule", outcome.rule.as_deref().unwrap_or_default());
+    line("listener", &outcome.listener_level.map(|level| format!("level {level} at least")).unwrap_or_default());
     line("REQUIRETLS", outcome.requiretls.map_or("", TagResult::as_str));
     line("policy", outcome.policy().unwrap_or_default());
     if let Some(remote) = &outcome.remote {

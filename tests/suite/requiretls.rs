@@ -440,11 +440,16 @@ async fn mail_that_has_lost_its_tag_is_delivered_and_told() {
 
 #[tokio::test]
 async fn the_account_of_a_refusal_has_the_tag() {
-    let lab = Scenario::new().set(&listener("always", "")).set("admin.remember = 10").start().await;
+    let lab = Scenario::new().set(&listener("always", ", level = 'verify'")).set("admin.remember = 10").start().await;
     let reply = lab.send().await.last().to_owned();
     let (_, id) = reply.trim_end_matches(')').rsplit_once("(id ").unwrap();
     let (_, account) = ask(&lab.admin().await, &format!("/explain/{id}")).await.unwrap();
-    for line in ["REQUIRETLS  missing\n", "verdict     rejected: requiretls-missing\n", "REQUIRETLS offered: no\n"] {
+    for line in [
+        "listener    level verify at least\n",
+        "REQUIRETLS  missing\n",
+        "verdict     rejected: requiretls-missing\n",
+        "REQUIRETLS offered: no\n",
+    ] {
         assert!(account.contains(line), "{line} in {account}");
     }
 }
@@ -499,6 +504,67 @@ async fn check_tells_the_fate_of_mail_with_requiretls() {
     let said = check(&lab, "mta_sts.mode = 'off'", &["plain.test"], "").await;
     let line = "├─ mail with REQUIRETLS: would be refused, 550 5.7.10 (requiretls-unauthenticated: mx1.example.test: ";
     assert!(said.out.contains(line), "{}", said.out);
+}
+
+#[tokio::test]
+async fn check_forecasts_mail_by_a_listener() {
+    // B15, Q2, Q6: as the listener would have it.
+    let listeners = "listener = [{ address = '127.0.0.1:10025' }, { address = '127.0.0.1:10030', level = 'secure' }, \
+                     { address = '127.0.0.1:10031', tls_required_no = 'only' }, \
+                     { address = '127.0.0.1:10032', require_tls = 'where-offered' }, \
+                     { address = '127.0.0.1:10033', require_tls = 'always', level = 'dane-only' }, \
+                     { address = 'unix:/run/danelaw/check.sock', level = 'verify' }]\n";
+    let may = "rule = [{ domain = 'example.test', level = 'may', reason = 'x', until = '2999-01-01' }]";
+    let dane = || Scenario::of([Exchange::new("example.test", "mx1.example.test")]);
+    let plain = || Scenario::of([Exchange::new("example.test", "mx1.example.test").tlsa([])]);
+    let other = || dane().mx(|mx| mx.identity = Identity::for_name("mx1.example.test"));
+    for (scenario, settings, listener, status, level, verdict, reason) in [
+        (dane(), "", "127.0.0.1:10025", 0, "dane", "verified", None),
+        (plain(), "", "127.0.0.1:10025", 0, "dane", "encrypted", None),
+        (plain(), "", "127.0.0.1:10030", 1, "secure", "deferred", Some("untrusted-authority")),
+        (plain(), may, "127.0.0.1:10030", 1, "secure", "deferred", Some("untrusted-authority")),
+        (plain(), "", "unix:/run/danelaw/check.sock", 1, "verify", "deferred", Some("untrusted-authority")),
+        (dane(), "", "127.0.0.1:10031", 0, "dane", "verified", None),
+        (other(), "", "127.0.0.1:10031", 0, "may", "encrypted", None),
+        (other(), "tls.level = 'dane-only'", "127.0.0.1:10031", 1, "dane-only", "deferred", Some("tlsa-mismatch")),
+        (dane().mx(lacks), "", "127.0.0.1:10032", 0, "secure", "verified", None),
+        (other(), "", "127.0.0.1:10032", 1, "secure", "deferred", Some("tlsa-mismatch")),
+        (dane().mx(lacks), "", "127.0.0.1:10033", 5, "dane-only", "rejected", Some("requiretls-missing")),
+        (dane().mx(offers), "", "127.0.0.1:10033", 0, "dane-only", "verified", None),
+    ] {
+        let lab = scenario.start().await;
+        let toml = format!("{listeners}{settings}");
+        let said = check(&lab, &toml, &["example.test", "--json", "--listener", listener], "").await;
+        let found = said.object();
+        assert_eq!(
+            (said.status, &found["level"], &found["verdict"]),
+            (status, &level.into(), &verdict.into()),
+            "{found}"
+        );
+        assert_eq!(found["refusal"]["reason"].as_str(), reason, "{listener}: {found}");
+        assert_eq!(found["listener"]["address"], listener);
+        let would = &found["listener"]["would"]["reason"];
+        assert_eq!(would.as_str(), (level == "may").then_some("tlsa-mismatch"), "{listener}: {found}");
+        assert!(lab.seen.iter().all(|mx| !mx.saw_mail()));
+    }
+    let lab = other().start().await;
+    for (listener, line) in [
+        ("127.0.0.1:10025", "├─ mail by the listener 127.0.0.1:10025: no terms of its own\n"),
+        ("127.0.0.1:10033", "├─ mail by the listener 127.0.0.1:10033: level \"dane-only\", require_tls \"always\"\n"),
+        (
+            "127.0.0.1:10031",
+            "├─ mail by the listener 127.0.0.1:10031: tls_required_no \"only\"; without the field mail would be refused, 451 \
+             4.7.5 (tlsa-mismatch: mx1.example.test[127.0.0.1]: ",
+        ),
+    ] {
+        let said = check(&lab, listeners, &["example.test", "--listener", listener], "").await;
+        assert!(said.out.contains(line), "{line} is not in\n{}", said.out);
+    }
+    // Without it nothing is said of one, and an address without one is an error.
+    assert!(!check(&lab, listeners, &["example.test"], "").await.out.contains("by the listener"));
+    let said = check(&lab, listeners, &["example.test", "--listener", "127.0.0.1:1"], "").await;
+    assert_eq!((said.status, said.out.as_str()), (64, ""));
+    assert!(said.err.contains("no listener at 127.0.0.1:1; it has: 127.0.0.1:10025, "), "{}", said.err);
 }
 
 #[tokio::test]

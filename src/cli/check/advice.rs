@@ -196,7 +196,8 @@ fn failing(check: &DomainCheck) -> Vec<Advice> {
     let theirs = |reason: &Reason| match reason {
         // No route to an address of its family from here: that is no fault of the host.
         Reason::Connect(error) => error.kind() != ErrorKind::NetworkUnreachable,
-        Reason::NotTried(_) => false,
+        // No host is at fault for the lack of what nearly none offers.
+        Reason::NotTried(_) | Reason::Lacking(_) => false,
         _ => true,
     };
     let obstacles = check.obstacles().into_iter().filter(|(_, reason)| theirs(reason));

@@ -14,7 +14,7 @@ use super::progress::Progress;
 use super::reach::Reach;
 use super::recording::{RecordedAnswers, RecordingResolver};
 use crate::admin::client;
-use crate::config::Config;
+use crate::config::{Config, Listener};
 use crate::dane::pkix::PkixWorth;
 use crate::dane::tlsa::Usage;
 use crate::dane::verify::Expectation;
@@ -25,8 +25,8 @@ use crate::mta_sts::record::policy_host;
 use crate::mx::Route;
 use crate::name::Name;
 use crate::policy::{Level, TlsPolicy};
-use crate::refusal::{HostEndpoint, Peer, Place, Reason, Refusal, Stage};
-use crate::requiretls::TagDemand;
+use crate::refusal::{HostEndpoint, Lacking, Peer, Place, Reason, Refusal, Stage};
+use crate::requiretls::{TagDemand, TagUnmet, TaggedRemote};
 use crate::roots::Roots;
 use crate::rules::{NextHop, NextHopHost, StsByRule};
 use crate::settings;
@@ -63,6 +63,8 @@ pub(super) struct Checker {
     pub(super) sessions: SessionChecks,
     pub(super) reach: Reach,
     pub(super) policies: PolicyChecks,
+    /// The listener by which the mail comes; none for one without terms.
+    pub(super) listener: Option<Listener>,
 }
 
 /// Policies of MTA-STS: each is fetched once, however often its domain is checked.
@@ -170,6 +172,8 @@ pub(super) struct ExchangeCheck {
     pub(super) plan: Result<Plan, Reason>,
     /// In the order of the plan's addresses; none if no connection is made.
     pub(super) sessions: Vec<(IpAddr, Arc<SessionCheck>)>,
+    /// The demand of the mail's tag.
+    demand: TagDemand,
 }
 
 /// A session with one address.
@@ -260,7 +264,8 @@ impl Checker {
             }
             (Ok(_), Connections::None) | (Err(_), _) => Vec::new(),
         };
-        ExchangeCheck { name: exchange.clone(), port, recorded: resolver.recorded(), plan, sessions }
+        let demand = request.demand;
+        ExchangeCheck { name: exchange.clone(), port, recorded: resolver.recorded(), plan, sessions, demand }
     }
 
     async fn session(&self, peer: &Peer, plan: &Plan) -> Arc<SessionCheck> {
@@ -331,16 +336,35 @@ impl DomainCheck {
         domain.into_iter().chain(self.exchanges.iter().flat_map(ExchangeCheck::obstacles)).chain(beyond).collect()
     }
 
+    /// Whether the mail is refused for want of TLS or of a proof at some host, so that it goes on if that is waived.
+    pub(super) fn is_waived(&self) -> bool {
+        let is_waived = |(_, reason): &(Place, &Reason)| reason.is_waived_by_observing();
+        matches!(self.forecast(), Forecast::Refused) && self.obstacles().iter().any(is_waived)
+    }
+
     /// The reason that speaks for all, as in the reply to a client.
     pub(super) fn main_obstacle(&self) -> Option<(Place, &Reason)> {
         self.obstacles().into_iter().rev().max_by_key(|(_, reason)| reason.weight())
     }
 }
 
+impl SessionCheck {
+    /// The session, if mail of this demand goes over it.
+    fn taken(&self, demand: TagDemand) -> Result<&Channel, &Reason> {
+        let channel = self.outcome.as_ref()?;
+        let offers = self.offers_require_tls.unwrap_or_default();
+        match demand.at(TaggedRemote { is_verified: channel.is_verified(), offers }) {
+            Ok(_) => Ok(channel),
+            Err(TagUnmet::Missing) => Err(const { &Reason::Lacking(Lacking::RequireTls) }),
+            Err(TagUnmet::Unauthenticated) => Err(const { &Reason::Lacking(Lacking::Authentication) }),
+        }
+    }
+}
+
 impl ExchangeCheck {
-    /// The first address at which a session met the policy.
+    /// The first address at which a session met the policy and the mail's tag.
     fn taken(&self) -> Option<(IpAddr, &Channel)> {
-        self.sessions.iter().find_map(|(address, session)| Some((*address, session.outcome.as_ref().ok()?)))
+        self.sessions.iter().find_map(|(address, session)| Some((*address, session.taken(self.demand).ok()?)))
     }
 
     /// The reasons against delivery at this exchange.
@@ -351,7 +375,7 @@ impl ExchangeCheck {
         let (exchange, port) = (&self.name, self.port);
         let peer = |address: &IpAddr| Place::Peer(Peer { exchange: exchange.clone(), address: *address, port });
         let failed =
-            self.sessions.iter().filter_map(|(address, session)| Some((address, session.outcome.as_ref().err()?)));
+            self.sessions.iter().filter_map(|(address, session)| Some((address, session.taken(self.demand).err()?)));
         failed.map(|(address, reason)| (peer(address), reason)).collect()
     }
 }

@@ -42,6 +42,9 @@ JSON fields:
                    days_left, default_level, default_verdict and
                    default_refusal (without the rule), and need (needed,
                    not-needed, stricter, refuses, no-help)
+  listener         with --listener: its address, level, require_tls and
+                   tls_required_no, and would (the refusal at the level of
+                   the mail, where its field TLS-Required: No lets it go on)
   requiretls       mail with REQUIRETLS: verdict (delivered, deferred,
                    rejected), exchange, refusal
   advice           what to mend: kind, host, text; kind is one-record,

@@ -36,16 +36,17 @@ use self::output::{CheckEnd, ReportForm, Results};
 use self::progress::Progress;
 use self::reach::Reach;
 use self::report::{DomainReport, ReportContext};
-use self::tagged::RequireTlsReport;
+use self::tagged::{CheckByTerms, ListenerReport, RequireTlsReport};
 use self::verdict::{CheckStatus, STATUS};
 use super::run::{self, StartError};
-use crate::config::Config;
+use crate::config::{Address, Config, Listener};
 use crate::dns::selftest::{FALLEN_BACK, ServerState};
 use crate::name::Name;
-use crate::policy::Mode;
+use crate::policy::{ListenerMail, Mode};
 use crate::requiretls::{Tag, TagDemand};
-use crate::rules::{LevelFloor, Rules, StsByRule};
+use crate::rules::Rules;
 use crate::smtp::command::Hello;
+use crate::terms::MailTerms;
 use crate::tls::Tls;
 
 /// The line that tells that the verdicts are those of another mode than the configured one.
@@ -72,6 +73,10 @@ pub(super) struct CheckArguments {
     /// would be deferred. Summary and exit status are of this run alone.
     #[arg(long, value_name = "FILE")]
     resume: Option<PathBuf>,
+    /// Forecast mail that comes by this listener of the configuration, at its level, require_tls and tls_required_no. Without it,
+    /// mail comes by a listener that has none of them.
+    #[arg(long, value_name = "ADDRESS")]
+    listener: Option<Address>,
     /// Ask the DNS, and the policy hosts of MTA-STS, and connect to no mail server. The verdict is then the policy that a session
     /// would have to meet.
     #[arg(long)]
@@ -93,6 +98,11 @@ pub(super) struct CheckArguments {
 impl CheckArguments {
     fn reads_standard_input(&self) -> bool {
         self.domains.iter().any(|domain| domain == "-") || self.file.as_deref() == Some(Path::new("-"))
+    }
+
+    /// The listener by which the mail comes.
+    fn listener(&self, config: &Config) -> Result<Option<Listener>, String> {
+        self.listener.as_ref().map(|address| tagged::listener(config, address)).transpose()
     }
 
     fn form(&self) -> ReportForm {
@@ -162,7 +172,8 @@ fn at_a_time(text: &str) -> Result<NonZeroUsize, String> {
 
 /// Checks and reports.
 pub(super) fn run(config: Config, arguments: &CheckArguments) -> ExitCode {
-    let (domains, reach) = match arguments.rest() {
+    let known = arguments.listener(&config).map(drop);
+    let (domains, reach) = match known.and_then(|()| arguments.rest()) {
         Ok(rest) => rest,
         Err(why) => super::Arguments::usage_error("check", ErrorKind::ValueValidation, &why),
     };
@@ -240,6 +251,7 @@ async fn checker(config: Config, arguments: &CheckArguments, progress: &Arc<Prog
         progress: Arc::clone(progress),
         sessions: SessionChecks::default(),
         reach: Reach::default(),
+        listener: arguments.listener(&config).map_err(StartError::config)?,
         hostname,
         config,
     })
@@ -256,32 +268,29 @@ async fn judge(checker: &Checker, rules: &Rules, domain: &Name, form: ReportForm
     };
     let (level, rule) = rules.level(domain, now.date());
     let next_hop = rule.and_then(|rule| rule.next_hop.as_ref());
-    let sts = StsByRule::of(rule);
-    let demand = TagDemand::None;
-    let check = checker.check(domain, CheckTarget { level, demand, next_hop, sts }).await;
+    let listener = checker.listener.as_ref().map(Listener::terms).unwrap_or_default();
+    let (terms, strict) = (listener.of_ordinary_mail(), listener.of(TagDemand::Tagged(Tag::Always)));
+    let target = |terms: MailTerms, level, rule| {
+        let (level, sts) = (terms.level(level), terms.sts(rule));
+        CheckTarget { level, demand: terms.demand, next_hop, sts }
+    };
+    let CheckByTerms { check, would } = checker.check_by(terms, domain, target(terms, level, rule)).await;
     let mut report = match rule {
         None => DomainReport::of(&check, None, &context),
         Some(rule) => {
-            let default = CheckTarget { level: &rules.default, demand, next_hop, sts: StsByRule::Heeded };
-            let default = checker.check(domain, default).await;
-            DomainReport::of(&check, Some((rule, &default)), &context)
+            let default = checker.check_by(terms, domain, target(terms, &rules.default, None)).await;
+            DomainReport::of(&check, Some((rule, &default.check)), &context)
         }
     };
+    report.listener = checker.listener.as_ref().map(|listener| ListenerReport::of(listener, would));
     // A line has no room for it, and hosts are spared the sessions.
-    if checker.connections == Connections::Connect && !matches!(form, ReportForm::Line | ReportForm::Csv) {
-        report.requiretls = tagged(checker, domain, CheckTarget { level, demand, next_hop, sts }).await;
+    let has_room = checker.connections == Connections::Connect && !matches!(form, ReportForm::Line | ReportForm::Csv);
+    if has_room && listener.takes == ListenerMail::Any && terms != strict {
+        // Sessions that had to meet the same policy are not repeated.
+        report.requiretls = RequireTlsReport::of(&checker.check(domain, target(strict, level, rule)).await);
     }
     checker.progress.done();
     report
-}
-
-/// The forecast for mail with REQUIRETLS. Sessions that had to meet the same policy are not repeated.
-async fn tagged(checker: &Checker, domain: &Name, target: CheckTarget<'_>) -> Option<RequireTlsReport> {
-    let demand = TagDemand::Tagged(Tag::Always);
-    // As delivery does: a rule lowers no such mail.
-    let level = LevelFloor::Secure.or_stricter(target.level);
-    let check = checker.check(domain, CheckTarget { level, demand, sts: StsByRule::Heeded, ..target }).await;
-    RequireTlsReport::of(&check, demand)
 }
 
 /// Where a lookup failed, the resolver may be at fault: tells so if it is, by the last self-test.

@@ -8,7 +8,7 @@ use super::advice::{Advice, advice};
 use super::certificate::CertificateReport;
 use super::checker::{Connections, DomainCheck, ExchangeCheck, Forecast, SessionCheck};
 use super::sts::StsReport;
-use super::tagged::RequireTlsReport;
+use super::tagged::{ListenerReport, RequireTlsReport};
 use super::verdict::{CheckStatus, MailVerdict, Need, no_dane};
 use crate::dane::agility::Digests;
 use crate::dane::tlsa;
@@ -46,6 +46,8 @@ pub(super) struct DomainReport {
     pub(super) sts: Option<StsReport>,
     pub(super) exchanges: Vec<ExchangeReport>,
     pub(super) rule: Option<RuleReport>,
+    /// The listener by which the mail comes, if one is named.
+    pub(super) listener: Option<ListenerReport>,
     /// The outcome for mail with REQUIRETLS, if mail servers were connected to.
     pub(super) requiretls: Option<RequireTlsReport>,
     pub(super) advice: Vec<Advice>,
@@ -189,6 +191,7 @@ impl DomainReport {
             sts: StsReport::of(check, context.now),
             exchanges: check.exchanges.iter().map(|exchange| ExchangeReport::of(exchange, check, context)).collect(),
             rule: ruled.map(|(rule, default)| RuleReport::of(rule, check, default, context)),
+            listener: None,
             requiretls: None,
             advice: advice(check, context.digests, context.now),
             outcome: (verdict, CheckStatus::of(check)),
@@ -197,7 +200,7 @@ impl DomainReport {
 }
 
 /// Why mail would be refused, if it would.
-fn refusal(check: &DomainCheck) -> Option<RefusalReport> {
+pub(super) fn refusal(check: &DomainCheck) -> Option<RefusalReport> {
     match check.forecast() {
         Forecast::Delivered(..) => None,
         Forecast::Refused => check.main_obstacle().map(|(at, reason)| RefusalReport::of(&at, reason)),
@@ -424,7 +427,7 @@ impl RuleReport {
             until: rule.until.map(|until| until.to_string()),
             days_left: rule.days_left(context.now.date()),
             need: Need::of(&rule.level, default, MailVerdict::of(with), verdict),
-            default_level: default.to_string(),
+            default_level: without.level.to_string(),
             default_verdict: verdict.label(),
             default_refusal: refusal(without),
         }

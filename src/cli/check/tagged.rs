@@ -1,13 +1,89 @@
-//! The forecast for mail that asks for REQUIRETLS (RFC 8689): the same check at the level of such mail, with the keyword.
+//! The forecast for mail by a listener with terms of its own, and for mail that asks for REQUIRETLS (RFC 8689): the same check at
+//! the level of such mail, with the keyword.
 
 use serde::Serialize;
 
-use super::checker::{Connections, DomainCheck, ExchangeCheck};
-use super::report::RefusalReport;
-use crate::refusal::{Lacking, Peer, Place, Reason};
-use crate::requiretls::{TagDemand, TagUnmet, TaggedRemote};
+use super::checker::{CheckTarget, Checker, Connections, DomainCheck, Forecast};
+use super::report::{RefusalReport, refusal};
+use crate::config::{Address, Config, Listener};
+use crate::name::Name;
+use crate::policy::{ListenerMail, Mode};
+use crate::requiretls::Tag;
+use crate::terms::MailTerms;
 
-/// The outcome for such mail.
+/// The check by the terms of a mail.
+pub(super) struct CheckByTerms {
+    pub(super) check: DomainCheck,
+    /// The refusal at its level, for mail that goes at a lower one.
+    pub(super) would: Option<RefusalReport>,
+}
+
+impl Checker {
+    /// Checks a domain at the level of a mail, and at the lower one of its field `TLS-Required: No` where that level refuses it.
+    pub(super) async fn check_by(&self, terms: MailTerms, domain: &Name, target: CheckTarget<'_>) -> CheckByTerms {
+        let check = self.check(domain, target).await;
+        match terms.waiver(target.level, Mode::Enforce).instead_of(target.level) {
+            Some(level) if check.is_waived() => CheckByTerms {
+                would: refusal(&check),
+                check: self.check(domain, CheckTarget { level, ..target }).await,
+            },
+            Some(_) | None => CheckByTerms { check, would: None },
+        }
+    }
+}
+
+/// The listener of the configuration at this address.
+///
+/// # Errors
+/// There is none.
+pub(super) fn listener(config: &Config, address: &Address) -> Result<Listener, String> {
+    let listeners = &config.listener;
+    listeners.iter().find(|listener| listener.address == *address).cloned().ok_or_else(|| {
+        let all: Vec<_> = listeners.iter().map(|listener| listener.address.to_string()).collect();
+        format!("the configuration has no listener at {address}; it has: {}", all.join(", "))
+    })
+}
+
+/// The listener by which the mail comes, and its terms.
+#[derive(Debug, Serialize)]
+pub(super) struct ListenerReport {
+    address: String,
+    level: Option<&'static str>,
+    require_tls: Option<&'static str>,
+    tls_required_no: Option<&'static str>,
+    /// The refusal at the level of the mail, where its field lets it go on.
+    would: Option<RefusalReport>,
+}
+
+impl ListenerReport {
+    pub(super) fn of(listener: &Listener, would: Option<RefusalReport>) -> Self {
+        let terms = listener.terms();
+        Self {
+            address: listener.address.to_string(),
+            level: terms.floor.map(|floor| floor.level().label()),
+            require_tls: terms.tag.map(Tag::label),
+            tls_required_no: match terms.takes {
+                ListenerMail::Any => None,
+                ListenerMail::TlsRequiredNo => Some("only"),
+            },
+            would,
+        }
+    }
+
+    /// For people.
+    pub(super) fn line(&self) -> String {
+        let keys =
+            [("level", self.level), ("require_tls", self.require_tls), ("tls_required_no", self.tls_required_no)];
+        let set: Vec<_> = keys.iter().filter_map(|(key, value)| Some(format!("{key} \"{}\"", (*value)?))).collect();
+        let terms = if set.is_empty() { "no terms of its own".to_owned() } else { set.join(", ") };
+        let would = self.would.as_ref().map_or(String::new(), |no| {
+            format!("; without the field mail would be refused, {} ({}: {})", no.code, no.reason, no.text)
+        });
+        format!("mail by the listener {}: {terms}{would}", self.address)
+    }
+}
+
+/// The outcome for mail with REQUIRETLS.
 #[derive(Debug, Serialize)]
 pub(super) struct RequireTlsReport {
     /// `delivered`, `deferred` or `rejected`.
@@ -19,24 +95,18 @@ pub(super) struct RequireTlsReport {
 }
 
 impl RequireTlsReport {
-    /// By a check for mail of this demand; none without connections, since the keyword is told under TLS alone.
-    pub(super) fn of(check: &DomainCheck, demand: TagDemand) -> Option<Self> {
+    /// By a check for such mail; none without connections, since the keyword is told under TLS alone.
+    pub(super) fn of(check: &DomainCheck) -> Option<Self> {
         if check.connections == Connections::None {
             return None;
         }
-        let mut obstacles = check.obstacles();
-        for exchange in &check.exchanges {
-            match at(exchange, demand) {
-                Ok(()) => {
-                    let exchange = Some(exchange.name.to_string());
-                    return Some(Self { verdict: "delivered", exchange, refusal: None });
-                }
-                Err(more) => obstacles.extend(more),
-            }
+        if let Forecast::Delivered(exchange, _) = check.forecast() {
+            let exchange = Some(exchange.name.to_string());
+            return Some(Self { verdict: "delivered", exchange, refusal: None });
         }
-        let (place, main) = obstacles.iter().rev().max_by_key(|(_, reason)| reason.weight())?;
+        let (place, main) = check.main_obstacle()?;
         let verdict = if main.view().code.is_permanent() { "rejected" } else { "deferred" };
-        Some(Self { verdict, exchange: None, refusal: Some(RefusalReport::of(place, main)) })
+        Some(Self { verdict, exchange: None, refusal: Some(RefusalReport::of(&place, main)) })
     }
 
     /// For people.
@@ -51,21 +121,4 @@ impl RequireTlsReport {
             (None, None) => format!("{MAIL}: {}", self.verdict),
         }
     }
-}
-
-/// Whether an exchange takes such mail; without that, the reason of each session that may not.
-fn at(exchange: &ExchangeCheck, demand: TagDemand) -> Result<(), Vec<(Place, &'static Reason)>> {
-    let mut unmet = Vec::new();
-    for (address, session) in &exchange.sessions {
-        let Ok(channel) = &session.outcome else { continue };
-        let offers = session.offers_require_tls.unwrap_or_default();
-        let reason = match demand.at(TaggedRemote { is_verified: channel.is_verified(), offers }) {
-            Ok(_) => return Ok(()),
-            Err(TagUnmet::Missing) => const { &Reason::Lacking(Lacking::RequireTls) },
-            Err(TagUnmet::Unauthenticated) => const { &Reason::Lacking(Lacking::Authentication) },
-        };
-        let peer = Peer { exchange: exchange.name.clone(), address: *address, port: exchange.port };
-        unmet.push((Place::Peer(peer), reason));
-    }
-    Err(unmet)
 }

@@ -62,6 +62,7 @@ pub(super) fn write(report: &DomainReport, out: &mut dyn Write) -> io::Result<()
     below.extend(report.sts.iter().flat_map(StsReport::lines).map(|line| plain(&line)));
     below.extend(report.exchanges.iter().map(exchange));
     below.extend(report.rule.as_ref().map(rule));
+    below.extend(report.listener.as_ref().map(|listener| plain(&listener.line())));
     below.extend(report.advice.iter().map(|advice| {
         let host = advice.host.as_ref().map_or(String::new(), |host| format!("{host}: "));
         Node::new(styled(DOUBT, &format!("! {host}{}", advice.text)))
