@@ -186,6 +186,23 @@ async fn a_report_arrives_where_tls_fails_and_is_in_no_report() {
     assert_eq!(lab.mx().messages().len(), 1);
 }
 
+#[tokio::test]
+async fn a_report_goes_past_levels_that_are_stronger_by_records() {
+    // O14: no level keeps it, while `fingerprint` and `dane-only` hold for mail with the same field by a listener.
+    let other = Identity::for_name("other").record("3 1 1");
+    let pins = format!("rule = [{{ domain = 'example.test', level = 'fingerprint', records = ['{other}'] }}]");
+    let dane_only = "rule = [{ domain = 'example.test', level = 'dane-only' }]";
+    for settings in ["tls.level = 'dane-only'", dane_only, &pins] {
+        let sender = Sender::new();
+        let (lab, dispatch, _events) = sender.counted(sender.scenario("mailto:r@example.test")).await;
+        lab.reload(settings);
+        assert!(lab.send().await.last().starts_with("451 4.7.5 "), "{settings}");
+        round(&dispatch, OffsetDateTime::now_utc()).await;
+        round(&dispatch, tomorrow()).await;
+        assert_eq!(lab.mx().messages().len(), 1, "{settings}");
+    }
+}
+
 /// The days after today at the hour at which each report is due.
 fn in_days(days: u32) -> OffsetDateTime {
     tomorrow() + Duration::from_secs(86_400) * (days - 1)
