@@ -23,6 +23,7 @@ use crate::policy::{ListenerMail, Mode};
 use crate::roots::Roots;
 use crate::server::{Drained, OpenListener, OpenSessions, RunningServer};
 use crate::session::{Shared, Stop};
+use crate::smtp::tls_required::HEADER_OCTETS;
 use crate::version;
 
 /// The meanings of the exit status.
@@ -224,7 +225,9 @@ fn warn_of_lowering(config: &Config) {
             ListenerMail::Any => {}
             ListenerMail::TlsRequiredNo => tracing::warn!(
                 listener = %listener.address,
-                "tls_required_no = \"only\": mail from here goes unverified or in cleartext where its level would refuse it"
+                holds_back = config.limits.sessions.saturating_mul(HEADER_OCTETS),
+                "tls_required_no = \"only\": mail from here goes unverified or in cleartext where its level would refuse it; all \
+                 sessions together may hold back so many octets of messages"
             ),
         }
     }
