@@ -249,7 +249,7 @@ async fn a_client_that_takes_no_reply_holds_up_no_stop() {
         let (mut replies, mut commands) = tokio::io::split(client);
         let said = tokio::spawn(async move {
             let mut said = Vec::new();
-            // It reads what comes within a minute, and nothing from then on.
+            // The client reads for a minute, and no octet from then on.
             let _ = tokio::time::timeout(Duration::from_secs(60), replies.read_to_end(&mut said)).await;
             (replies, said)
         });

@@ -560,7 +560,7 @@ async fn check_forecasts_mail_by_a_listener() {
         let said = check(&lab, listeners, &["example.test", "--listener", listener], "").await;
         assert!(said.out.contains(line), "{line} is not in\n{}", said.out);
     }
-    // Without it nothing is said of one, and an address without one is an error.
+    // Without the option no listener is named, and an address without a listener is an error.
     assert!(!check(&lab, listeners, &["example.test"], "").await.out.contains("by the listener"));
     let said = check(&lab, listeners, &["example.test", "--listener", "127.0.0.1:1"], "").await;
     assert_eq!((said.status, said.out.as_str()), (64, ""));

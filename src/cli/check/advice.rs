@@ -196,7 +196,7 @@ fn failing(check: &DomainCheck) -> Vec<Advice> {
     let theirs = |reason: &Reason| match reason {
         // No route to an address of its family from here: that is no fault of the host.
         Reason::Connect(error) => error.kind() != ErrorKind::NetworkUnreachable,
-        // No host is at fault for the lack of what nearly none offers.
+        // Few hosts offer REQUIRETLS, so its lack is no fault.
         Reason::NotTried(_) | Reason::Lacking(_) => false,
         _ => true,
     };
