@@ -18,19 +18,20 @@ use tokio_util::task::TaskTracker;
 
 use crate::delivery::shared::ListenerShared;
 use crate::dns::Resolver;
+use crate::report::turned_away::TurnedAway;
 use crate::scarce::Scarcity;
 use crate::session::{self, Admission, Caller, Origin, Shared, Stop};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
 use crate::tls::server::ListenerSecurity;
 
-use listener::{Connection, Door};
+use listener::{Connection, ListenerAccess};
 pub use listener::{OpenListener, Socket};
 use proxy::ProxyHeader;
 
 /// How long a client that is turned away has to take the reply.
 const TURN_AWAY: Duration = Duration::from_secs(5);
 /// How many clients that are not on the allow-list may try to show a certificate at a time, on each listener that knows any.
-const STRANGERS: usize = 50;
+const UNCERTIFIED: usize = 50;
 /// How long to wait when the system has no descriptor for one more connection.
 const OUT_OF_FILES: Duration = Duration::from_millis(100);
 
@@ -95,8 +96,8 @@ impl RunningServer {
         for (place, listener) in self.listeners.into_iter().enumerate() {
             let acceptor = Acceptor {
                 place,
-                door: listener.door(),
-                strangers: Arc::new(Semaphore::new(STRANGERS)),
+                access: listener.access(),
+                uncertified: Arc::new(Semaphore::new(UNCERTIFIED)),
                 shared: shared.clone(),
                 open_sessions: Arc::clone(&self.open_sessions),
                 sessions: sessions.clone(),
@@ -131,9 +132,9 @@ impl RunningServer {
 struct Acceptor<R> {
     /// The place of the listener in the configuration.
     place: usize,
-    door: Arc<Door>,
+    access: Arc<ListenerAccess>,
     /// Places for clients that are not on the allow-list and may show a certificate.
-    strangers: Arc<Semaphore>,
+    uncertified: Arc<Semaphore>,
     shared: watch::Receiver<Arc<Shared<R>>>,
     open_sessions: Arc<OpenSessions>,
     sessions: TaskTracker,
@@ -162,17 +163,17 @@ impl<R: Resolver> Acceptor<R> {
     }
 
     fn receive(self: &Arc<Self>, connection: Connection) {
-        if !self.door.is_balancers(connection.origin) {
+        if !self.access.is_balancers(connection.origin) {
             match self.admission(connection.origin).and_then(|admission| Ok((admission, self.slot()?))) {
                 Ok((admission, slot)) => self.serve(connection, admission, slot),
-                Err(no) => self.turn_away(connection, &no),
+                Err(reason) => self.turn_away(connection, reason),
             }
             return;
         }
         // Counted before its header is read.
         match self.slot() {
             Ok(slot) => drop(self.sessions.spawn(Arc::clone(self).receive_of_balancer(connection, slot))),
-            Err(no) => self.turn_away(connection, &no),
+            Err(reason) => self.turn_away(connection, reason),
         }
     }
 
@@ -191,27 +192,28 @@ impl<R: Resolver> Acceptor<R> {
                 self.admission(connection.origin)
             }
             Err(error) => {
-                self.shared.borrow().reporter.metrics().turned_away("proxy-header");
+                self.shared.borrow().reporter.metrics().turned_away(TurnedAway::ProxyHeader);
                 tracing::warn!(%balancer, "closed a connection of a balancer: {error}");
                 return;
             }
         };
         match admission {
             Ok(admission) => self.serve(connection, admission, slot),
-            Err(no) => self.turn_away(connection, &no),
+            Err(reason) => self.turn_away(connection, reason),
         }
     }
 
     fn serve(&self, connection: Connection, admission: Admission, slot: SessionSlot) {
-        let Connection { stream, origin, dialled } = connection;
+        let Connection { stream, origin, original_destination } = connection;
         let now = Arc::clone(&self.shared.borrow());
         let Some(ListenerShared { security, terms, strictness }) = now.listeners.get(self.place).cloned() else {
             tracing::error!(client = %origin, place = self.place, "turned away: the listener has no settings");
             return;
         };
         now.reporter.metrics().admitted();
-        let (shared, stop, service) = (self.shared.clone(), self.stop.clone(), self.door.service);
-        let caller = Caller { origin, service, dialled, place: self.place, security, terms, strictness, admission };
+        let (shared, stop, service) = (self.shared.clone(), self.stop.clone(), self.access.service);
+        let caller =
+            Caller { origin, service, original_destination, place: self.place, security, terms, strictness, admission };
         self.sessions.spawn(async move {
             let _slot = slot;
             if let Either::Left(tcp) = &stream
@@ -223,15 +225,15 @@ impl<R: Resolver> Acceptor<R> {
         });
     }
 
-    fn turn_away(&self, connection: Connection, no: &TurnedAway) {
+    fn turn_away(&self, connection: Connection, reason: TurnedAway) {
         let Connection { stream, origin, .. } = connection;
         let now = self.shared.borrow();
-        now.reporter.metrics().turned_away(no.reason);
-        tracing::warn!(client = %origin, "turned away: {}", no.why);
+        now.reporter.metrics().turned_away(reason);
+        tracing::warn!(client = %origin, "turned away: {}", why(reason));
         // Words in the clear would be no TLS.
         let security = now.listeners.get(self.place).map(|listener| &listener.security);
         if !matches!(security, Some(ListenerSecurity::Implicit(_))) {
-            self.sessions.spawn(turn_away(stream, no.reply.clone()));
+            self.sessions.spawn(turn_away(stream, reply(reason)));
         }
     }
 
@@ -239,51 +241,45 @@ impl<R: Resolver> Acceptor<R> {
     fn admission(&self, origin: Origin) -> Result<Admission, TurnedAway> {
         let now = self.shared.borrow();
         let knows_clients = now.listeners.get(self.place).is_some_and(|listener| listener.security.knows_clients());
-        match (self.door.allows(origin), knows_clients) {
+        match (self.access.allows(origin), knows_clients) {
             (true, _) => Ok(Admission::Allowed),
-            (false, false) => Err(TurnedAway::not_allowed()),
+            (false, false) => Err(TurnedAway::NotAllowed),
             (false, true) => {
-                let place = Arc::clone(&self.strangers).try_acquire_owned();
-                place.map(Admission::Stranger).map_err(|_| TurnedAway::strangers())
+                let place = Arc::clone(&self.uncertified).try_acquire_owned();
+                place.map(Admission::Uncertified).map_err(|_| TurnedAway::Uncertified)
             }
         }
     }
 
     fn slot(&self) -> Result<SessionSlot, TurnedAway> {
         let most = self.shared.borrow().max_sessions;
-        self.open_sessions.admit(most).ok_or_else(TurnedAway::sessions)
+        self.open_sessions.admit(most).ok_or(TurnedAway::Sessions)
     }
 }
 
-/// Why a client gets none, and the reply.
-struct TurnedAway {
-    reason: &'static str,
-    why: &'static str,
-    reply: Reply,
-}
-
-impl TurnedAway {
-    fn not_allowed() -> Self {
-        let text = "you may not send mail through this host";
-        Self {
-            reason: "not-allowed",
-            why: "not on the allow-list of this listener",
-            reply: Reply::new(Code::TRANSACTION_FAILED, EnhancedCode::permanent(7, 1), text),
+/// The words for it in the log.
+fn why(reason: TurnedAway) -> &'static str {
+    match reason {
+        TurnedAway::NotAllowed => "not on the allow-list of this listener",
+        TurnedAway::Uncertified => {
+            "not on the allow-list of this listener, and too many that may show a certificate are here already"
         }
+        TurnedAway::Sessions => "limits.sessions is reached",
+        TurnedAway::ProxyHeader => "the balancer sent no PROXY header of version 2",
     }
+}
 
-    fn strangers() -> Self {
-        let why = "not on the allow-list of this listener, and too many that may show a certificate are here already";
-        Self { reason: "strangers", why, reply: Self::later() }
-    }
-
-    fn sessions() -> Self {
-        Self { reason: "sessions", why: "limits.sessions is reached", reply: Self::later() }
-    }
-
-    fn later() -> Reply {
-        let text = "too many sessions, try again later";
-        Reply::new(Code::SERVICE_NOT_AVAILABLE, EnhancedCode::transient(3, 2), text)
+/// The reply to the client.
+fn reply(reason: TurnedAway) -> Reply {
+    match reason {
+        TurnedAway::NotAllowed => {
+            let text = "you may not send mail through this host";
+            Reply::new(Code::TRANSACTION_FAILED, EnhancedCode::permanent(7, 1), text)
+        }
+        TurnedAway::Uncertified | TurnedAway::Sessions | TurnedAway::ProxyHeader => {
+            let text = "too many sessions, try again later";
+            Reply::new(Code::SERVICE_NOT_AVAILABLE, EnhancedCode::transient(3, 2), text)
+        }
     }
 }
 

@@ -70,6 +70,7 @@ const PURE: &[&str] = &[
     "tlsrpt/mime",
     "tlsrpt/read",
     "tlsrpt/record",
+    "tlsrpt/report_end",
     "tlsrpt/schedule",
     "tlsrpt/scope",
     "tlsrpt/tally",
@@ -198,6 +199,23 @@ fn pure_modules_stay_pure() {
             for word in IMPURE {
                 assert!(!code.contains(word), "src/{module}.rs is pure and must not name {word:?}");
             }
+        }
+    }
+}
+
+/// The module that a path below `crate::` names, up to its first type or list.
+fn module_of(path: &str) -> String {
+    let end = path.find(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | ':'))).unwrap_or(path.len());
+    let parts = path[..end].split("::").take_while(|part| part.starts_with(|c: char| c.is_lowercase()));
+    parts.collect::<Vec<_>>().join("/")
+}
+
+#[test]
+fn pure_modules_import_pure_ones() {
+    let is_pure = |module: &str| PURE.iter().any(|pure| is_in(module, pure) || *pure == format!("{module}/mod"));
+    for (module, code) in sources().into_iter().filter(|(module, _)| is_pure(module)) {
+        for used in code.split("crate::").skip(1).map(module_of).filter(|used| !used.is_empty()) {
+            assert!(is_pure(&used), "src/{module}.rs is pure, and {used} is not");
         }
     }
 }

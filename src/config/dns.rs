@@ -9,8 +9,8 @@ use serde::Deserialize;
 
 use super::check::{Faults, STOPS_ALL, more_than_none, short};
 use super::{Server, optional};
+use crate::dns::server::ResolverFallback;
 use crate::dns::server::{NameServer, ResolverMode};
-use crate::dns::setup::ResolverFallback;
 
 /// The longest that a failed lookup may be remembered (RFC 9520 §3.2 allows five minutes).
 const MAX_FAILURE_TTL: Duration = Duration::from_secs(30);

@@ -219,6 +219,7 @@ mod tests {
 
     #[test]
     fn t23_reports_of_our_own_need_a_store_an_author_and_a_key() {
+        // T23.
         let send = "organization = 'Example Ltd', contact = 'tls@example.com', dkim_key = '/etc/danelaw/dkim.pem'";
         let all = format!("store.path = '/x'\ntlsrpt = {{ mode = 'send', {send} }}");
         let section = with(&all).unwrap().tlsrpt;

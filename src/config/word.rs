@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer};
 
 use crate::dane::agility::{self, Digests};
-use crate::dns::{self, server, setup};
+use crate::dns::{self, server};
 use crate::mta_sts;
 use crate::policy;
 use crate::smtp::data;
@@ -39,7 +39,7 @@ pub(super) enum DnsModeWord {
 }
 
 #[derive(Deserialize)]
-#[serde(remote = "setup::ResolverFallback")]
+#[serde(remote = "server::ResolverFallback")]
 pub(super) enum FallbackWord {
     #[serde(rename = "recurse")]
     Recurse,

@@ -200,8 +200,8 @@ impl Attempt {
     }
 
     /// Where the client had meant to go, if it was intercepted.
-    pub(crate) fn intercepted(&mut self, dialled: Option<OriginalDestination>) {
-        self.outcome.dialled = dialled;
+    pub(crate) fn intercepted(&mut self, original_destination: Option<OriginalDestination>) {
+        self.outcome.original_destination = original_destination;
     }
 
     /// These were tried before, and did not take the mail.
@@ -356,7 +356,7 @@ fn unfinished(domain: &Name, mode: Mode) -> Outcome {
         listener_level: None,
         requiretls: None,
         listener_mail: ListenerMail::Any,
-        dialled: None,
+        original_destination: None,
         skipped: Vec::new(),
         seen: Trace::default(),
     }

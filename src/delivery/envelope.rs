@@ -75,7 +75,7 @@ pub(crate) struct Agent<'a, R> {
     /// The address of the client.
     pub(crate) origin: Origin,
     /// The address that the client dialled, if it was intercepted.
-    pub(crate) dialled: Option<IpAddr>,
+    pub(crate) original_destination: Option<IpAddr>,
     /// The facts of TLS with the client, where it is active.
     pub(crate) tls: Option<&'a Arc<ClientTls>>,
     /// The terms of the listener.
@@ -191,7 +191,7 @@ impl<R: Resolver> Agent<'_, R> {
         let next_hop = rule.and_then(|rule| rule.next_hop.as_ref());
         let sts = terms.sts(rule);
         let reporting = self.reporting(level, rule);
-        let original_destination = self.dialled;
+        let original_destination = self.original_destination;
         let request = Request {
             domain,
             next_hop,
@@ -209,8 +209,8 @@ impl<R: Resolver> Agent<'_, R> {
             &self.envelope.mail,
             connector.eight_bit.undeclared(domain),
         );
-        let (remote, dialled) = self.first(&mut search, &request).await;
-        attempt.intercepted(dialled);
+        let (remote, original_destination) = self.first(&mut search, &request).await;
+        attempt.intercepted(original_destination);
         self.try_each(search, Found { remote, attempt }, commands).await
     }
 
@@ -223,8 +223,8 @@ impl<R: Resolver> Agent<'_, R> {
         let Some(address) = request.original_destination else { return (search.next().await, None) };
         let connector = &self.shared.connector;
         let both = async { tokio::join!(search.next(), connector.original_destination(address, request)) };
-        let (remote, dialled) = Box::pin(both).await;
-        (remote, Some(dialled))
+        let (remote, original_destination) = Box::pin(both).await;
+        (remote, Some(original_destination))
     }
 
     /// Whether the sessions for this mail are told in TLS reports.

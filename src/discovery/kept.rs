@@ -249,7 +249,7 @@ impl StsPolicies {
             // The policy host was not asked, so nothing is known of it.
             Err(error @ (StsFetchError::Busy | StsFetchError::Scarce(_))) => {
                 let in_force = state.cache.in_force(domain, now).is_some();
-                tracing::warn!(%domain, reason = label, %error, in_force, "the MTA-STS policy was not fetched, for a lack of this host's");
+                tracing::warn!(%domain, fetch = label, %error, in_force, "the MTA-STS policy was not fetched, for a lack of this host's");
                 Err(error)
             }
             Err(error) => {
@@ -329,18 +329,18 @@ impl StsState {
 
     fn fail(&mut self, domain: &Name, failure: FetchFailure, now: StsClock) -> Option<FailingSince> {
         let in_force = self.cache.in_force(domain, now).is_some();
-        let (reason, error) = (failure.error.label(), &failure.error);
+        let (fetch, error) = (failure.error.label(), &failure.error);
         let since = self.cache.failed(domain, now);
         match since {
             Some(FailingSince::Tell(since)) => {
                 let hours = now.wall.saturating_sub(since) / 3600;
-                tracing::warn!(%domain, reason, %error, hours, in_force, "the MTA-STS policy cannot be fetched anew");
+                tracing::warn!(%domain, fetch, %error, hours, in_force, "the MTA-STS policy cannot be fetched anew");
             }
             Some(FailingSince::Begins | FailingSince::Quiet) => {
-                tracing::info!(%domain, reason, %error, in_force, "the MTA-STS policy cannot be fetched anew");
+                tracing::info!(%domain, fetch, %error, in_force, "the MTA-STS policy cannot be fetched anew");
             }
             None => {
-                tracing::warn!(%domain, reason, %error, "the MTA-STS policy cannot be fetched; mail goes as if there were none");
+                tracing::warn!(%domain, fetch, %error, "the MTA-STS policy cannot be fetched; mail goes as if there were none");
             }
         }
         if self.failures.len() >= MAX_FAILURES {

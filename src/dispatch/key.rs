@@ -177,6 +177,7 @@ mod tests {
 
     #[test]
     fn a_new_key_signs_and_is_kept_secret() {
+        // T48, T49.
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key.pem");
         let pem = new_key(DkimAlgorithm::Rsa).unwrap();

@@ -20,6 +20,15 @@ pub enum ResolverMode {
     TrustAd,
 }
 
+/// The resolver that serves while no configured server passes the self-test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResolverFallback {
+    /// danelaw asks the root and the authoritative servers itself, and validates.
+    Recurse,
+    /// None.
+    Off,
+}
+
 impl FromStr for ResolverMode {
     type Err = String;
 

@@ -8,7 +8,7 @@ use rustls::{ClientConfig, RootCertStore};
 
 use super::recursion::hints::RootHints;
 use super::resolv_conf::{self, Listed};
-use super::server::{NameServer, ResolverMode};
+use super::server::{NameServer, ResolverFallback, ResolverMode};
 use super::{Families, Nat64, NegativeTrustAnchors};
 use crate::roots::{self, CaFileError};
 
@@ -23,15 +23,6 @@ pub const MAX_SERVERS: usize = 8;
 pub(super) struct UsableServers {
     pub(super) servers: Vec<NameServer>,
     pub(super) left_out: Vec<String>,
-}
-
-/// The resolver that serves while no configured server passes the self-test.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ResolverFallback {
-    /// danelaw asks the root and the authoritative servers itself, and validates.
-    Recurse,
-    /// None.
-    Off,
 }
 
 /// The operator's settings for DNS.

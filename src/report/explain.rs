@@ -33,7 +33,7 @@ fn explain(outcome: &Outcome, at: OffsetDateTime) -> String {
     line("Message-ID", outcome.names.message_id.as_deref().unwrap_or_default());
     line("queue id", outcome.names.queue_id.as_deref().unwrap_or_default());
     line("verdict", &verdict(outcome));
-    line("the client", &outcome.dialled.map(intercepted).unwrap_or_default());
+    line("the client", &outcome.original_destination.map(intercepted).unwrap_or_default());
     line("the client", &told(outcome));
     if let Some(would) = &outcome.would {
         line("enforcing", &format!("would have answered {}: {}", would.answer, would.reason));
@@ -52,9 +52,7 @@ fn explain(outcome: &Outcome, at: OffsetDateTime) -> String {
         "recipients",
         &format!("{} accepted by the remote, {} octets of message read", outcome.recipients, outcome.octets),
     );
-    for refusal in &outcome.skipped {
-        line("not taken", refusal);
-    }
+    outcome.skipped.iter().for_each(|refusal| line("not taken", refusal));
     for step in outcome.seen.steps() {
         let took = if step.took.is_zero() { String::new() } else { format!(" ({})", millis(step.took)) };
         line(&format!("{:>11}", millis(step.at)), &format!("{}{took}", step.text));

@@ -19,6 +19,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::Outcome;
+use super::turned_away::TurnedAway;
 use crate::discovery::StsFigures;
 use crate::latency::{Latency, LatencyFigures};
 use crate::refusal::Label;
@@ -46,7 +47,7 @@ pub struct Metrics {
     unverified: Tally<1>,
     remote_require_tls: Tally<1>,
     require_tls_mails: Tally<1>,
-    dialled: Tally<1>,
+    original_destination: Tally<1>,
     observed: Tally<1>,
     tls_required_no: Tally<1>,
     sts_would_refuse: Tally<1>,
@@ -135,7 +136,7 @@ impl Default for Metrics {
             unverified: Tally::new(["pkix"]),
             remote_require_tls: Tally::new(["offered"]),
             require_tls_mails: Tally::new(["result"]),
-            dialled: Tally::new(["is"]),
+            original_destination: Tally::new(["is"]),
             observed: Tally::new(["would"]),
             tls_required_no: Tally::new(["result"]),
             sts_would_refuse: Tally::new(["label"]),
@@ -174,8 +175,8 @@ impl Metrics {
         if let Some(would) = outcome.sts.as_ref().and_then(|sts| sts.would) {
             self.sts_would_refuse.count([would.as_str()]);
         }
-        if let Some(dialled) = outcome.dialled {
-            self.dialled.count([dialled.relation.label()]);
+        if let Some(original_destination) = outcome.original_destination {
+            self.original_destination.count([original_destination.relation.label()]);
         }
         outcome.requiretls.iter().for_each(|result| self.require_tls_mails.count([result.as_str()]));
         if outcome.rule.is_some() {
@@ -219,8 +220,8 @@ impl Metrics {
     }
 
     /// Counts a client whose connection was refused at once.
-    pub fn turned_away(&self, reason: &'static str) {
-        self.turned_away.count([reason]);
+    pub fn turned_away(&self, reason: TurnedAway) {
+        self.turned_away.count([reason.as_str()]);
     }
 
     /// Counts a TLS handshake with a client, or plaintext behind STARTTLS.
@@ -349,7 +350,7 @@ fn tallies(to: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> fmt::Result {
     let help = "Attempts with mail that asks for REQUIRETLS, or has lost that demand, by result";
     metrics.require_tls_mails.encode(to, About("requiretls_mails", help))?;
     let help = "Attempts of intercepted clients, by the kind of address that they had dialled";
-    metrics.dialled.encode(to, About("intercepted", help))?;
+    metrics.original_destination.encode(to, About("intercepted", help))?;
     metrics
         .turned_away
         .encode(to, About("turned_away", "Connections of clients that were refused at once, by reason"))?;
@@ -463,8 +464,8 @@ mod tests {
     #[test]
     fn both_formats() {
         let metrics = Arc::new(Metrics::default());
-        metrics.turned_away("sessions");
-        metrics.turned_away("sessions");
+        metrics.turned_away(TurnedAway::Sessions);
+        metrics.turned_away(TurnedAway::Sessions);
         metrics.observe("tls", Duration::from_millis(30));
         metrics.observe("tls", Duration::from_secs(3000));
         let new = metrics.written(moment(), Format::OpenMetrics);
@@ -496,8 +497,8 @@ mod tests {
         let metrics = Metrics::default();
         std::thread::scope(|scope| {
             for _ in 0..4 {
-                scope.spawn(|| (0..10_000).for_each(|_| metrics.turned_away("sessions")));
-                scope.spawn(|| (0..10_000).for_each(|_| metrics.turned_away("not-allowed")));
+                scope.spawn(|| (0..10_000).for_each(|_| metrics.turned_away(TurnedAway::Sessions)));
+                scope.spawn(|| (0..10_000).for_each(|_| metrics.turned_away(TurnedAway::NotAllowed)));
             }
         });
         let counts: Vec<u64> =

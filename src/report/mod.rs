@@ -9,6 +9,7 @@ mod explain;
 pub mod metrics;
 pub mod recent;
 mod ring;
+pub mod turned_away;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -104,7 +105,7 @@ pub struct Outcome {
     /// The mail that the listener takes.
     pub listener_mail: ListenerMail,
     /// The address that the client had dialled, if it was intercepted.
-    pub dialled: Option<OriginalDestination>,
+    pub original_destination: Option<OriginalDestination>,
     /// The hosts and addresses that failed before: one sentence each.
     pub skipped: Vec<String>,
     /// The steps of the attempt.
@@ -312,7 +313,10 @@ impl Outcome {
     fn urgency(&self) -> Urgency {
         let would = self.would.as_ref().filter(|_| self.permit().is_none()).map(|would| would.reason);
         let sts_would = self.sts.as_ref().and_then(|sts| sts.would);
-        let other_host = self.dialled.filter(|dialled| dialled.relation == Relation::Other).map(|_| Urgency::Refusal);
+        let other_host = self
+            .original_destination
+            .filter(|original_destination| original_destination.relation == Relation::Other)
+            .map(|_| Urgency::Refusal);
         let reasons = [self.reason, would, sts_would].into_iter().flatten().map(Label::urgency);
         reasons.chain(other_host).max().unwrap_or(Urgency::Routine)
     }
@@ -366,7 +370,7 @@ impl Outcome {
             client_tls = client.map(|tls| tls.version), client_cipher = client.map(|tls| tls.cipher_suite.as_str()),
             client_certificate = client.map(|tls| tls.certificate.label()),
             listener_level = self.listener_level.map(tracing::field::display), requiretls = self.requiretls.map(TagResult::as_str),
-            dialled = self.dialled.map(|dialled| tracing::field::display(dialled.address)), dialled_is = self.dialled.map(|dialled| dialled.relation.label()),
+            original_destination = self.original_destination.map(|original_destination| tracing::field::display(original_destination.address)), original_destination_is = self.original_destination.map(|original_destination| original_destination.relation.label()),
             warning = self.warning(),
             verdict = %self.verdict, code = self.code.map(|code| code.number()), reason = self.reason.map(Label::as_str),
             text = printable(&self.text),
@@ -381,7 +385,9 @@ impl Outcome {
 
     /// The warning that an intercepted client dialled an address that is no MX of the domain.
     fn warning(&self) -> Option<String> {
-        let other = self.dialled.filter(|dialled| dialled.relation == Relation::Other)?;
+        let other = self
+            .original_destination
+            .filter(|original_destination| original_destination.relation == Relation::Other)?;
         Some(format!("the client dialled {}, which is no MX of {}", other.address, self.domain))
     }
 
@@ -446,7 +452,7 @@ mod tests {
             listener_level: None,
             requiretls: None,
             listener_mail: ListenerMail::Any,
-            dialled: None,
+            original_destination: None,
             skipped: Vec::new(),
             seen: Trace::default(),
         }

@@ -31,19 +31,19 @@ const RECEIVE_BUFFER: usize = 128 * 1024;
 pub struct OpenListener {
     endpoint: Endpoint,
     kind: Kind,
-    door: Arc<Door>,
+    access: Arc<ListenerAccess>,
 }
 
 /// The clients that may come by a listener, and their protocol.
 #[derive(Debug)]
-pub(super) struct Door {
+pub(super) struct ListenerAccess {
     /// The networks that may connect. None for a Unix socket, of which the system has checked the file's mode.
     allowed: Option<Vec<IpNet>>,
     balancers: Vec<IpNet>,
     pub(super) service: Service,
 }
 
-impl Door {
+impl ListenerAccess {
     fn of(listener: &Listener) -> Arc<Self> {
         let allowed = match &listener.address {
             Address::Tcp(_) => Some(listener.allowed()),
@@ -93,7 +93,7 @@ pub(super) struct Connection {
     pub(super) stream: Either<TcpStream, UnixStream>,
     pub(super) origin: Origin,
     /// The original destination of the client, if the connection was intercepted.
-    pub(super) dialled: Option<IpAddr>,
+    pub(super) original_destination: Option<IpAddr>,
 }
 
 impl OpenListener {
@@ -111,7 +111,7 @@ impl OpenListener {
                 Endpoint::Unix(socket, file)
             }
         };
-        Ok(Self { endpoint, kind: listener.kind, door: Door::of(listener) })
+        Ok(Self { endpoint, kind: listener.kind, access: ListenerAccess::of(listener) })
     }
 
     /// Takes over the port or socket of a listener, which is open already.
@@ -131,7 +131,7 @@ impl OpenListener {
                 Endpoint::Unix(UnixListener::from_std(socket)?, SocketFile::of_another(path))
             }
         };
-        Ok(Self { endpoint, kind: listener.kind, door: Door::of(listener) })
+        Ok(Self { endpoint, kind: listener.kind, access: ListenerAccess::of(listener) })
     }
 
     /// The address that is really open; its port is the system's choice where the configuration says 0.
@@ -146,8 +146,8 @@ impl OpenListener {
     }
 
     /// The clients that may come.
-    pub(super) fn door(&self) -> Arc<Door> {
-        Arc::clone(&self.door)
+    pub(super) fn access(&self) -> Arc<ListenerAccess> {
+        Arc::clone(&self.access)
     }
 
     /// The next connection.
@@ -155,17 +155,17 @@ impl OpenListener {
         match &self.endpoint {
             Endpoint::Tcp(listener) => {
                 let (stream, client) = listener.accept().await?;
-                let dialled = match self.kind {
+                let original_destination = match self.kind {
                     Kind::Smtp | Kind::Lmtp => None,
                     Kind::Intercept => intercepted::original_destination(&stream, listener.local_addr()?),
                 };
                 let origin = Origin::Address(client.ip().to_canonical());
-                let dialled = dialled.map(|address| address.ip().to_canonical());
-                Ok(Connection { stream: Either::Left(stream), origin, dialled })
+                let original_destination = original_destination.map(|address| address.ip().to_canonical());
+                Ok(Connection { stream: Either::Left(stream), origin, original_destination })
             }
             Endpoint::Unix(listener, _) => {
                 let (stream, _) = listener.accept().await?;
-                Ok(Connection { stream: Either::Right(stream), origin: Origin::UnixSocket, dialled: None })
+                Ok(Connection { stream: Either::Right(stream), origin: Origin::UnixSocket, original_destination: None })
             }
         }
     }

@@ -60,7 +60,7 @@ pub struct Caller {
     /// The protocol.
     pub service: Service,
     /// The address that it dialled, if it was intercepted.
-    pub dialled: Option<IpAddr>,
+    pub original_destination: Option<IpAddr>,
     /// The place of its listener in the configuration.
     pub place: usize,
     /// TLS on its listener.
@@ -79,7 +79,7 @@ pub enum Admission {
     /// The allow-list names it.
     Allowed,
     /// It does not, and a certificate may take its place. This is the client's place among those that may show one.
-    Stranger(OwnedSemaphorePermit),
+    Uncertified(OwnedSemaphorePermit),
     /// It is a balancer that looks whether we are well, and sends no mail.
     Probe,
 }
@@ -90,7 +90,7 @@ impl Caller {
         Self {
             origin,
             service,
-            dialled: None,
+            original_destination: None,
             place: 0,
             security: ListenerSecurity::Clear,
             terms: ListenerTerms::default(),
@@ -110,7 +110,7 @@ struct Session<R, S> {
     client: Wire<CallerStream<S>>,
     origin: Origin,
     service: Service,
-    dialled: Option<IpAddr>,
+    original_destination: Option<IpAddr>,
     /// The place of the listener in the configuration.
     place: usize,
     security: ListenerSecurity,

@@ -1,7 +1,7 @@
 //! The start of a session: TLS, and clients that only a certificate admits.
 //!
-//! A client outside the networks of the allow-list is a stranger until it has shown a certificate that opens the listener. Little
-//! is done for strangers: there are few of them at a time (see [`server`](crate::server)), and each has seconds, a few commands
+//! A client outside the networks of the allow-list is uncertified until it has shown a certificate that opens the listener. Little
+//! is done for such clients: there are few of them at a time (see [`server`](crate::server)), and each has seconds, a few commands
 //! and few octets for that.
 
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use super::records::RecordsAhead;
 use super::{Admission, AfterCommand, Caller, Session, Shared, Stop, WayIn};
 use crate::delivery::Upstreams;
 use crate::dns::Resolver;
+use crate::report::turned_away::TurnedAway;
 use crate::smtp::command::Command;
 use crate::smtp::line::{Line, LineDecoder};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
@@ -22,14 +23,14 @@ use crate::tls::server::{ClientCertificate, ListenerSecurity};
 use crate::transaction::dialogue::{Dialogue, Step, TlsState};
 use crate::wire::{Wire, WireError};
 
-/// How long a stranger has to show its certificate, and to hear a refusal.
-const STRANGER: Duration = Duration::from_secs(30);
-/// The most commands of a stranger on each side of STARTTLS.
-const STRANGERS_COMMANDS: usize = 10;
-/// The longest line of a stranger (RFC 5321 §4.5.3.1.4).
-const STRANGERS_LINE: usize = 512;
-/// Roughly the most octets of a stranger on each side of STARTTLS: those of one read may come on top.
-const STRANGERS_OCTETS: usize = 2048;
+/// How long an uncertified client has to show its certificate, and to hear a refusal.
+const UNCERTIFIED: Duration = Duration::from_secs(30);
+/// The most commands of an uncertified client on each side of STARTTLS.
+const UNCERTIFIED_COMMANDS: usize = 10;
+/// The longest line of an uncertified client (RFC 5321 §4.5.3.1.4).
+const UNCERTIFIED_LINE: usize = 512;
+/// Roughly the most octets of an uncertified client on each side of STARTTLS: those of one read may come on top.
+const UNCERTIFIED_OCTETS: usize = 2048;
 
 /// Begins a session, with the greeting ready to be sent. None, if the client gets no session.
 pub(super) async fn open<R, S>(
@@ -43,7 +44,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (mut session, admission) = Session::new(news, stream, caller);
-    if let Admission::Stranger(place) = admission {
+    if let Admission::Uncertified(place) = admission {
         return Box::pin(session.admitted(place, stop)).await;
     }
     if matches!(session.security, ListenerSecurity::Implicit(_)) {
@@ -59,11 +60,11 @@ where
 
 impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     fn new(mut news: watch::Receiver<Arc<Shared<R>>>, stream: S, caller: Caller) -> (Self, Admission) {
-        let Caller { origin, service, dialled, place, security, terms, strictness, admission } = caller;
+        let Caller { origin, service, original_destination, place, security, terms, strictness, admission } = caller;
         let shared = Arc::clone(&news.borrow_and_update());
         let dialogue = Dialogue::new(shared.us.clone(), service).on(terms).with_tls(match &security {
             ListenerSecurity::Clear => TlsState::Unavailable,
-            ListenerSecurity::Starttls(_) if !matches!(admission, Admission::Stranger(_)) => TlsState::Offered,
+            ListenerSecurity::Starttls(_) if !matches!(admission, Admission::Uncertified(_)) => TlsState::Offered,
             ListenerSecurity::Starttls(_) | ListenerSecurity::Required(_) => TlsState::Required,
             ListenerSecurity::Implicit(_) => TlsState::Active,
         });
@@ -75,7 +76,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             client,
             origin,
             service,
-            dialled,
+            original_destination,
             place,
             security,
             terms,
@@ -155,17 +156,17 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         tokio::select! {
             biased;
             () = stop.when_idle.cancelled() => {}
-            _ = tokio::time::timeout(STRANGER, self.hear(Some(&no))) => {}
+            _ = tokio::time::timeout(UNCERTIFIED, self.hear(Some(&no))) => {}
         }
     }
 
-    /// The session of a stranger that has shown a certificate. None for all others, which are told why.
+    /// The session of an uncertified client that has shown a certificate. None for all others, which are told why.
     async fn admitted(self, place: OwnedSemaphorePermit, stop: &Stop) -> Option<Self> {
         let (origin, shared) = (self.origin, Arc::clone(&self.shared));
         let shown = tokio::select! {
             biased;
             () = stop.when_idle.cancelled() => return None,
-            shown = tokio::time::timeout(STRANGER, self.shown(stop)) => shown,
+            shown = tokio::time::timeout(UNCERTIFIED, self.shown(stop)) => shown,
         };
         drop(place);
         let why = match shown {
@@ -173,7 +174,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             Ok(Err(why)) => why,
             Err(_) => "it took too long".to_owned(),
         };
-        shared.reporter.metrics().turned_away("not-allowed");
+        shared.reporter.metrics().turned_away(TurnedAway::NotAllowed);
         tracing::warn!(
             client = %origin,
             why,
@@ -195,7 +196,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         if certificate == ClientCertificate::Verified {
             return Ok(AfterCommand::Command);
         }
-        self.shared.reporter.metrics().turned_away("not-allowed");
+        self.shared.reporter.metrics().turned_away(TurnedAway::NotAllowed);
         tracing::warn!(client = %self.origin, %certificate, "since a reload the client's certificate does not open the listener; the session ends");
         let text = "your certificate no longer lets you send mail through this host";
         self.bye(EnhancedCode::transient(7, 1), text).await?;
@@ -233,11 +234,11 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         Err(format!("certificate {certificate}"))
     }
 
-    /// The commands of a stranger, until STARTTLS or the end. With a reply to MAIL it is heard only to be refused.
+    /// The commands of an uncertified client, until STARTTLS or the end. With a reply to MAIL it is heard only to be refused.
     async fn hear(&mut self, to_mail: Option<&Reply>) -> Result<AfterCommand, WireError> {
-        let (mut lines, mut octets) = (LineDecoder::new(STRANGERS_LINE), 0);
-        for _ in 0..STRANGERS_COMMANDS {
-            let line = self.strangers_line(&mut lines, &mut octets).await?;
+        let (mut lines, mut octets) = (LineDecoder::new(UNCERTIFIED_LINE), 0);
+        for _ in 0..UNCERTIFIED_COMMANDS {
+            let line = self.uncertified_line(&mut lines, &mut octets).await?;
             let step = match (Command::read(&line), to_mail) {
                 (Ok(Command::Mail(_)), Some(no)) => Step::Reply(no.clone()),
                 (Ok(command), _) => self.dialogue.step(command, |_| Vec::new()),
@@ -258,22 +259,22 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                 Step::Later | Step::Wait(_) => break,
             }
         }
-        self.client.flush(STRANGER).await?;
-        self.client.close(STRANGER).await?;
+        self.client.flush(UNCERTIFIED).await?;
+        self.client.close(UNCERTIFIED).await?;
         Ok(AfterCommand::Close)
     }
 
-    async fn strangers_line(&mut self, lines: &mut LineDecoder, octets: &mut usize) -> Result<Line, WireError> {
+    async fn uncertified_line(&mut self, lines: &mut LineDecoder, octets: &mut usize) -> Result<Line, WireError> {
         loop {
             if let Some(line) = lines.decode(&mut self.client.input) {
                 return Ok(line);
             }
-            if *octets >= STRANGERS_OCTETS {
+            if *octets >= UNCERTIFIED_OCTETS {
                 return Err(std::io::Error::other("it sent too much").into());
             }
-            self.client.flush(STRANGER).await?;
+            self.client.flush(UNCERTIFIED).await?;
             let held = self.client.input.len();
-            self.client.fill_up_to(STRANGERS_OCTETS, STRANGER).await?;
+            self.client.fill_up_to(UNCERTIFIED_OCTETS, UNCERTIFIED).await?;
             *octets += self.client.input.len() - held;
         }
     }

@@ -30,7 +30,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             shared: &self.shared,
             envelope: &envelope,
             origin: self.origin,
-            dialled: self.dialled,
+            original_destination: self.original_destination,
             tls: self.tls.as_ref(),
             terms: self.terms,
             next,

@@ -10,6 +10,10 @@ use sha2::{Digest, Sha256};
 use crate::requiretls::Tag;
 use crate::smtp::address::{Mailbox, ReversePath};
 
+/// The number of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordId(pub(crate) i64);
+
 /// A sender and a recipient.
 ///
 /// The local parts count octet for octet, since only the final host may interpret them (RFC 5321 §2.4), the domains as

@@ -13,7 +13,7 @@
 mod figures;
 mod index;
 mod kept;
-mod key;
+pub mod key;
 mod local;
 mod lease;
 mod policies;
@@ -44,13 +44,9 @@ pub(crate) use rows::{
 };
 
 pub use figures::{OperationFigures, StoreFigures};
-pub use key::{ContentDigest, ContentHasher, MessageKey, Pair};
+pub use key::{ContentDigest, ContentHasher, MessageKey, Pair, RecordId};
 pub use postgres::{DatabaseCheck, DatabaseOpenError, DatabaseSettings, Migration, migration_sql};
 pub use sqlite::{OpenError, SqliteError};
-
-/// The number of a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RecordId(pub(crate) i64);
 
 /// A message whose record is to be locked and read.
 pub(crate) struct Claim<'a> {

@@ -243,6 +243,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_burst_is_kept_while_the_collector_is_busy() {
+        // T52.
         let collector = Collector::new();
         let socket = collector.listen();
         let (sender, task) = collector.start();
@@ -300,6 +301,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_domain_without_a_record_is_not_told() {
+        // T50.
         let collector = Collector::new();
         let socket = collector.listen();
         let (sender, task) = collector.start();

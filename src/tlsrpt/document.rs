@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn the_report_of_a_day() {
-        // O5: a golden.
+        // T8, T26, T28, O5: a golden.
         let mut tally = TlsTally::default();
         let mut of_tlsa = event("example.org", "mx.example.net", TlsResult::Success);
         of_tlsa.policy.strings = Arc::new(["3 1 1 AB".to_owned()]);
@@ -323,6 +323,7 @@ mod tests {
 
     #[test]
     fn a_report_is_bounded() {
+        // T30.
         let long = format!("{}.{}.{}.example", "a".repeat(63), "b".repeat(63), "c".repeat(63));
         let mut tally = TlsTally::default();
         for policy in 0..32_u8 {
@@ -342,12 +343,15 @@ mod tests {
         let written = title.document(&tally.day(day()).unwrap().domains()[&domain]).unwrap();
         assert!(written.len() <= MAX_OCTETS && written.len() > 200_000, "{}", written.len());
         let json: serde_json::Value = serde_json::from_slice(&written).unwrap();
+        let mut all = 0;
         for policy in json["policies"].as_array().unwrap() {
             let rows = policy["failure-details"].as_array().unwrap();
             let sum: u64 = rows.iter().map(|row| row["failed-session-count"].as_u64().unwrap()).sum();
-            assert_eq!((sum, &policy["summary"]["total-failure-session-count"]), (204, &204.into()));
-            assert_eq!(rows[0]["receiving-ip"], "198.51.100.7");
+            assert_eq!(policy["summary"]["total-failure-session-count"], sum);
+            assert!(sum > 204 || rows[0]["receiving-ip"] == "198.51.100.7", "{policy}");
+            all += sum;
         }
+        assert_eq!(all, 32 * 204);
     }
 
     #[test]

@@ -164,7 +164,7 @@ pub(crate) mod tests {
 
     #[test]
     fn the_mail_has_the_fields_of_the_rfc() {
-        // O12.
+        // T31, T34, O12.
         let signature = MailField { name: "DKIM-Signature", value: "x".to_owned() };
         let octets = String::from_utf8(mail().octets(&[signature])).unwrap();
         let (head, body) = octets.split_once("\r\n\r\n").unwrap();

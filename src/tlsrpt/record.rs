@@ -303,7 +303,7 @@ mod tests {
 
     #[test]
     fn exactly_one_record() {
-        // O1.
+        // T13, O1.
         use NoTlsrptRecord::{NoAddress, None, NotAscii, Several, TooLong};
         let good = "v=TLSRPTv1;rua=mailto:r@example.org";
         let long = format!("{good};x={}", "x".repeat(MAX_RECORD));
@@ -332,7 +332,7 @@ mod tests {
 
     #[test]
     fn blanks_order_and_unknown_fields() {
-        // O2.
+        // T14, O2.
         let (r, s) = ("mailto:r@example.org", "https://example.org/in");
         for (record, expected) in [
             ("v=TLSRPTv1;rua=mailto:r@example.org", vec![r]),
@@ -360,6 +360,7 @@ mod tests {
 
     #[test]
     fn mailboxes_and_servers() {
+        // T15, T16.
         use ReportAddressError::{Encoding, Host, Path, Port, Scheme, Unusual, UserInformation};
         for (uri, expected) in [
             ("mailto:r@example.org", Ok("mailto:r@example.org")),

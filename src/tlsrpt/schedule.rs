@@ -542,7 +542,7 @@ mod tests {
 
     #[test]
     fn no_recipient_holds_up_a_provider_for_long() {
-        // T33, T36. It waits until eight hours after the day, and not for one whose lookup has failed.
+        // T17, T33, T36. It waits until eight hours after the day, and not for one whose lookup has failed.
         let (tally, mut book, provider) = (tally(), ReportBook::default(), "mx.provider.example");
         assert_eq!([7, 9].map(|hours| is_due(&book, &tally, provider, after(hours))), [false, true]);
         book.looked_up(&of("a.example"), RecordFound::None, after(1));
@@ -911,7 +911,7 @@ mod tests {
 
     #[test]
     fn no_domain_is_flooded() {
-        //
+        // T19, T39, A-112.
         let mut book = ReportBook::default();
         for number in 0..2150 {
             let rua = match number {

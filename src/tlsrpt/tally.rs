@@ -323,7 +323,7 @@ pub(crate) mod tests {
 
     #[test]
     fn memory_is_bounded_and_the_totals_are_true() {
-        // O18, A-112.
+        // T21, O18, A-112.
         let mut tally = TlsTally::default();
         let mut cut = 0;
         for number in 0..30_000_u32 {

@@ -439,6 +439,7 @@ mod tests {
 
     #[test]
     fn the_records_of_a_policy_have_one_order() {
+        // T9.
         let case = with_records(TlsPolicy::Dane(expected(&usable())));
         let found = case.events(None);
         assert_eq!((found[0].policy.domain.as_str(), found[0].policy.strings.len()), ("base.example", 3));
@@ -450,6 +451,7 @@ mod tests {
 
     #[test]
     fn the_result_of_a_session() {
+        // T10.
         let dane = with_records(TlsPolicy::Dane(expected(&usable())));
         let reply = |number| Reply::plain(Code::new(number).unwrap(), "no");
         let result = |failed: Reason| dane.events(Some(&failed)).pop().map(|event| event.result);

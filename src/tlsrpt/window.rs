@@ -113,11 +113,13 @@ mod tests {
 
     #[test]
     fn the_last_second_belongs_to_the_day() {
+        // T20.
         assert_eq!((window().seconds(), window().to_string()), (1_795_824_000..1_795_910_399, "20261128".to_owned()));
     }
 
     #[test]
     fn domains_are_spread_over_four_hours() {
+        // T35.
         let mut quarters = [0_u32; 16];
         for number in 0..1000 {
             let domain = name(&format!("d{number}.example"));
@@ -134,6 +136,7 @@ mod tests {
 
     #[test]
     fn tries_end_after_a_day() {
+        // T37.
         let first = window().due(&name("example"));
         let (mut minutes, mut now) = (Vec::new(), first);
         for count in 1..20 {

@@ -1,8 +1,8 @@
 //! A destination: a recipient domain, and how far its delivery has come.
 
-use crate::journal::RecordId;
 use crate::name::Name;
 use crate::smtp::reply::Reply;
+use crate::store::key::RecordId;
 
 /// A destination of one transaction. Only the transaction makes ids, and it never removes a destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

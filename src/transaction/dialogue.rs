@@ -13,7 +13,6 @@
 use std::fmt;
 
 use super::{Admitted, Envelope, Named, Transaction};
-use crate::journal::{Pair, RecordId};
 use crate::policy::ListenerMail;
 use crate::requiretls::Tag;
 use crate::smtp::address::ForwardPath;
@@ -21,6 +20,7 @@ use crate::smtp::chunk::Chunk;
 use crate::smtp::command::{Command, CommandError, Hello, Mail, Parameter, Prdr, RequireTls};
 use crate::smtp::extensions::{DomainsPerTransaction, Offer};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
+use crate::store::key::{Pair, RecordId};
 use crate::terms::ListenerTerms;
 
 /// The conversation with one client.

@@ -18,10 +18,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::dialogue::{Dialogue, Service, Step, Us};
 use super::reply::{Disposition, held};
 use super::{DestinationState, Effect, Event, RecipientId, Replies, Transaction, Turn};
-use crate::journal::{Pair, RecordId};
 use crate::smtp::chunk::Framing;
 use crate::smtp::command::Command;
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
+use crate::store::key::{Pair, RecordId};
 
 const ADDRESSES: [&str; 5] = ["one@a.test", "two@a.test", "three@b.test", "four@c.test", "five@c.test"];
 

@@ -35,12 +35,12 @@ mod step;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::journal::Pair;
 use crate::name::Name;
 use crate::requiretls::{Tag, TagDemand};
 use crate::smtp::address::Mailbox;
 use crate::smtp::command::{Mail, Prdr};
 use crate::smtp::reply::Reply;
+use crate::store::key::Pair;
 use EndReplies::{OneReply, ReplyForEach, ReplyForEachAndAll};
 use Refused::{AtOnce, AtTheEnd};
 use destination::{Destination, DestinationId, DestinationState, Destinations};

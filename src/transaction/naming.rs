@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use super::dialogue::enhanced;
 use super::recipient::New;
 use super::{Destination, DestinationId, DomainLimit, Recipient, Transaction};
-use crate::journal::RecordId;
 use crate::name::Name;
 use crate::smtp::address::{ForwardPath, Mailbox, RecipientDomain, SmtpUtf8};
 use crate::smtp::reply::{Code, Reply};
+use crate::store::key::RecordId;
 
 /// The most domains of one transaction: each has a connection of its own. Postfix sends to fifty recipients at a time.
 const MAX_DOMAINS: usize = 50;

@@ -72,10 +72,10 @@ mod tests {
     use super::super::destination::Destinations;
     use super::super::recipient::{New, RecipientList};
     use super::*;
-    use crate::journal::Pair;
     use crate::name::Name;
     use crate::smtp::address::{ForwardPath, ReversePath, SmtpUtf8};
     use crate::smtp::reply::Code;
+    use crate::store::key::Pair;
 
     #[test]
     fn answers_keep_their_order() {

@@ -1,9 +1,9 @@
 //! A recipient, from RCPT to its outcome.
 
 use super::destination::DestinationId;
-use crate::journal::{Pair, RecordId};
 use crate::smtp::address::Mailbox;
 use crate::smtp::reply::Reply;
+use crate::store::key::{Pair, RecordId};
 
 /// A recipient of one transaction. Only the transaction makes ids, and it never removes a recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

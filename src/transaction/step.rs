@@ -8,9 +8,9 @@ use super::reply::{
 use super::{
     DestinationId, DestinationState, EndReplies, Recipient, RecipientId, RecipientState, Refused, Transaction,
 };
-use crate::journal::{ContentDigest, Pair};
 use crate::refusal::OwnRefusal;
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
+use crate::store::key::{ContentDigest, Pair};
 
 /// An event.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use super::failover::{NextCandidate, rule};
 use super::limits::DomainPermit;
 use super::order::share;
-use super::sts::{StsInquiry, StsNote};
+use super::sts::{StsInquiry, StsNote, StsSession};
 use super::verified::Ready;
 use super::{Connector, Request, Unrouted};
 use crate::dns::{Nat64Prefix, Resolver, Security};
@@ -199,7 +199,10 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
 
     /// The account of the domain's MTA-STS policy, and of this session by it; none if no policy was asked for.
     pub fn sts(&self, ready: Option<&Ready>) -> Option<StsNote> {
-        let session = ready.map(|ready| (&ready.peer().exchange, ready.terms().channel.protection()));
+        let session = ready.map(|ready| StsSession {
+            exchange: &ready.peer().exchange,
+            protection: ready.terms().channel.protection(),
+        });
         self.sts.account(session)
     }
 

@@ -76,6 +76,13 @@ impl<R: Resolver> PolicySource for MtaSts<R> {
     }
 }
 
+/// A session that a policy may have been asked for.
+pub(super) struct StsSession<'a> {
+    pub(super) exchange: &'a Name,
+    /// None without TLS.
+    pub(super) protection: Option<&'a Protection>,
+}
+
 /// The policy that one transaction goes by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StsAtHand {
@@ -357,10 +364,10 @@ impl StsInquiry {
     }
 
     /// The account of a session with an exchange; none if no policy was asked for.
-    pub(super) fn account(&self, session: Option<(&Name, Option<&Protection>)>) -> Option<StsNote> {
+    pub(super) fn account(&self, session: Option<StsSession<'_>>) -> Option<StsNote> {
         let at_hand = self.known()?;
         let id = at_hand.found.in_force().map(|in_force| in_force.id.as_str().to_owned());
-        let would = session.and_then(|(exchange, protection)| self.trial(exchange)?.refusal(protection));
+        let would = session.and_then(|session| self.trial(session.exchange)?.refusal(session.protection));
         Some(StsNote { found: at_hand.label(), id, would })
     }
 }

@@ -41,7 +41,9 @@ fn id(word: &str) -> Option<(&str, u16)> {
     let known = match letters {
         "A-" => digits.len() <= 3,
         "X" => digits.len() == 1,
-        letter => letter.len() == 1 && (("A".."S").contains(&letter) || letter == "V") && digits.len() <= 2,
+        letter => {
+            letter.len() == 1 && (("A".."S").contains(&letter) || ["T", "V"].contains(&letter)) && digits.len() <= 2
+        }
     };
     if known { Some((letters, digits.parse().ok()?)) } else { None }
 }

@@ -81,14 +81,16 @@ fn no_parameter_is_a_tuple() {
     let is_tuple = |parameter: &str| {
         let r#type = type_of(parameter).trim_start_matches(['&', ' ']).trim_start_matches("mut ");
         let is_one_type = ["()", "(impl ", "(dyn "].iter().any(|start| r#type.starts_with(start));
-        (parameter.starts_with('(') || r#type.starts_with('(')) && !is_one_type
+        let is_inside = r#type.contains("Option<(") && !r#type.contains("Option<()");
+        (parameter.starts_with('(') || r#type.starts_with('(') || is_inside) && !is_one_type
     };
     assert_eq!(found(is_tuple), Vec::<String>::new());
 }
 
 #[test]
 fn no_parameter_is_a_bool() {
-    assert_eq!(found(|parameter| type_of(parameter) == "bool"), Vec::<String>::new());
+    let is_bool = |parameter: &str| type_of(parameter) == "bool" || type_of(parameter).starts_with("[bool; ");
+    assert_eq!(found(is_bool), Vec::<String>::new());
 }
 
 #[test]

@@ -239,15 +239,18 @@ async fn intercepted_by(rules: &'static str, capabilities: &'static str, link: L
         network.load(rules);
         network.start_danelaw(&dns, capabilities);
         network.start_postfix(&[&format!("transport_maps = inline:{{ astray.test=smtp:[{}] }}", link.elsewhere())]);
-        for (domain, dialled) in [("four.test", ours4), ("six.test", ours6)] {
+        for (domain, original_destination) in [("four.test", ours4), ("six.test", ours6)] {
             let outcome = network.mail(&format!("bob@{domain}"));
             assert!(
                 outcome.contains("status=sent") && outcome.contains(&format!("mx.{domain}[{dialled}]:25")),
                 "{outcome}"
             );
             let delivery = network.delivery(domain);
-            assert_eq!(delivery["dialled"], dialled.to_string(), "{delivery}");
-            assert_eq!((&delivery["dialled_is"], &delivery["protection"]), (&"mx".into(), &"verified".into()));
+            assert_eq!(delivery["original_destination"], original_destination.to_string(), "{delivery}");
+            assert_eq!(
+                (&delivery["original_destination_is"], &delivery["protection"]),
+                (&"mx".into(), &"verified".into())
+            );
             assert!(delivery["warning"].is_null(), "{delivery}");
         }
         // The client's original destination does not choose the exchange: the mail goes to the domain's own exchange.
@@ -258,7 +261,11 @@ async fn intercepted_by(rules: &'static str, capabilities: &'static str, link: L
         );
         let delivery = network.delivery("astray.test");
         let warning = format!("the client dialled {}, which is no MX of astray.test", link.elsewhere());
-        assert_eq!((&delivery["dialled_is"], &delivery["warning"]), (&"no-mx".into(), &warning.into()), "{delivery}");
+        assert_eq!(
+            (&delivery["original_destination_is"], &delivery["warning"]),
+            (&"no-mx".into(), &warning.into()),
+            "{delivery}"
+        );
         assert_eq!(delivery["address"], link.astray().to_string());
     })
     .await

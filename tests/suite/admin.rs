@@ -179,7 +179,7 @@ fn a111_a_client_cannot_make_a_metric_series() {
             requiretls: None,
             listener_mail: ListenerMail::Any,
             client_tls: None,
-            dialled: None,
+            original_destination: None,
             skipped: vec![random()],
             seen,
         });

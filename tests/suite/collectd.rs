@@ -111,7 +111,7 @@ fn events() -> Vec<TlsEvent> {
 // Queries wait for a program, and datagrams go on meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn o19_collectd_reads_each_datagram_and_adds_up_equal_ones() {
-    // O19.
+    // T51, O19.
     let collectd = Collectd::start();
     collectd.wait_for(|| collectd.path("socket").exists()).await;
     let dropped = Arc::new(AtomicUsize::new(0));

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use danelaw::dns::selftest::{FALLEN_BACK, SelfTestFailure, ServerState};
+use danelaw::dns::server::ResolverFallback;
 use danelaw::dns::server::{NameServer, ResolverMode};
-use danelaw::dns::setup::{MemoryLimits, ResolverFallback, ResolverSettings};
+use danelaw::dns::setup::{MemoryLimits, ResolverSettings};
 use danelaw::dns::stub::Stub;
 use danelaw::dns::{Answer, FailureReason, HostLookup, Resolver, Security};
 use danelaw::name::Name;

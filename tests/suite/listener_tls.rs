@@ -278,7 +278,7 @@ async fn a_copied_certificate_opens_nothing() {
 }
 
 #[tokio::test]
-async fn strangers_get_little() {
+async fn uncertified_clients_get_little() {
     // H16, A-91, A-95: few octets, few commands, few at a time.
     let files = Files::new();
     let lab = files.lab("starttls", &format!("{ELSEWHERE}{}", files.client_ca())).await;
@@ -326,10 +326,10 @@ async fn silent_clients_do_not_stay() {
     let (said, elapsed) = heard(&lab, caller(), "EHLO c\r\nSTARTTLS\r\n").await;
     assert!(said.ends_with("220 2.0.0 ready to start TLS\r\n"), "{said}");
     assert!((2..3).contains(&elapsed.as_secs()), "{elapsed:?}");
-    // A stranger has thirty seconds in all.
+    // An uncertified client has thirty seconds in all.
     for sent in ["", "EHLO c\r\n", "EHLO c\r\nNOOP\r\n"] {
         let place = std::sync::Arc::new(tokio::sync::Semaphore::new(1)).try_acquire_owned().unwrap();
-        let (_, elapsed) = heard(&lab, Caller { admission: Admission::Stranger(place), ..caller() }, sent).await;
+        let (_, elapsed) = heard(&lab, Caller { admission: Admission::Uncertified(place), ..caller() }, sent).await;
         assert_eq!(elapsed.as_secs(), 30, "{sent:?}");
     }
 }

@@ -49,7 +49,7 @@ fn mismatching(name: &str) -> Exchange {
 
 #[tokio::test]
 async fn each_handshake_counts_once() {
-    // O7.
+    // T1, O7.
     let success = "tlsa mx1.example.test: success";
     assert_eq!(lines_of(Scenario::new(), 3).await, [success; 3]);
     // Three mails over one session, and the pool is closed at the end.
@@ -61,7 +61,7 @@ async fn each_handshake_counts_once() {
 
 #[tokio::test]
 async fn a_failure_counts_where_another_host_takes_the_mail() {
-    // O17.
+    // T2, O17.
     let good = Exchange::new("example.test", "mx2.example.test").preference(20);
     let events = events_of(Scenario::of([mismatching("mx1.example.test"), good]), 1).await;
     let lines: Vec<_> = events.iter().map(line).collect();
@@ -77,7 +77,7 @@ async fn a_failure_counts_where_another_host_takes_the_mail() {
 
 #[tokio::test]
 async fn what_says_nothing_of_tls_is_not_told() {
-    // O9.
+    // T3, O9.
     for (scenario, about) in [
         (Scenario::new().mx(|mx| mx.greeting = say("421 busy")), "greeting"),
         (Scenario::new().mx(|mx| mx.greeting = Act::Close), "closed before the greeting"),
@@ -95,6 +95,7 @@ async fn what_says_nothing_of_tls_is_not_told() {
 
 #[tokio::test]
 async fn a_level_of_the_operator_is_not_told() {
+    // T4.
     let may = "[[rule]]\ndomain = 'example.test'\nlevel = 'may'\nreason = 'so'\nuntil = '9999-12-31'\n";
     let hop = "[[rule]]\ndomain = 'example.test'\nlevel = 'dane'\nnext_hop = 'mx1.example.test'\n";
     for change in [may, hop, "tls.level = 'encrypt'"] {
@@ -105,12 +106,14 @@ async fn a_level_of_the_operator_is_not_told() {
 
 #[tokio::test]
 async fn only_the_enforced_pass_of_observing_is_told() {
+    // T5.
     let mismatch = Scenario::of([mismatching("mx1.example.test")]).set("mode = 'observe'");
     assert_eq!(lines_of(mismatch, 1).await, ["tlsa mx1.example.test: certificate-not-trusted tlsa-mismatch"]);
 }
 
 #[tokio::test]
 async fn policies_and_failures_of_the_dns() {
+    // T6, T7.
     let tlsa = |fault: Fault| {
         Scenario::new().tree(move |tree, port| tree.fault(&format!("_{port}._tcp.mx1.example.test"), "TLSA", fault))
     };
@@ -149,6 +152,7 @@ async fn policies_and_failures_of_the_dns() {
 
 #[tokio::test]
 async fn nothing_of_a_mail_is_in_an_event() {
+    // T25.
     let (sender, mut events) = mpsc::channel(100);
     let mut lab = Scenario::of([mismatching("mx1.example.test")]).telling(sender).start().await;
     let mut client = lab.client().await;

@@ -152,7 +152,7 @@ fn report_in(octets: &[u8]) -> FoundReport {
 
 #[tokio::test]
 async fn a_report_arrives_where_tls_fails_and_is_in_no_report() {
-    // O3, O4, O10, O11, O12, O13, O14: its reader is that of `danelaw tlsrpt read`.
+    // T41, T42, O3, O4, O10, O11, O12, O13, O14: its reader is that of `danelaw tlsrpt read`.
     let sender = Sender::new();
     let scenario = sender.scenario("mailto:r@example.test").set("remote.idle_connections = 100");
     let (lab, dispatch, mut events) = sender.counted(scenario).await;
@@ -217,6 +217,7 @@ fn ids(mail: &[u8]) -> Vec<String> {
 
 #[tokio::test]
 async fn two_that_report_on_each_other_are_silent_after_one_day() {
+    // T11.
     // Each is the receiver of the other, and TLS with both fails: were a report counted, the next day had a report on it.
     let (there, here) = (Sender::new(), Sender::new());
     let mut sides = Vec::new();
@@ -282,7 +283,7 @@ async fn a_report_in_doubt_is_sent_again() {
 
 #[tokio::test]
 async fn each_try_has_the_same_octets_although_the_author_has_changed() {
-    // O20.
+    // T29, O20.
     let sender = Sender::new();
     let scenario = sender.scenario("mailto:r@example.test").mx(|mx| mx.end = Act::Close);
     let (lab, dispatch, _events) = sender.counted(scenario).await;
@@ -349,6 +350,7 @@ async fn a_store_of_an_earlier_version_is_taken_over() {
 
 #[tokio::test]
 async fn no_mail_waits_for_reports() {
+    // T18.
     // The record's server and the receiver are silent, and events find no room.
     let sender = Sender::new();
     let (told, mut events) = mpsc::channel(1);
@@ -453,7 +455,7 @@ async fn a_report_is_tried_again_where_the_answer_is_for_now() {
 
 #[tokio::test]
 async fn a_report_goes_by_https_to_a_host_that_proves_its_name() {
-    // O15.
+    // T44, O15.
     let ca = Identity::authority();
     let sender = Sender::new();
     for (name, status, sent) in [

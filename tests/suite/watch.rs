@@ -126,7 +126,10 @@ fn attempt() -> Outcome {
             cipher_suite: "TLS_AES_128_GCM_SHA256".into(),
             certificate: ClientCertificate::Verified,
         })),
-        dialled: Some(OriginalDestination { address: [192, 0, 2, 1].into(), relation: Relation::Exchange }),
+        original_destination: Some(OriginalDestination {
+            address: [192, 0, 2, 1].into(),
+            relation: Relation::Exchange,
+        }),
         skipped: Vec::new(),
         seen,
     }

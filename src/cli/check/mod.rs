@@ -35,7 +35,7 @@ use self::list::{DomainList, EarlierRun, domain};
 use self::output::{CheckEnd, ReportForm, Results};
 use self::progress::Progress;
 use self::reach::Reach;
-use self::report::{DomainReport, ReportContext};
+use self::report::{DomainReport, ReportContext, RuledCheck};
 use self::tagged::{CheckByTerms, ListenerReport, RequireTlsReport};
 use self::verdict::{CheckStatus, STATUS};
 use super::run::{self, StartError};
@@ -279,7 +279,7 @@ async fn judge(checker: &Checker, rules: &Rules, domain: &Name, form: ReportForm
         None => DomainReport::of(&check, None, &context),
         Some(rule) => {
             let default = checker.check_by(terms, domain, target(terms, &rules.default, None)).await;
-            DomainReport::of(&check, Some((rule, &default.check)), &context)
+            DomainReport::of(&check, Some(&RuledCheck { rule, default: &default.check }), &context)
         }
     };
     report.listener = checker.listener.as_ref().map(|listener| ListenerReport::of(listener, would));

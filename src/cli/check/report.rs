@@ -168,9 +168,16 @@ pub(super) struct ReportContext<'a> {
     pub(super) now: OffsetDateTime,
 }
 
+/// The rule that set the level of a check.
+pub(super) struct RuledCheck<'a> {
+    pub(super) rule: &'a Rule,
+    /// The check at the default level.
+    pub(super) default: &'a DomainCheck,
+}
+
 impl DomainReport {
-    /// The report of a check; where a rule set its level, `default` is the check at the default level.
-    pub(super) fn of(check: &DomainCheck, ruled: Option<(&Rule, &DomainCheck)>, context: &ReportContext<'_>) -> Self {
+    /// The report of a check; `ruled` is there if a rule set its level.
+    pub(super) fn of(check: &DomainCheck, ruled: Option<&RuledCheck<'_>>, context: &ReportContext<'_>) -> Self {
         let verdict = MailVerdict::of(check);
         let (exchange, address) = match check.forecast() {
             Forecast::Delivered(exchange, session) => (Some(exchange), session.map(|(address, _)| address.to_string())),
@@ -190,7 +197,7 @@ impl DomainReport {
             passed_over: passed_over(check),
             sts: StsReport::of(check, context.now),
             exchanges: check.exchanges.iter().map(|exchange| ExchangeReport::of(exchange, check, context)).collect(),
-            rule: ruled.map(|(rule, default)| RuleReport::of(rule, check, default, context)),
+            rule: ruled.map(|ruled| RuleReport::of(ruled.rule, check, ruled.default, context)),
             listener: None,
             requiretls: None,
             advice: advice(check, context.digests, context.now),

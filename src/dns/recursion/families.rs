@@ -18,33 +18,43 @@ pub(super) struct RoutedFamilies {
 
 struct RouteFinding {
     since: Instant,
-    both: [bool; 2],
+    families: FamilyRoutes,
+}
+
+/// Which families have a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FamilyRoutes {
+    pub(super) v4: bool,
+    pub(super) v6: bool,
 }
 
 impl RoutedFamilies {
     /// Whether there is a route for IPv4 and for IPv6. If there is none at all, both are tried all the same: the error
     /// says more than this can.
-    pub(super) fn both(&self, hints: &RootHints) -> [bool; 2] {
+    pub(super) fn both(&self, hints: &RootHints) -> FamilyRoutes {
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(finding) = found.as_ref().filter(|finding| finding.since.elapsed() < HOLDS_FOR) {
-            return finding.both;
+            return finding.families;
         }
         let any = |is: fn(&IpAddr) -> bool| {
             let of_family = hints.addresses().iter().find(|address| is(address));
             of_family.is_some_and(|address| has_route(*address))
         };
-        let both = match [any(IpAddr::is_ipv4), any(IpAddr::is_ipv6)] {
-            [false, false] => [true, true],
+        let routes = FamilyRoutes { v4: any(IpAddr::is_ipv4), v6: any(IpAddr::is_ipv6) };
+        let families = match routes {
+            FamilyRoutes { v4: false, v6: false } => FamilyRoutes { v4: true, v6: true },
             some => some,
         };
-        *found = Some(RouteFinding { since: Instant::now(), both });
-        both
+        *found = Some(RouteFinding { since: Instant::now(), families });
+        families
     }
 }
 
-/// Whether the family of this address has a route, by those that IPv4 and IPv6 have.
-pub(super) fn is_routed([v4, v6]: [bool; 2], address: IpAddr) -> bool {
-    if address.is_ipv4() { v4 } else { v6 }
+impl FamilyRoutes {
+    /// Whether the family of this address has a route.
+    pub(super) fn reach(self, address: IpAddr) -> bool {
+        if address.is_ipv4() { self.v4 } else { self.v6 }
+    }
 }
 
 /// Whether a socket can be connected there. No packet is sent: UDP has no connections.
@@ -59,7 +69,7 @@ mod tests {
     #[test]
     fn a_family_without_a_root_server_that_can_be_reached_is_not_used() {
         let hints = RootHints::parse("ns. A 127.0.0.1").unwrap();
-        assert_eq!(RoutedFamilies::default().both(&hints), [true, false]);
-        assert!(is_routed(RoutedFamilies::default().both(&hints), "127.0.0.2".parse().unwrap()));
+        assert_eq!(RoutedFamilies::default().both(&hints), FamilyRoutes { v4: true, v6: false });
+        assert!(RoutedFamilies::default().both(&hints).reach("127.0.0.2".parse().unwrap()));
     }
 }

@@ -19,7 +19,7 @@ use super::super::race::race;
 use super::super::reply::Rtype;
 use super::super::setup::ResolverSettings;
 use super::clients::AuthorityClients;
-use super::families::{RoutedFamilies, is_routed};
+use super::families::{FamilyRoutes, RoutedFamilies};
 use super::hints::RootHints;
 use super::lanes::{HeldPlace, Lanes};
 use super::places::{DelegationMemory, FIRST_WAIT};
@@ -279,7 +279,7 @@ impl AuthoritativeServers {
         let mut ordered = self.places.in_order(&dialable);
         // The sort is stable. Without a route to the addresses of a family they come last.
         let routed = self.families.both(&self.hints);
-        ordered.sort_by_key(|address| !is_routed(routed, *address));
+        ordered.sort_by_key(|address| !routed.reach(*address));
         ordered
     }
 
@@ -336,7 +336,7 @@ impl AuthoritativeServers {
 
     /// The types of the addresses that this host can ask, the more useful first.
     fn types(&self) -> Vec<Rtype> {
-        let [v4, v6] = self.families.both(&self.hints);
+        let FamilyRoutes { v4, v6 } = self.families.both(&self.hints);
         let types = [(v4, Rtype::A), (v6, Rtype::AAAA)];
         types.into_iter().filter(|(usable, _)| *usable).map(|(_, rtype)| rtype).collect()
     }

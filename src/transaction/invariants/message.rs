@@ -3,9 +3,9 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use super::{Cut, Simulation, Talk, reply};
-use crate::journal::{ContentHasher, Pair};
 use crate::smtp::chunk::Framing;
 use crate::smtp::reply::Reply;
+use crate::store::key::{ContentHasher, Pair};
 use crate::transaction::recipient::Recipient;
 use crate::transaction::reply::{Disposition, Recorded};
 use crate::transaction::{

@@ -69,6 +69,7 @@ fn altered(mail: &[u8]) -> [Vec<u8>; 2] {
 
 #[tokio::test]
 async fn t46_opendkim_and_dkimpy_accept_the_signature_and_no_alteration() {
+    // T46.
     let sender = Sender::new();
     let (mail, folder) = (arrived(&sender).await, sender.folder.path());
     let record = sender.key().record();
@@ -86,6 +87,7 @@ async fn t46_opendkim_and_dkimpy_accept_the_signature_and_no_alteration() {
 
 #[tokio::test]
 async fn t45_dkimpy_accepts_the_second_signature_and_the_first() {
+    // T45.
     let sender = Sender::new();
     let second = DkimKey::from_pem(new_key(DkimAlgorithm::Ed25519).unwrap().as_bytes()).unwrap();
     let records = [(KEY, &sender.key()), (SECOND_KEY, &second)].map(|(owner, key)| (owner, key.record()));
@@ -116,6 +118,7 @@ async fn t45_dkimpy_accepts_the_second_signature_and_the_first() {
 
 #[tokio::test]
 async fn t27_consumers_of_reports_read_it() {
+    // T27.
     let sender = Sender::new();
     let (mail, folder) = (arrived(&sender).await, sender.folder.path());
     let program = "import json, parsedmarc, sys\n\

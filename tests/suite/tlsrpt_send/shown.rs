@@ -54,6 +54,7 @@ async fn a_day_is_shown_in_words_by_the_danelaw_that_runs() {
 
 #[tokio::test]
 async fn t47_a_preview_tells_where_reports_would_go_and_sends_none() {
+    // T47, T40.
     let sender = Sender::new();
     let (told_events, mut events) = mpsc::channel(100);
     let rua = "mailto:r@example.test,https://report.example.test/v1";
