@@ -16,9 +16,8 @@
 //! [`TlsPolicy`](policy::TlsPolicy) → [`Ready`](upstream::verified::Ready) → [`Reply`](smtp::reply::Reply) →
 //! [`Outcome`](report::Outcome)
 //!
-//! 1. [`server`] accepts a connection from a client on the allow-list (a balancer may name its address), or from a stranger that must show a
-//!    certificate first, and spawns a [`session`] for it, in SMTP or LMTP, in the
-//!    clear or under TLS ([`tls::server`]). A
+//! 1. [`server`] accepts a connection from a client on the allow-list (a balancer may name its address). Any other client must show a
+//!    certificate first. A [`session`] serves it, in SMTP or LMTP, in the clear or under TLS ([`tls::server`]). A
 //!    [`wire::Wire`] cuts the input into lines, [`smtp::command`] parses them, and [`transaction::dialogue`] says which
 //!    commands are legal now. MAIL is answered at once and opens a [`transaction`], which decides every reply from then on.
 //! 2. The first RCPT of a domain decides where its mail goes, so that the client hears of trouble before it has sent an

@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 
 use super::attempt::Attempt;
 use super::declined::Declined;
-use super::{Upstream, UpstreamOf};
+use super::{DestinationUpstream, Upstream};
 use crate::refusal::{Label, Lacking, Peer};
 use crate::smtp::chunk::Framing;
 use crate::smtp::data::DataScanner;
@@ -34,8 +34,8 @@ enum DeliveryState {
 
 impl Delivery {
     /// Asks a remote that has accepted a recipient for the message to come: by DATA, unless it takes chunks.
-    pub(crate) async fn start(open: UpstreamOf, framing: Framing) -> Self {
-        let UpstreamOf { destination, upstream: Upstream { ready, mut attempt } } = open;
+    pub(crate) async fn start(open: DestinationUpstream, framing: Framing) -> Self {
+        let DestinationUpstream { destination, upstream: Upstream { ready, mut attempt } } = open;
         let peer = ready.peer().clone();
         let state = match ready.message(framing).await {
             Ok(Started::Body(body)) => {
@@ -52,8 +52,8 @@ impl Delivery {
     }
 
     /// Leaves a remote that is not asked for the message to come.
-    pub(crate) fn decline(open: UpstreamOf, declined: Declined) -> Self {
-        let UpstreamOf { destination, upstream: Upstream { ready, attempt } } = open;
+    pub(crate) fn decline(open: DestinationUpstream, declined: Declined) -> Self {
+        let DestinationUpstream { destination, upstream: Upstream { ready, attempt } } = open;
         ready.release();
         Self { destination, state: stopped(declined, &attempt), attempt }
     }
@@ -209,12 +209,12 @@ pub(crate) struct Deliveries(Vec<Delivery>);
 
 impl Deliveries {
     /// DATA at each of these remotes.
-    pub(crate) async fn start(open: Vec<UpstreamOf>, framing: Framing) -> Self {
+    pub(crate) async fn start(open: Vec<DestinationUpstream>, framing: Framing) -> Self {
         Self(join_all(open.into_iter().map(|open| Delivery::start(open, framing))).await)
     }
 
     /// None of these remotes is asked.
-    pub(crate) fn decline(open: Vec<UpstreamOf>, declined: &Declined) -> Self {
+    pub(crate) fn decline(open: Vec<DestinationUpstream>, declined: &Declined) -> Self {
         Self(open.into_iter().map(|open| Delivery::decline(open, declined.clone())).collect())
     }
 

@@ -16,7 +16,7 @@ use super::incoming::Incoming;
 use super::received::ReceivedLine;
 use super::search::Search;
 use super::shared::{Origin, Received, Shared};
-use super::{Upstream, UpstreamOf};
+use super::{DestinationUpstream, Upstream};
 use crate::dns::Resolver;
 use crate::name::Name;
 use crate::policy::{Level, ListenerMail};
@@ -93,7 +93,7 @@ struct RcptReply {
 
 /// The end of a destination's turn.
 #[expect(clippy::large_enum_variant, reason = "it is made and taken apart once in a turn, and never kept")]
-enum Path {
+enum TurnEnd {
     /// The remote has the transaction.
     Open(Upstream),
     /// The remote has accepted no recipient and was left.
@@ -119,10 +119,10 @@ impl Upstream {
 }
 
 /// The end of an attempt, with the reply to its recipients.
-fn closed(attempt: Attempt, declined: Declined) -> Path {
+fn closed(attempt: Attempt, declined: Declined) -> TurnEnd {
     let Declined { reason, answer, .. } = declined.with_id(attempt.id());
     attempt.answered(reason, &answer);
-    Path::Failed(answer)
+    TurnEnd::Failed(answer)
 }
 
 /// A remote was lost, or has refused MAIL.
@@ -156,7 +156,7 @@ impl<R: Resolver> Agent<'_, R> {
     }
 
     /// Asks a destination, and tells each reply as it comes. The remote that has the transaction is handed on.
-    pub(crate) async fn ask(&self, turn: Turn, upstream: Option<Upstream>) -> Option<UpstreamOf> {
+    pub(crate) async fn ask(&self, turn: Turn, upstream: Option<Upstream>) -> Option<DestinationUpstream> {
         let Turn { destination, domain, recipients } = turn;
         let commands = Commands { mail: None, recipients };
         let path = match upstream {
@@ -164,9 +164,11 @@ impl<R: Resolver> Agent<'_, R> {
             None => self.seek(&domain, commands).await,
         };
         let (event, upstream) = match path {
-            Path::Open(upstream) => (Event::Opened(destination), Some(UpstreamOf { destination, upstream })),
-            Path::Left => (Event::Left(destination), None),
-            Path::Failed(reply) => (Event::Failed(destination, reply), None),
+            TurnEnd::Open(upstream) => {
+                (Event::Opened(destination), Some(DestinationUpstream { destination, upstream }))
+            }
+            TurnEnd::Left => (Event::Left(destination), None),
+            TurnEnd::Failed(reply) => (Event::Failed(destination, reply), None),
         };
         self.incoming.put(event);
         upstream
@@ -174,7 +176,7 @@ impl<R: Resolver> Agent<'_, R> {
 
     /// Asks one remote of the domain after the other, as long as no recipient was answered and the next one may do
     /// better (RFC 5321 §5.1).
-    async fn seek(&self, domain: &Name, commands: Commands) -> Path {
+    async fn seek(&self, domain: &Name, commands: Commands) -> TurnEnd {
         let Shared { connector, reporter, .. } = self.shared;
         let demand = self.envelope.demand();
         let terms = self.terms.of(demand);
@@ -237,7 +239,7 @@ impl<R: Resolver> Agent<'_, R> {
     }
 
     /// The same from the first remote on.
-    async fn try_each(&self, mut search: Search<'_, R>, found: Found, mut commands: Commands) -> Path {
+    async fn try_each(&self, mut search: Search<'_, R>, found: Found, mut commands: Commands) -> TurnEnd {
         let Found { mut remote, mut attempt } = found;
         loop {
             let ready = match remote {
@@ -335,7 +337,7 @@ impl<R: Resolver> Agent<'_, R> {
     }
 
     /// Asks the remote that has the transaction.
-    async fn carry(&self, mut upstream: Upstream, mut commands: Commands) -> Path {
+    async fn carry(&self, mut upstream: Upstream, mut commands: Commands) -> TurnEnd {
         let until = Instant::now() + self.shared.connector.timeouts.command;
         let peer = upstream.ready.peer().clone();
         self.refuse_international(&mut upstream, &mut commands, |attempt| attempt.lacking(Lacking::SmtpUtf8, &peer));
@@ -359,13 +361,13 @@ impl<R: Resolver> Agent<'_, R> {
     }
 
     /// Everything was answered.
-    fn asked(&self, upstream: Upstream) -> Path {
+    fn asked(&self, upstream: Upstream) -> TurnEnd {
         if self.data(&upstream.ready).is_some() && upstream.attempt.accepted() == 0 {
             // RFC 2920 §3.1: the remote may have heard DATA, and no recipient is there to get the message.
             upstream.release();
-            return Path::Left;
+            return TurnEnd::Left;
         }
-        Path::Open(upstream)
+        TurnEnd::Open(upstream)
     }
 
     fn reply_to_rcpt(&self, answer: RcptReply) {

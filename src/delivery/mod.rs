@@ -39,7 +39,7 @@ impl Upstream {
     }
 }
 
-impl UpstreamOf {
+impl DestinationUpstream {
     /// The octets of the message that were read from the client.
     pub(crate) fn octets(&mut self, octets: u64) {
         self.upstream.attempt.octets(octets);
@@ -54,7 +54,7 @@ impl UpstreamOf {
 
 /// The remote that has the transaction of a destination.
 #[derive(Debug)]
-pub(crate) struct UpstreamOf {
+pub(crate) struct DestinationUpstream {
     pub(crate) destination: DestinationId,
     pub(crate) upstream: Upstream,
 }
@@ -64,7 +64,7 @@ pub(crate) struct UpstreamOf {
 pub(crate) struct Upstreams(BTreeMap<DestinationId, Upstream>);
 
 impl Upstreams {
-    pub(crate) fn put(&mut self, open: UpstreamOf) {
+    pub(crate) fn put(&mut self, open: DestinationUpstream) {
         self.0.insert(open.destination, open.upstream);
     }
 
@@ -78,10 +78,10 @@ impl Upstreams {
 
     /// Those of destinations that have an accepted recipient. The others are left without a message, which the transaction
     /// is to hear.
-    pub(crate) fn accepting(&mut self, transaction: &Transaction) -> (Vec<UpstreamOf>, Vec<Event>) {
+    pub(crate) fn accepting(&mut self, transaction: &Transaction) -> (Vec<DestinationUpstream>, Vec<Event>) {
         let (accepting, others): (Vec<_>, Vec<_>) =
             self.take_all().partition(|open| transaction.has_accepted(open.destination));
-        let left = others.into_iter().map(|UpstreamOf { destination, upstream }| {
+        let left = others.into_iter().map(|DestinationUpstream { destination, upstream }| {
             upstream.release();
             Event::Left(destination)
         });
@@ -89,9 +89,9 @@ impl Upstreams {
     }
 
     /// All of them, in the order of the destinations.
-    fn take_all(&mut self) -> impl Iterator<Item = UpstreamOf> + use<> {
+    fn take_all(&mut self) -> impl Iterator<Item = DestinationUpstream> + use<> {
         let all = std::mem::take(&mut self.0).into_iter();
-        all.map(|(destination, upstream)| UpstreamOf { destination, upstream })
+        all.map(|(destination, upstream)| DestinationUpstream { destination, upstream })
     }
 
     /// Leaves all remotes without a message.

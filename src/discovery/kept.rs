@@ -75,7 +75,7 @@ pub(super) struct StsState {
     pub(super) pending: HashMap<Name, PendingFetch>,
     failures: HashMap<Name, FetchFailure>,
     /// The domains with a kept policy whose TXT lookup failed last, so that this is told once.
-    unheard: HashSet<Name>,
+    unlogged: HashSet<Name>,
     pub(super) stored: StoredPolicies,
 }
 
@@ -121,8 +121,8 @@ impl StsPolicies {
     }
 
     fn of(cache: StsCache, store: Option<Store>) -> Self {
-        let (pending, failures, unheard, stored) = Default::default();
-        let state = StsState { cache, pending, failures, unheard, stored };
+        let (pending, failures, unlogged, stored) = Default::default();
+        let state = StsState { cache, pending, failures, unlogged, stored };
         let (state, turns) = (Mutex::new(state), FetchTurns::new());
         let (lookups, fetches, ahead) = Default::default();
         let writing = tokio::sync::Mutex::default();
@@ -205,7 +205,7 @@ impl StsPolicies {
     /// Counts a lookup of a TXT record that had an answer.
     pub(super) fn note_lookup(&self, domain: &Name, label: &str) {
         self.count_lookup(label);
-        self.state().unheard.remove(domain);
+        self.state().unlogged.remove(domain);
     }
 
     /// Counts a lookup that failed, and tells it once for a domain whose policy is kept.
@@ -214,7 +214,7 @@ impl StsPolicies {
         let mut state = self.state();
         if state.cache.in_force(domain, self.clock()).is_none() {
             tracing::warn!(%domain, %failure, "it is not known whether the domain has an MTA-STS policy");
-        } else if state.unheard.insert(domain.clone()) {
+        } else if state.unlogged.insert(domain.clone()) {
             tracing::warn!(%domain, %failure, "it is not known whether the MTA-STS policy has changed; the kept one holds");
         }
     }
@@ -285,8 +285,8 @@ impl StsPolicies {
             );
         }
         let swept = state.cache.sweep(now);
-        let StsState { cache, unheard, .. } = &mut *state;
-        unheard.retain(|domain| cache.kept(domain).is_some());
+        let StsState { cache, unlogged, .. } = &mut *state;
+        unlogged.retain(|domain| cache.kept(domain).is_some());
         swept.into_iter().chain(corrected).for_each(|domain| self.persist_later(domain));
         state.cache.due(now)
     }

@@ -13,7 +13,7 @@ use super::Alias;
 use crate::last_day::LastDay;
 use crate::name::Name;
 
-/// One zone below which nothing is validated.
+/// One zone below which no answer is validated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NegativeTrustAnchor {
     /// It covers this name and all names below it.

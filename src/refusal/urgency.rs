@@ -2,8 +2,8 @@
 //!
 //! | urgency | level | the operator |
 //! |---|---|---|
-//! | routine | info | does nothing: the mail was delivered, or the client, the other side or time settles it |
-//! | refusal | warning | looks whether somebody interferes, or whether a rule, a limit or the DNS has to be mended |
+//! | routine | info | has no task: the mail was delivered, or the client, the other side or time settles it |
+//! | refusal | warning | looks for an attack on the way, or whether a rule, a limit or the DNS has to be mended |
 //! | fault | error | mends this host or the configuration: mail waits until then |
 
 use super::Label;
@@ -11,7 +11,7 @@ use super::Label;
 /// How urgently an operator must look at an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Urgency {
-    /// Nothing is to be done here.
+    /// The operator has no task.
     Routine,
     /// A policy was not met, an attack looks just so, or a limit of the configuration was reached.
     Refusal,
@@ -81,7 +81,7 @@ mod tests {
                 assert_eq!(label.urgency(), urgency, "{label}");
             }
         }
-        // What this host has run out of is its own fault.
+        // A shortage of this host is its own fault.
         assert!(Label::ALL.iter().filter(|label| label.is_scarcity()).all(|label| label.urgency() == Urgency::Fault));
     }
 }

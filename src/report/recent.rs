@@ -1,4 +1,4 @@
-//! The mail of the last day: by time, by reason and by domain, for an operator who asks what is wrong now. It ends with the process.
+//! The mail of the last day: by time, by reason and by domain, for `danelaw status`. It ends with the process.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,9 +15,9 @@ const SLICE: i64 = 5 * 60;
 /// Slices of an hour and of a day.
 const HOUR: i64 = 12;
 const DAY: i64 = 24 * HOUR;
-/// The most domains whose last mail went.
+/// The most domains with a delivered last mail.
 const GOING: usize = 8_000;
-/// The most domains whose last mail did not. They have places of their own: domains without faults cannot push them out.
+/// The most domains with a last mail that was refused. They have places of their own: domains without faults cannot push them out.
 const FAILING: usize = 2_000;
 
 /// The counts and domains.
@@ -128,7 +128,7 @@ pub struct RecentSummary {
     pub reasons: Vec<SeenReason>,
     /// How many domains are remembered.
     pub domains: usize,
-    /// Those whose last mail did not go, the longest first; not all of them, if they are many.
+    /// Domains with a last mail that was refused, the longest first; the first of them, if they are many.
     pub failing: Vec<(Name, RecentDomain)>,
     /// How many these are in all.
     pub failing_domains: usize,
@@ -213,7 +213,7 @@ impl RecentState {
         counts.fold(VerdictCounts::default(), VerdictCounts::plus)
     }
 
-    /// Puts a domain into its place: the one for domains whose last mail went, or the one for those whose last mail did not.
+    /// Puts a domain among the going ones or among the failing ones.
     fn place(&mut self, outcome: &Outcome, now: OffsetDateTime) {
         let before = self.failing.take(&outcome.domain).or_else(|| self.going.take(&outcome.domain));
         let mut domain = RecentDomain::of(outcome, now);
@@ -226,7 +226,7 @@ impl RecentState {
             }
         }
         domain.counts.add(outcome.verdict);
-        // An attempt that the client ended says nothing of a domain.
+        // An attempt that the client ended does not make a domain fail.
         let places = if domain.goes() { &mut self.going } else { &mut self.failing };
         places.put(outcome.domain.clone(), domain);
     }

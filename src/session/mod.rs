@@ -78,7 +78,7 @@ pub struct Caller {
 pub enum Admission {
     /// The allow-list names it.
     Allowed,
-    /// It does not, and a certificate may take its place. This is the client's place among those that may show one.
+    /// It does not, and a certificate is required. The permit counts the client against the limit of such clients.
     Uncertified(OwnedSemaphorePermit),
     /// It is a balancer that looks whether we are well, and sends no mail.
     Probe,
@@ -106,7 +106,7 @@ type CallerStream<S> = Either<S, Box<ClientStream<S>>>;
 struct Session<R, S> {
     shared: Arc<Shared<R>>,
     /// The newest settings. They are taken up between transactions, so that one ends as it began.
-    news: watch::Receiver<Arc<Shared<R>>>,
+    newest_settings: watch::Receiver<Arc<Shared<R>>>,
     client: Wire<CallerStream<S>>,
     origin: Origin,
     service: Service,
@@ -149,14 +149,14 @@ pub struct Stop {
 /// Whether the conversation goes on.
 #[derive(Debug, PartialEq, Eq)]
 enum AfterCommand {
-    Command,
+    NextCommandLine,
     /// The client has the go-ahead for a handshake.
     StartTls,
     Close,
 }
 
 /// Talks to one client until it goes, or until it is stopped.
-pub async fn serve<R, S>(news: watch::Receiver<Arc<Shared<R>>>, stream: S, caller: Caller, stop: Stop)
+pub async fn serve<R, S>(newest_settings: watch::Receiver<Arc<Shared<R>>>, stream: S, caller: Caller, stop: Stop)
 where
     R: Resolver,
     S: AsyncRead + AsyncWrite + Unpin,
@@ -169,7 +169,7 @@ where
             () = stop.now.cancelled() => None,
         };
         // Remotes have seen a reset by now: half a message is never taken for a whole one.
-        let Some(ended) = run else { return session.last_word().await };
+        let Some(ended) = run else { return session.send_421().await };
         match ended {
             Ok(AfterCommand::StartTls) => match Box::pin(session.secured(&stop)).await {
                 Some(under_tls) => session = under_tls,
@@ -215,7 +215,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                 return Ok(AfterCommand::Close);
             }
             match self.answer(line).await? {
-                AfterCommand::Command => {}
+                AfterCommand::NextCommandLine => {}
                 AfterCommand::StartTls => return Ok(AfterCommand::StartTls),
                 AfterCommand::Close => {
                     self.client.flush(limit).await?;
@@ -232,12 +232,12 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
 
     /// Takes up settings that are new, between transactions.
     async fn take_up_news(&mut self) -> Result<AfterCommand, WireError> {
-        if self.dialogue.is_idle() && self.news.has_changed().unwrap_or(false) {
-            self.shared = Arc::clone(&self.news.borrow_and_update());
+        if self.dialogue.is_idle() && self.newest_settings.has_changed().unwrap_or(false) {
+            self.shared = Arc::clone(&self.newest_settings.borrow_and_update());
             self.dialogue.renew(self.shared.us.clone());
             return self.admit_again().await;
         }
-        Ok(AfterCommand::Command)
+        Ok(AfterCommand::NextCommandLine)
     }
 
     /// The end of the remotes, and the last words to a client that was silent.
@@ -292,7 +292,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                 let error = self.dialogue.understood(error);
                 self.say(&error.reply());
                 // RFC 3030 §2: a message follows a BDAT that makes no sense, and must not be read as commands.
-                Ok(if error == CommandError::Chunk { AfterCommand::Close } else { AfterCommand::Command })
+                Ok(if error == CommandError::Chunk { AfterCommand::Close } else { AfterCommand::NextCommandLine })
             }
         }
     }
@@ -331,11 +331,12 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                     self.discard(chunk.octets).await?;
                 }
             }
-            return Ok(AfterCommand::Command);
+            return Ok(AfterCommand::NextCommandLine);
         }
     }
 
-    /// The command behind the recipients, as far as remotes hear of it: no DATA before a field that the message must have.
+    /// The next command as remotes may learn of it. On a listener for `TLS-Required: No` it stays unknown until the header has shown that
+    /// field.
     fn next(&self, command: &Command) -> NextCommand {
         match self.terms.takes {
             ListenerMail::Any => NextCommand::of(command),
@@ -349,7 +350,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         self.say(reply);
     }
 
-    /// Does something, and sends the replies that are known if it takes time.
+    /// Awaits this. If it is not ready at once, the replies that were collected go out first.
     async fn meanwhile<T>(&mut self, doing: impl Future<Output = T>) -> Result<T, WireError> {
         let mut doing = pin!(doing);
         if let Some(done) = (&mut doing).now_or_never() {
@@ -365,7 +366,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
 
     /// The session is cut in the middle of a transaction. A reply that is on its way goes out to its end, and 421 behind it. The
     /// 421 makes no claim about the message: a client that waits for its answer keeps the mail.
-    async fn last_word(mut self) {
+    async fn send_421(mut self) {
         self.dialogue.abandon();
         drop(std::mem::take(&mut self.upstreams));
         let _ = tokio::time::timeout(LAST_WORD, self.leave()).await;

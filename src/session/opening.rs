@@ -191,10 +191,10 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                 let server = self.shared.listeners.get(self.place).and_then(|listener| listener.security.server());
                 server.map_or(ClientCertificate::NotAsked, |server| server.judge(stream))
             }
-            (WayIn::AllowList, _) | (WayIn::Certificate, Either::Left(_)) => return Ok(AfterCommand::Command),
+            (WayIn::AllowList, _) | (WayIn::Certificate, Either::Left(_)) => return Ok(AfterCommand::NextCommandLine),
         };
         if certificate == ClientCertificate::Verified {
-            return Ok(AfterCommand::Command);
+            return Ok(AfterCommand::NextCommandLine);
         }
         self.shared.reporter.metrics().turned_away(TurnedAway::NotAllowed);
         tracing::warn!(client = %self.origin, %certificate, "since a reload the client's certificate does not open the listener; the session ends");
@@ -248,7 +248,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                 Step::Reply(reply) | Step::Abandon(reply) => self.say(&reply),
                 Step::StartTls(ready) => match self.start_tls(&ready).await? {
                     AfterCommand::StartTls => return Ok(AfterCommand::StartTls),
-                    AfterCommand::Command | AfterCommand::Close => break,
+                    AfterCommand::NextCommandLine | AfterCommand::Close => break,
                 },
                 Step::Quit(reply) => {
                     self.say(&reply);

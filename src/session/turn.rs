@@ -12,7 +12,7 @@ use super::Session;
 use super::events::reply;
 use crate::delivery::envelope::{Agent, NextCommand};
 use crate::delivery::incoming::Incoming;
-use crate::delivery::{UpstreamOf, Upstreams};
+use crate::delivery::{DestinationUpstream, Upstreams};
 use crate::dns::Resolver;
 use crate::transaction::{Event, Transaction};
 use crate::wire::WireError;
@@ -64,7 +64,7 @@ fn asks<'a, R: Resolver>(
     agent: &'a Agent<'a, R>,
     transaction: &Transaction,
     upstreams: &mut Upstreams,
-) -> Vec<impl Future<Output = Option<UpstreamOf>> + use<'a, R>> {
+) -> Vec<impl Future<Output = Option<DestinationUpstream>> + use<'a, R>> {
     let mut asks = Vec::new();
     for turn in transaction.turns() {
         let id = turn.destination;

@@ -198,7 +198,7 @@ mod tests {
         tokio::time::advance(Duration::from_secs(1)).await;
         bed.fail(1);
         bed.sender.try_send(event("example", "mx.example", TlsResult::Success)).unwrap();
-        // Others do not wait for it, and an earlier self-test proves nothing.
+        // Others do not wait for it, and an earlier self-test is no proof.
         assert_eq!(bed.come().await, [event("example", "mx.example", TlsResult::Success)]);
         bed.tested(true);
         assert_eq!((bed.come().await, dropped(&bed)), (vec![bogus(1)], 0));
@@ -214,7 +214,7 @@ mod tests {
         assert_eq!(bed.come().await, []);
         bed.tested(false);
         assert_eq!((bed.come().await, dropped(&bed)), (vec![], 50));
-        // While it is known to be broken, nothing waits for it to be mended.
+        // While it is known to be broken, no event waits for it to be mended.
         bed.fail(1);
         assert_eq!((bed.come().await, dropped(&bed)), (vec![], 51));
         bed.tested(true);

@@ -1,4 +1,4 @@
-//! A destination: a recipient domain, and how far its delivery has come.
+//! A destination: recipients of one domain that share a connection, and how far their delivery has come.
 
 use crate::name::Name;
 use crate::smtp::reply::Reply;
@@ -8,7 +8,7 @@ use crate::store::key::RecordId;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DestinationId(usize);
 
-/// Recipients that share a connection.
+/// Recipients of one domain that share a connection.
 ///
 /// A recipient that has a message already must not get it again with those that do not have it. Whether the client is
 /// sending such a message shows at the end of the data only. So recipients of a fan-out transaction share a connection if

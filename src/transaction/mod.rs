@@ -98,7 +98,7 @@ pub enum Replies {
     Prdr,
 }
 
-/// One turn of a destination: it is asked for these recipients together.
+/// One batch of a destination: the RCPT commands that are sent to it together.
 #[derive(Debug)]
 pub struct Turn {
     /// The destination.
@@ -215,8 +215,8 @@ impl Transaction {
         self.recipients.all().iter().any(|recipient| recipient.destination == id && recipient.is_accepted())
     }
 
-    /// The recipients that wait to be asked for, by destination. A destination without any is listed too, since its remote
-    /// may have to hear DATA.
+    /// The recipients that wait to be asked for, by destination. A destination with an empty batch is listed too, since its remote may
+    /// still need DATA.
     pub fn turns(&self) -> Vec<Turn> {
         let mut named: BTreeMap<DestinationId, Vec<Addressee>> = BTreeMap::new();
         for recipient in self.recipients.all().iter().filter(|recipient| recipient.is_named()) {
@@ -248,8 +248,8 @@ impl Transaction {
         }
     }
 
-    /// The reply to a chunk, if no message can change it. RFC 2033 §4.3: LMTP has its replies counted, one for each
-    /// recipient at the last chunk.
+    /// The reply to a chunk, if no message can change it. RFC 2033 §4.3: a client of LMTP expects
+    /// one reply for each recipient at the last chunk, so that one early reply for all is impossible.
     pub fn reply_to_chunk(&self) -> Option<Reply> {
         match self.replies.row().end {
             ReplyForEach => None,

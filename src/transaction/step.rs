@@ -264,7 +264,7 @@ impl Transaction {
                 self.owed.put_all(|id| recipients.get(id).outcome());
                 let mut effects = self.due();
                 if (end, is_undecided) == (EndReplies::ReplyForEachAndAll, false) {
-                    effects.push(Effect::Say(self.last_word()));
+                    effects.push(Effect::Say(self.overall_reply()));
                 }
                 effects
             }
@@ -337,7 +337,7 @@ impl Transaction {
 
     /// The overall reply of PRDR. Exim takes a no here for one to every recipient, those with a yes among them, and would
     /// send the message to them again: so one yes makes it a yes.
-    fn last_word(&self) -> Reply {
+    fn overall_reply(&self) -> Reply {
         let yes = Reply::new(Code::OK, EnhancedCode::success(0, 0), "each recipient has had its answer");
         if self.delivered() > 0 {
             return yes;

@@ -8,8 +8,9 @@
 //! 4. The result is a session of [`verified`], the only type on which mail can be sent. After its transaction it waits in the
 //!    [`pool`] for mail that asks for an equal session ([`reuse`]).
 //!
-//! Beside them, [`sts`] has the MTA-STS policy of the domain, [`bounded_memory`] remembers two facts for the client's next try, and [`original_destination`] compares the
-//! destination of an intercepted client with the exchanges of the domain.
+//! Beside them, [`sts`] has the MTA-STS policy of the domain, [`bounded_memory`] remembers remotes that refuse BDAT and domains that need
+//! 8BITMIME for the client's next try, and [`original_destination`] compares the destination of an intercepted client with the exchanges
+//! of the domain.
 
 pub mod bounded_memory;
 mod command;
@@ -71,14 +72,14 @@ pub(crate) use plan::{Choice, Plan, Unrouted};
 pub struct Connector<R> {
     /// The DNS.
     pub dns: R,
-    /// The policies of MTA-STS.
+    /// Fetches and keeps the policies of MTA-STS.
     pub mta_sts: MtaSts<R>,
     /// TCP to remotes.
     pub dialer: Dialer,
     /// TLS with remotes.
     pub tls: Tls,
-    /// The policies of MTA-STS that mail is held to; none if it is held to none.
-    pub sts: Option<Arc<dyn PolicySource>>,
+    /// The policies of MTA-STS that mail is held to. None: MTA-STS is not applied.
+    pub enforced_sts: Option<Arc<dyn PolicySource>>,
     /// Whether the policy is enforced.
     pub mode: Mode,
     /// The digests that count in TLSA records.
@@ -153,8 +154,7 @@ impl<R: Resolver> Connector<R> {
         self.iterate_under(request, self.mode.into())
     }
 
-    /// The same under this waiver. The policy is enforced first, and waived if that ends in a refusal for want of TLS or of a
-    /// proof. TLS reports, which have to arrive where TLS fails (RFC 8460 §3), have the field `TLS-Required: No`.
+    /// The same under this waiver: if enforcing ends in a refusal for lack of TLS or of a proof, the search goes on with less.
     pub fn iterate_under<'a>(&'a self, request: &Request<'a>, waiver: Waiver) -> MxIteration<'a, R> {
         MxIteration::new(self, *request, waiver)
     }

@@ -155,7 +155,7 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
             matches!(refusal.reason, Reason::MxNotInPolicy { .. } | Reason::UnsignedUnderSts)
                 || refusal.reason.is_about_tls()
         };
-        let source = self.connector.sts.as_ref().filter(|_| self.sts_renewed == StsRenewed::No);
+        let source = self.connector.enforced_sts.as_ref().filter(|_| self.sts_renewed == StsRenewed::No);
         let (Some(source), Some(at_hand), Some(Resolved { route, .. })) = (source, self.sts.enforced(), &self.resolved)
         else {
             return Err(refusals);
@@ -279,7 +279,7 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
     async fn unrouted(&self, Unrouted { refusal, may_be_forged }: Unrouted) -> Refusals {
         let mut refusals = Refusals::from(refusal);
         if may_be_forged && self.request.level.heeds_sts() {
-            self.sts.answer(self.connector.sts.as_ref(), self.request.domain, &self.request).await;
+            self.sts.answer(self.connector.enforced_sts.as_ref(), self.request.domain, &self.request).await;
             if self.sts.enforced().is_some() {
                 refusals.push(Refusal::domain(Reason::UnsignedUnderSts));
             }

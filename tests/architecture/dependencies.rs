@@ -115,6 +115,20 @@ fn version(text: &str) -> Vec<u32> {
 }
 
 #[test]
+fn each_dependency_has_a_version() {
+    assert_eq!(table("deny.toml")["bans"]["wildcards"].as_str(), Some("deny"));
+    for file in ["Cargo.toml", "fuzz/Cargo.toml"] {
+        let manifest = table(file);
+        let sections = ["dependencies", "dev-dependencies", "build-dependencies"];
+        for (name, wanted) in sections.iter().filter_map(|section| manifest.get(*section)?.as_table()).flatten() {
+            let version = wanted.as_str().or_else(|| wanted.get("version")?.as_str());
+            let is_ours = wanted.get("path").is_some();
+            assert!(is_ours || version.is_some_and(|version| !version.contains('*')), "{file}: {name}");
+        }
+    }
+}
+
+#[test]
 fn versions_with_known_holes_are_not_locked() {
     // older rustls takes TLS 1.3 messages at the wrong encryption level (RUSTSEC-2026-0285). Older hickory has
     // loops at NSEC3 records and costly name compression (RUSTSEC-2026-0118 to 0120).

@@ -246,7 +246,7 @@ impl Scenario {
         let mut shared = settings::share(&config, parts).unwrap();
         if self.policy_port.is_none() {
             let policies = self.policies.map(|policies| policies as Arc<dyn PolicySource>);
-            Arc::get_mut(&mut shared).unwrap().connector.sts = policies;
+            Arc::get_mut(&mut shared).unwrap().connector.enforced_sts = policies;
         }
         let (news, shared) = watch::channel(shared);
         let listener = OpenListener::open(&config.listener[0]).unwrap();
@@ -353,10 +353,10 @@ impl Lab {
         let hostname = config.hostname.clone().unwrap_or_else(|| Name::parse("danelaw.test").unwrap());
         let journal = self.shared.borrow().journal.clone();
         let policies = PolicyKeeping::of(now.connector.mta_sts.policies().clone());
-        let (roots, source) = (now.connector.tls.roots().clone(), now.connector.sts.clone());
+        let (roots, source) = (now.connector.tls.roots().clone(), now.connector.enforced_sts.clone());
         let parts = Parts { hostname, dns, roots, policies, journal, reporter };
         let mut shared = settings::share(&config, parts).unwrap();
-        Arc::get_mut(&mut shared).unwrap().connector.sts = source;
+        Arc::get_mut(&mut shared).unwrap().connector.enforced_sts = source;
         server::replace(&self.news, shared);
     }
 

@@ -91,8 +91,8 @@ const DORA: &str = "dora@mx1.example.test";
 #[track_caller]
 fn mail_to_two_domains(client: &'static [&'static str]) -> (Lab, [RecipientOutcome; 2]) {
     let lab = Lab::start(&Case { client, ..Case::of([OF_TWO_DOMAINS]) });
-    let fates = lab.mail_to([BOB, DORA]);
-    (lab, fates)
+    let outcomes = lab.mail_to([BOB, DORA]);
+    (lab, outcomes)
 }
 
 #[track_caller]
@@ -114,8 +114,8 @@ fn another_domain_has_to_wait_for_the_next_try() {
 
 #[track_caller]
 fn sent_at_once(client: &'static [&'static str]) {
-    let (lab, fates) = mail_to_two_domains(client);
-    assert!(fates.iter().all(|outcome| outcome.status == "sent"), "{fates:?}");
+    let (lab, outcomes) = mail_to_two_domains(client);
+    assert!(outcomes.iter().all(|outcome| outcome.status == "sent"), "{outcomes:?}");
     assert_both_have_it(&lab);
 }
 

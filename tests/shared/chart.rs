@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::command::run;
 
-/// What the chart makes of each of the values, by `chart.py`; or the error of Helm.
+/// The output of the chart for each of the values, by `chart.py`; or the error of Helm.
 pub(crate) fn made(wish: &str, release: &str, values: &[Value]) -> Vec<Result<Value, String>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let tools = root.join("target/clients/chart-tools");

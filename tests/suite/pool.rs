@@ -8,7 +8,7 @@ use crate::lab::client::Client;
 use crate::lab::dns::Tree;
 use crate::lab::exchange::Exchange;
 use crate::lab::mx::{Act, Mx, Seen, say};
-use crate::lab::{Lab, MESSAGE, SOON, Scenario};
+use crate::lab::{Lab, MESSAGE, Scenario, wait_for};
 use danelaw::dns::stub::Stub;
 use danelaw::dns::{Answer, Failure, HostLookup, Lookup, Mx as MxRecord, RawTlsa, RawTxt, Resolver, Security};
 use danelaw::name::Name;
@@ -26,16 +26,6 @@ const POOL: &str = "remote.idle_connections = 100";
 /// The number of these commands, such as MAIL or RSET.
 fn said(seen: &Seen, verb: &str) -> usize {
     seen.tls().iter().filter(|line| line.starts_with(verb)).count()
-}
-
-/// Waits until the work beside the client has come to this point.
-async fn until(condition: impl Fn() -> bool) {
-    let waited = async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(SOON, waited).await.expect("the condition holds in time");
 }
 
 fn waiting<R: Resolver>(lab: &Lab<R>) -> usize {
@@ -114,9 +104,9 @@ async fn no_session_outlives_its_configuration() {
     delivered(&lab, "b@example.test").await;
     assert_eq!((lab.mx().connections(), waiting(&lab)), (2, 1));
     lab.reload("");
-    until(|| said(lab.mx(), "QUIT") == 1).await;
+    wait_for(|| said(lab.mx(), "QUIT") == 1).await;
     client.command("RSET").await;
-    until(|| said(lab.mx(), "QUIT") == 2).await;
+    wait_for(|| said(lab.mx(), "QUIT") == 2).await;
     assert_eq!(waiting(&lab), 0);
     delivered(&lab, "b@example.test").await;
     assert_eq!((lab.mx().connections(), waiting(&lab)), (3, 1));
@@ -292,7 +282,7 @@ async fn an_answered_recipient_is_not_sent_again() {
         client.command("MAIL FROM:<a@client.test>").await;
         assert!(client.command("RCPT TO:<b@example.test>").await.starts_with("250 "));
         client.command("RSET").await;
-        until(|| waiting(&lab) == 1).await;
+        wait_for(|| waiting(&lab) == 1).await;
         let answer = lab.send().await.last().to_owned();
         assert!(answer.starts_with("451 "), "{answer}");
         assert_eq!((lab.mx().connections(), said(lab.mx(), "MAIL")), (1, 2));
@@ -303,7 +293,7 @@ async fn an_answered_recipient_is_not_sent_again() {
     client.command("MAIL FROM:<a@client.test>").await;
     client.command("RCPT TO:<b@example.test>").await;
     client.command("RSET").await;
-    until(|| waiting(&lab) == 1).await;
+    wait_for(|| waiting(&lab) == 1).await;
     assert!(lab.send().await.last().starts_with("451 4.4.2 "));
     assert_eq!((lab.mx().connections(), lab.mx().messages().len()), (1, 1));
 }
@@ -316,7 +306,7 @@ async fn only_sessions_in_step_wait() {
     client.command("MAIL FROM:<a@client.test>").await;
     client.command("RCPT TO:<b@example.test>").await;
     client.command("QUIT").await;
-    until(|| waiting(&lab) == 1).await;
+    wait_for(|| waiting(&lab) == 1).await;
     assert_eq!(said(lab.mx(), "RSET"), 1);
     delivered(&lab, "b@example.test").await;
     assert_eq!(lab.mx().connections(), 1);
@@ -331,14 +321,14 @@ async fn only_sessions_in_step_wait() {
         let lab = pooled().mx(change).start().await;
         for _ in 0..2 {
             assert!(lab.send().await.last().starts_with("55"));
-            until(|| waiting(&lab) == 1).await;
+            wait_for(|| waiting(&lab) == 1).await;
         }
         assert_eq!((lab.mx().connections(), said(lab.mx(), "RSET")), (1, 2));
     }
     // A remote that does not take RSET gets QUIT.
     let lab = pooled().mx(|mx| mx.rset = say("500 5.5.1 what?")).mx(|mx| mx.mail = say("550 5.7.1 no")).start().await;
     lab.send().await;
-    until(|| lab.mx().closed() == 1).await;
+    wait_for(|| lab.mx().closed() == 1).await;
     assert_eq!(waiting(&lab), 0);
     // L2: a message that was cut off ends the session with it.
     let lab = pooled().start().await;
@@ -348,7 +338,7 @@ async fn only_sessions_in_step_wait() {
     client.command("DATA").await;
     client.write(b"half a message\r\n").await;
     client.vanish();
-    until(|| lab.mx().cut() == 1).await;
+    wait_for(|| lab.mx().cut() == 1).await;
     assert_eq!((waiting(&lab), lab.mx().messages().len()), (0, 0));
 }
 
@@ -363,7 +353,7 @@ async fn a_session_carries_no_more_mails_than_its_limit() {
             assert_eq!(lab.mx().connections(), connections);
         }
         // A session at its limit does not wait.
-        until(|| lab.mx().closed() == 2).await;
+        wait_for(|| lab.mx().closed() == 2).await;
         assert_eq!(waiting(&lab), 1);
     }
     let lab = pooled().set("remote.idle_connections = 0").start().await;
@@ -393,7 +383,7 @@ async fn idle_sessions_are_bounded() {
         let lab = pooled().set(bounds).start().await;
         many(&lab, 4).await;
         // The others get QUIT.
-        until(|| lab.mx().closed() == 2).await;
+        wait_for(|| lab.mx().closed() == 2).await;
         assert_eq!((lab.mx().connections(), waiting(&lab)), (4, 2));
     }
 }
@@ -422,11 +412,11 @@ async fn an_idle_session_ends_after_its_time() {
 async fn at_the_end_all_hear_goodbye() {
     let mut lab = pooled().start().await;
     many(&lab, 3).await;
-    until(|| waiting(&lab) == 3).await;
+    wait_for(|| waiting(&lab) == 3).await;
     lab.stop();
     lab.stopped().await;
     assert_eq!((waiting(&lab), said(lab.mx(), "QUIT")), (0, 3));
-    until(|| lab.mx().closed() == 3).await;
+    wait_for(|| lab.mx().closed() == 3).await;
 }
 
 #[tokio::test]

@@ -296,7 +296,7 @@ async fn questions_to_a_server_share_its_tcp_connection() {
 
 #[tokio::test]
 async fn the_next_server_of_a_zone_is_asked_beside_one_that_is_silent() {
-    // Nothing is known of either server; which of the two is asked first is a matter of chance.
+    // Neither server is known; which of the two is asked first is a matter of chance.
     let mut lab = tree().delegate().await;
     lab.add_secondary("example.test").await;
     lab.behave("example.test", Manner::Silent);
@@ -466,7 +466,7 @@ async fn a_server_that_drops_edns_answers_for_unsigned_zones_alone() {
     assert_eq!(found(&stub, "mx.plain.test", "A").await, "insecure 192.0.2.2");
     assert_eq!(found(&stub, "mx.plain.test", "AAAA").await, "insecure nodata");
     assert_eq!(lab.asked("plain.test").len(), 4, "{:?}", lab.asked("plain.test"));
-    // The parent has DS records: a reply without signatures would prove nothing, and is not asked for.
+    // The parent has DS records: a reply without signatures would be no proof, and is not asked for.
     assert_eq!(found(&stub, "example.test", "MX").await, "failed: no answer within the time limit");
     let without = lab.careless();
     assert!(

@@ -306,7 +306,7 @@ impl Checker {
 
     fn connector(&self, resolver: &RecordingResolver, tls: Tls) -> Connector<RecordingResolver> {
         let connector = settings::connector(&self.config, self.hostname.clone(), resolver.clone(), tls);
-        Connector { sts: Some(Arc::clone(&self.policies.source)), ..connector }
+        Connector { enforced_sts: Some(Arc::clone(&self.policies.source)), ..connector }
     }
 
     /// The policy that a danelaw which runs with this configuration keeps for a domain.

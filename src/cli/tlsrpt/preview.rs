@@ -21,7 +21,7 @@ Exit status:
   69  no danelaw answers at admin.address
   78  the configuration is wrong, has no admin.address, or tlsrpt.mode is not \"send\"";
 
-/// There is nothing to report.
+/// There is no report.
 const NOTHING: u8 = 1;
 
 /// Arguments of `preview`.

@@ -4,7 +4,7 @@
 //! header section has ended. Then each remote is asked for it, or left.
 
 use super::Passage;
-use crate::delivery::UpstreamOf;
+use crate::delivery::DestinationUpstream;
 use crate::smtp::chunk::Framing;
 use crate::smtp::data::Scan;
 use crate::smtp::tls_required::{FieldScanner, FieldVerdict};
@@ -19,13 +19,13 @@ pub(super) struct FieldGate {
 
 /// The remotes of a message that is held back.
 pub(super) struct HeldRemotes {
-    pub(super) open: Vec<UpstreamOf>,
+    pub(super) open: Vec<DestinationUpstream>,
     pub(super) framing: Framing,
 }
 
 impl FieldGate {
     /// Holds a message back from these remotes.
-    pub(super) fn new(open: Vec<UpstreamOf>, framing: Framing) -> Self {
+    pub(super) fn new(open: Vec<DestinationUpstream>, framing: Framing) -> Self {
         Self { scanner: FieldScanner::default(), read: 0, held: Some(HeldRemotes { open, framing }) }
     }
 
@@ -66,13 +66,13 @@ impl Passage {
     }
 
     /// The remotes of a message that is held back.
-    pub(super) fn held(&mut self) -> &mut [UpstreamOf] {
+    pub(super) fn held(&mut self) -> &mut [DestinationUpstream] {
         let held = self.gate.as_mut().and_then(|gate| gate.held.as_mut());
         held.map(|held| held.open.as_mut_slice()).unwrap_or_default()
     }
 
     /// The remotes of a message that is still held back, and goes no further.
-    pub(super) fn take_held(&mut self) -> Vec<UpstreamOf> {
+    pub(super) fn take_held(&mut self) -> Vec<DestinationUpstream> {
         self.gate.take().and_then(|gate| gate.held).map(|held| held.open).unwrap_or_default()
     }
 }

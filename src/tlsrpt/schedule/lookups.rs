@@ -69,7 +69,7 @@ impl ReportBook {
         due.into_iter().map(|(_, of)| of).take(MAX_LOOKUPS).collect()
     }
 
-    /// The domains of TLSA records that wait for a recipient. A recipient whose lookup has failed once holds up none: a stranger
+    /// The domains of TLSA records that wait for a recipient. A recipient with a failed lookup holds up none: a stranger
     /// can drop each query. Nor do recipients in a circle: each of two domains may be the base domain of the other.
     fn waiting_bases<'a>(
         &self,
@@ -117,7 +117,7 @@ impl ReportBook {
         Some(LookupTurn { attempt, behind: 0, due })
     }
 
-    /// Ends the reports of days that are too long ago, those too for domains whose record was never looked up: danelaw did not run.
+    /// Ends the reports of days that are too long ago, those too without a lookup of the record: danelaw did not run.
     pub fn close_days(&mut self, tally: &TlsTally, scope: &ReportScope, now: OffsetDateTime) {
         self.end_old(now);
         for day in tally.days().filter(|day| ReportWindow::of(*day).is_over(now)) {

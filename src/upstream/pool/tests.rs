@@ -1,4 +1,4 @@
-//! The pool without sockets: connections that only count what happens to them.
+//! The pool without sockets: connections that only count their ends.
 
 use std::sync::Mutex;
 use std::sync::atomic::Ordering::SeqCst;
@@ -13,7 +13,7 @@ struct Remote {
     ended: Mutex<Vec<u8>>,
 }
 
-/// A connection that knows its number and nothing of a protocol.
+/// A connection that knows its number and no protocol.
 #[derive(Debug)]
 struct Line {
     number: u8,

@@ -274,7 +274,7 @@ fn the_commands_of_the_pages_exist() {
             if let ("refusals", Some(reason)) =
                 (words[0].as_str(), words.get(1).filter(|word| !word.contains(char::is_uppercase)))
             {
-                assert!(ROWS.iter().any(|row| row.label.as_str() == reason), "{}: {reason}", page.name());
+                assert!(Label::ALL.iter().any(|label| label.as_str() == reason), "{}: {reason}", page.name());
             }
             found += 1;
         }
@@ -298,7 +298,7 @@ fn troubleshooting_quotes_the_program() {
     // Where it names a reason, it is one.
     for reason in page.split("(`").skip(1).filter_map(|rest| rest.split_once("`)")).map(|(reason, _)| reason) {
         let is_word = reason.contains('-') && reason.chars().all(|c| c.is_ascii_lowercase() || c == '-');
-        assert!(!is_word || ROWS.iter().any(|row| row.label.as_str() == reason), "{reason}");
+        assert!(!is_word || Label::ALL.iter().any(|label| label.as_str() == reason), "{reason}");
     }
 }
 

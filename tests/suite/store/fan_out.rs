@@ -129,7 +129,7 @@ async fn v18_mail_that_needs_no_memory_causes_no_write() {
             assert!(client.send(&TO[..1], MESSAGE).await.last().starts_with("250"));
         }
         assert_eq!(copies(&lab)[0], 20);
-        // A fan-out listener asks at RCPT for records of the recipient. Other listeners ask nothing.
+        // A fan-out listener asks at RCPT for records of the recipient. Other listeners do not ask.
         for (operation, calls) in [("served", 20 * asks), ("claim", 0), ("put", 0), ("take", 0), ("release", 0)] {
             let figures = lab.now().journal.store().figures();
             let figures = figures.operations.iter().find(|figures| figures.operation == operation).unwrap();

@@ -22,7 +22,7 @@ impl Sender {
     }
 }
 
-/// A lab whose mails are refused, so that each of them is an event.
+/// A lab that refuses each mail, so that each of them is an event.
 async fn failing(sender: &Sender, scenario: Scenario) -> (Lab, TlsEvent) {
     let (told, mut events) = mpsc::channel(100);
     let lab = scenario.telling(told).start().await;
@@ -44,7 +44,7 @@ fn unsigned(mail: &[u8]) -> Vec<String> {
     text.lines().filter(|line| !line.starts_with("Date: ")).map(str::to_owned).collect()
 }
 
-/// Ten minutes pass for the database: what a danelaw had taken is free again.
+/// Ten minutes pass for the database: the mails that a danelaw had taken are free again.
 fn rights_end(server: &Server) {
     server.sql("UPDATE danelaw.tls_reports SET until = until - 1000 WHERE until > 0");
     server.sql("UPDATE danelaw.leases SET until = until - 1000");
@@ -117,7 +117,7 @@ async fn v16_a_danelaw_that_dies_with_a_report_leaves_it_to_another_with_the_sam
     settings.author.organization = "Example Inc".into();
     let settings = watch::channel(Arc::new(settings)).1;
     let other = Arc::new(Dispatch::open(settings, store(&server).await, lab.shared.clone()).await.unwrap());
-    // Counts that came in between change nothing.
+    // Counts that came in between do not change the report.
     other.count(&event, OffsetDateTime::now_utc());
     round(&other, tomorrow() + Duration::from_secs(60)).await;
     assert_eq!(lab.mx().messages().len(), 1);

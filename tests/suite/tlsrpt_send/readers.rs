@@ -42,7 +42,7 @@ fn dkimpy(folder: &Path, mail: &[u8], record: &str) -> bool {
     python(folder, mail, &program).trim() == "True"
 }
 
-/// The day of the report. It is due whatever the hour, and the signature is not of a later time than the verifier's.
+/// The day of the report. It is due at any hour, and the signature is not of a later time than the verifier's.
 fn day() -> OffsetDateTime {
     OffsetDateTime::now_utc() - Duration::from_secs(2 * 86_400)
 }
@@ -159,7 +159,7 @@ fn by_stalwart(folder: &Path, mail: &[u8]) -> serde_json::Value {
     read
 }
 
-/// Stalwart's library writes members that a report has not as null, or as a list of nothing.
+/// Stalwart's library writes members that a report has not as null, or as an empty list.
 fn leave_out_absent(value: &mut serde_json::Value) {
     let is_absent = |value: &serde_json::Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
     match value {
