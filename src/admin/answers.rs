@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode};
 use time::OffsetDateTime;
@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::client;
 use super::guest::{self, AskedAt, Misdirected};
+use super::page::{self, DomainsShown, DomainsView, PageQuestion};
 use super::reports::ReportQuestion;
 use super::status::{self, StatusView, StoreState};
 use crate::dispatch::Dispatch;
@@ -24,6 +25,7 @@ use crate::name::Name;
 use crate::policy::Mode;
 use crate::report::Reporter;
 use crate::report::metrics::{Format, Moment};
+use crate::report::recent::ListedDomains;
 use crate::rules::Rules;
 use crate::server::OpenSessions;
 use crate::session::Shared;
@@ -35,6 +37,18 @@ const PATHS: &str = "danelaw: /livez, /readyz, /metrics, /status/, /status/DOMAI
 /// The answer to a request that may come from a web page of somebody else.
 const NOT_HERE: &str = "questions about mail are answered for the Host localhost alone: ask on this machine, by `danelaw status`, `danelaw explain` \
     or http://localhost, or through `ssh -L` or `kubectl port-forward`\n";
+
+/// The header fields of an answer for a browser.
+const PAGE_FIELDS: [(&str, &str); 5] = [
+    (
+        "content-security-policy",
+        "default-src 'none'; style-src 'self'; img-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    ),
+    ("x-content-type-options", "nosniff"),
+    ("referrer-policy", "no-referrer"),
+    ("cross-origin-resource-policy", "same-origin"),
+    ("cross-origin-opener-policy", "same-origin"),
+];
 
 /// The line that each status answer repeats in observe mode.
 const OBSERVING: &str = "mode: observe: nothing is enforced but for listeners with a level and mail that asks for REQUIRETLS, mail goes unverified or in cleartext where it has to";
@@ -62,6 +76,8 @@ pub struct AdminState {
     pub log_dropped: Arc<AtomicU64>,
     /// Our own TLS reports, if danelaw makes them.
     pub reports: Option<Arc<Dispatch<Stub>>>,
+    /// Whether browsers get a page.
+    pub page: bool,
 }
 
 /// Whether mail that comes now has a chance, and why not.
@@ -90,7 +106,11 @@ pub(super) async fn answer(request: &Parts, at: AskedAt, state: &AdminState) -> 
             metrics(state, Format::accepted(accept))
         }
         path => match guest::judge(at, &request.headers) {
-            Ok(()) => about_mail(path, request, state).await,
+            Ok(()) => match PageQuestion::of(&request.uri).filter(|question| state.shows(question, request)) {
+                Some(question) if at.is_here() => state.page_of(&question),
+                Some(_) => text(StatusCode::FORBIDDEN, NOT_HERE),
+                None => about_mail(path, request, state).await,
+            },
             Err(Misdirected::Host) => text(StatusCode::MISDIRECTED_REQUEST, NOT_HERE),
             Err(Misdirected::OtherSite) => text(StatusCode::FORBIDDEN, NOT_HERE),
         },
@@ -100,6 +120,9 @@ pub(super) async fn answer(request: &Parts, at: AskedAt, state: &AdminState) -> 
 /// The answer to a question about mail.
 async fn about_mail(path: &str, request: &Parts, state: &AdminState) -> Response<Full<Bytes>> {
     let behind = |prefix: &str| path.strip_prefix(prefix);
+    if path == "/" && state.page {
+        return text(StatusCode::OK, state.status().to_string());
+    }
     match (behind("/explain/"), behind(client::POLICY), behind(client::STATUS)) {
         (Some(""), ..) => remembered(state),
         (Some(id), ..) => explain(state, id),
@@ -201,6 +224,17 @@ async fn reports(state: &AdminState, question: &ReportQuestion) -> Response<Full
     }
 }
 
+/// An answer for a browser. It loads the style sheet of this port and nothing else, and no other site may show or read it.
+fn for_browser(kind: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = text(StatusCode::OK, body);
+    let fields = response.headers_mut();
+    fields.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    for (name, value) in PAGE_FIELDS {
+        fields.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    response
+}
+
 fn json(written: String) -> Response<Full<Bytes>> {
     let mut response = text(StatusCode::OK, written);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -223,6 +257,40 @@ impl AdminState {
 
     fn shared(&self) -> Arc<Shared<Stub>> {
         Arc::clone(&self.shared.borrow())
+    }
+
+    /// Whether this question has its answer as a page. A program that does not ask for HTML gets the text, where there is one.
+    fn shows(&self, question: &PageQuestion, request: &Parts) -> bool {
+        let accept = request.headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let has_text = matches!(question, PageQuestion::Overview | PageQuestion::Attempts | PageQuestion::Account(_));
+        self.page && (!has_text || accept.contains("text/html"))
+    }
+
+    fn page_of(&self, question: &PageQuestion) -> Response<Full<Bytes>> {
+        let (shared, now) = (self.shared(), OffsetDateTime::now_utc());
+        let (reporter, recent) = (&shared.reporter, shared.reporter.recent());
+        let written = match question {
+            PageQuestion::Style => return for_browser("text/css; charset=utf-8", page::STYLE),
+            PageQuestion::Overview => page::overview(&self.status()),
+            PageQuestion::Domains(shown, after) => {
+                let listed = recent.map(|recent| match shown {
+                    DomainsShown::Failing => recent.failing(after.as_ref(), page::ROWS),
+                    DomainsShown::All => recent.all(after.as_ref(), page::ROWS),
+                });
+                let ListedDomains { rows, more } = listed.unwrap_or_default();
+                page::domains(&DomainsView { shown: *shown, rows, more }, now)
+            }
+            PageQuestion::Domain(name) => {
+                page::domain(name, recent.and_then(|recent| recent.domain(name)).as_ref(), now)
+            }
+            PageQuestion::Reasons => {
+                let seen = recent.map(|recent| recent.summary(now, 0).reasons).unwrap_or_default();
+                page::reasons(&seen, now)
+            }
+            PageQuestion::Attempts => page::attempts(&reporter.remembered()),
+            PageQuestion::Account(id) => page::account(id, reporter.explain(id).as_deref()),
+        };
+        for_browser("text/html; charset=utf-8", written)
     }
 
     fn status(&self) -> StatusView {

@@ -10,10 +10,20 @@ use hyper::header::{HOST, HeaderValue};
 /// The port that a request came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AskedAt {
-    /// A TCP port.
-    Tcp,
+    /// A TCP port, from this address.
+    Tcp(IpAddr),
     /// A Unix socket, which no browser reaches.
     Unix,
+}
+
+impl AskedAt {
+    /// Whether the request comes from this machine.
+    pub(super) fn is_here(self) -> bool {
+        match self {
+            Self::Tcp(client) => client.to_canonical().is_loopback(),
+            Self::Unix => true,
+        }
+    }
 }
 
 /// Why a request is not answered.
@@ -83,7 +93,7 @@ mod tests {
             for host in hosts {
                 fields.append(HOST, HeaderValue::from_static(host));
             }
-            assert_eq!(judge(AskedAt::Tcp, &fields).is_ok(), is_answered, "{hosts:?}");
+            assert_eq!(judge(AskedAt::Tcp([127, 0, 0, 1].into()), &fields).is_ok(), is_answered, "{hosts:?}");
             assert_eq!(judge(AskedAt::Unix, &fields), Ok(()));
         }
     }
@@ -95,7 +105,7 @@ mod tests {
             let mut fields = HeaderMap::new();
             fields.insert(HOST, HeaderValue::from_static("localhost:7671"));
             fields.insert("sec-fetch-site", HeaderValue::from_static(site));
-            assert_eq!(judge(AskedAt::Tcp, &fields).is_ok(), is_answered, "{site}");
+            assert_eq!(judge(AskedAt::Tcp([127, 0, 0, 1].into()), &fields).is_ok(), is_answered, "{site}");
         }
     }
 }

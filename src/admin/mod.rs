@@ -7,12 +7,14 @@
 pub mod answers;
 pub mod client;
 mod guest;
+mod page;
 mod reports;
 mod status;
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -93,7 +95,7 @@ impl AdminPort {
                         tracing::warn!(client = %client.ip(), "turned away from the admin port: not in admin.allow");
                         continue;
                     }
-                    Ok((stream, _)) => Ok(AdminStream::Tcp(stream)),
+                    Ok((stream, client)) => Ok(AdminStream::Tcp(stream, client.ip())),
                     Err(error) => Err(error),
                 },
                 AdminListener::Unix(listener, _) => {
@@ -106,7 +108,9 @@ impl AdminPort {
                     let guest = Arc::clone(&asked);
                     let conversation = tokio::spawn(async move {
                         match stream {
-                            AdminStream::Tcp(stream) => converse(stream, AskedAt::Tcp, state, guest).await,
+                            AdminStream::Tcp(stream, client) => {
+                                converse(stream, AskedAt::Tcp(client), state, guest).await
+                            }
                             AdminStream::Unix(stream) => converse(stream, AskedAt::Unix, state, guest).await,
                         }
                     });
@@ -156,7 +160,7 @@ impl Drop for Guests {
 }
 
 enum AdminStream {
-    Tcp(tokio::net::TcpStream),
+    Tcp(tokio::net::TcpStream, IpAddr),
     Unix(tokio::net::UnixStream),
 }
 

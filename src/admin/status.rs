@@ -122,19 +122,19 @@ pub(super) fn of_domain(name: &Name, domain: &RecentDomain, now: OffsetDateTime)
     text
 }
 
-fn verdict(domain: &RecentDomain) -> String {
+pub(super) fn verdict(domain: &RecentDomain) -> String {
     match domain.reason {
         Some(reason) => format!("{}: {reason}", domain.verdict),
         None => domain.verdict.to_string(),
     }
 }
 
-fn stamp(at: OffsetDateTime) -> String {
+pub(super) fn stamp(at: OffsetDateTime) -> String {
     at.replace_nanosecond(0).unwrap_or(at).format(&Rfc3339).unwrap_or_default()
 }
 
 /// The time between, in seconds. A clock that went back makes it 0.
-fn ago(then: OffsetDateTime, now: OffsetDateTime) -> String {
+pub(super) fn ago(then: OffsetDateTime, now: OffsetDateTime) -> String {
     let seconds = u64::try_from((now - then).whole_seconds()).unwrap_or(0);
     format_duration(Duration::from_secs(seconds)).to_string()
 }

@@ -94,6 +94,7 @@ async fn serve(config: Config, settings: ConfigFlags, log: log::Logging, sockets
         open_sessions: Arc::clone(&open_sessions),
         log_dropped,
         reports: running.dispatch(),
+        page: config.admin.page,
     };
     let admin = ports::open_admin(&config, state).await?;
     let listeners = ports::open(&config, sockets)?;

@@ -24,6 +24,9 @@ pub struct AdminSection {
     pub allow: Vec<Network>,
     /// How many attempts that did not end in a delivery are remembered for `danelaw explain`; each takes up to 20 KB.
     pub remember: usize,
+    /// Whether browsers on this machine get a page at that address: the state, the domains, the refusals and their remedies. It
+    /// is read-only and has no script.
+    pub page: bool,
 }
 
 impl AdminSection {

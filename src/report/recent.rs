@@ -1,6 +1,7 @@
 //! The mail of the last day: by time, by reason and by domain, for `danelaw status`. It ends with the process.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -134,6 +135,23 @@ pub struct RecentSummary {
     pub failing_domains: usize,
 }
 
+/// Some of the domains, in their order.
+#[derive(Debug, Default)]
+pub struct ListedDomains {
+    /// Each with its last mail.
+    pub rows: Vec<(Name, RecentDomain)>,
+    /// Whether more follow.
+    pub more: bool,
+}
+
+impl ListedDomains {
+    fn first(mut rows: Vec<(Name, RecentDomain)>, most: usize) -> Self {
+        let more = rows.len() > most;
+        rows.truncate(most);
+        Self { rows, more }
+    }
+}
+
 impl RecentMail {
     /// No mail yet.
     pub fn new(since: OffsetDateTime) -> Self {
@@ -178,6 +196,24 @@ impl RecentMail {
         failing.sort_by(|one, other| (one.1.since, &one.0).cmp(&(other.1.since, &other.0)));
         failing.truncate(most);
         RecentSummary { since: self.since, hour, day, reasons, domains, failing, failing_domains }
+    }
+
+    /// The domains that fail behind this one, so many of them, in their order.
+    pub fn failing(&self, after: Option<&Name>, most: usize) -> ListedDomains {
+        let rows = self.state().failing.behind(after, most + 1);
+        ListedDomains::first(rows, most)
+    }
+
+    /// All domains behind this one, so many of them, in their order.
+    pub fn all(&self, after: Option<&Name>, most: usize) -> ListedDomains {
+        let mut rows = {
+            let state = self.state();
+            let mut rows = state.failing.behind(after, most + 1);
+            rows.extend(state.going.behind(after, most + 1));
+            rows
+        };
+        rows.sort_by(|one, other| one.0.cmp(&other.0));
+        ListedDomains::first(rows, most)
     }
 
     /// The last mail to a domain.
@@ -256,13 +292,19 @@ impl RecentDomain {
 struct DomainPlaces {
     most: usize,
     next: u64,
-    by_name: HashMap<Name, (u64, RecentDomain)>,
+    by_name: BTreeMap<Name, (u64, RecentDomain)>,
     by_age: BTreeMap<u64, Name>,
 }
 
 impl DomainPlaces {
     fn new(most: usize) -> Self {
-        Self { most, next: 0, by_name: HashMap::new(), by_age: BTreeMap::new() }
+        Self { most, next: 0, by_name: BTreeMap::new(), by_age: BTreeMap::new() }
+    }
+
+    fn behind(&self, after: Option<&Name>, most: usize) -> Vec<(Name, RecentDomain)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let rows = self.by_name.range::<Name, _>((from, Bound::Unbounded));
+        rows.take(most).map(|(name, (_, domain))| (name.clone(), domain.clone())).collect()
     }
 
     fn take(&mut self, name: &Name) -> Option<RecentDomain> {

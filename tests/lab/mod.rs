@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use danelaw::admin::{AdminPort, AdminState, Phase};
-use danelaw::config::{Address, Config, DEFAULTS};
+use danelaw::config::{Address, AdminSection, Config, DEFAULTS};
 use danelaw::discovery::StsPolicies;
 use danelaw::dispatch::Dispatch;
 use danelaw::dns::setup::ResolverSettings;
@@ -367,8 +367,17 @@ impl Lab {
 
     /// Opens the admin port at this address.
     pub(crate) async fn admin_at(&self, address: &str) -> Address {
-        let settings =
-            danelaw::config::AdminSection { address: Some(address.parse().unwrap()), allow: vec![], remember: 0 };
+        self.admin_by(AdminSection { address: Some(address.parse().unwrap()), allow: vec![], remember: 0, page: true })
+            .await
+    }
+
+    /// Opens the admin port without the page for browsers.
+    pub(crate) async fn admin_without_page(&self) -> Address {
+        let address = Some("127.0.0.1:0".parse().unwrap());
+        self.admin_by(AdminSection { address, allow: vec![], remember: 0, page: false }).await
+    }
+
+    async fn admin_by(&self, settings: AdminSection) -> Address {
         let port = AdminPort::open(&settings).await.unwrap().unwrap();
         let address = port.address().unwrap();
         let (phase, shared) = (self.phase.subscribe(), self.shared.clone());
@@ -378,6 +387,7 @@ impl Lab {
             open_sessions: Arc::clone(&self.open_sessions),
             log_dropped: Arc::default(),
             reports: self.reports.clone(),
+            page: settings.page,
         })));
         address
     }

@@ -76,7 +76,7 @@ async fn health_is_told_in_words() {
 #[tokio::test]
 async fn requests_of_another_form_are_refused() {
     let admin = Scenario::new().start().await.admin().await;
-    let (status, paths) = get(&admin, "/").await;
+    let (status, paths) = get(&admin, "/none").await;
     assert!(status == 404 && paths.contains("/readyz"), "{status} {paths}");
     let post = said(&admin, "POST /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").await;
     assert!(post.starts_with("HTTP/1.1 405 ") && post.contains("allow: GET, HEAD"), "{post}");
@@ -263,8 +263,12 @@ async fn the_socket_of_a_danelaw_that_is_gone_is_taken_over() {
     assert_eq!(get(&admin, "/livez").await.0, 200);
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
     // A socket that answers belongs to a running program.
-    let settings =
-        danelaw::config::AdminSection { address: Some(address.parse().unwrap()), allow: vec![], remember: 0 };
+    let settings = danelaw::config::AdminSection {
+        address: Some(address.parse().unwrap()),
+        allow: vec![],
+        remember: 0,
+        page: false,
+    };
     let taken = danelaw::admin::AdminPort::open(&settings).await.unwrap_err();
     assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
     // A file that is no socket is not danelaw's to remove.
@@ -468,5 +472,95 @@ async fn y3_questions_about_mail_are_for_this_machine() {
     for path in ["/livez", "/metrics"] {
         let answer = said(&admin, &format!("GET {path} HTTP/1.1\r\nHost: danelaw.example:7671\r\n\r\n")).await;
         assert!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
+    }
+}
+
+/// Y13: html5lib finds no error.
+fn is_valid_html(body: &str) {
+    let readers = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/clients/html-reader");
+    assert!(readers.exists(), "tests/real/prepare installs html5lib");
+    let program = "import html5lib, sys\nhtml5lib.HTMLParser(strict=True).parse(sys.stdin.read())";
+    let mut python = Command::new("python3");
+    python.env("PYTHONPATH", readers).args(["-c", program]).stdin(Stdio::piped()).stderr(Stdio::piped());
+    let mut python = python.spawn().unwrap();
+    python.stdin.take().unwrap().write_all(body.as_bytes()).unwrap();
+    let run = python.wait_with_output().unwrap();
+    assert!(run.status.success(), "{}\n{body}", String::from_utf8_lossy(&run.stderr));
+}
+
+/// The answer to a browser.
+async fn browsed(admin: &Address, path: &str) -> String {
+    let fields = "Host: localhost:7671\r\nAccept: text/html,*/*;q=0.8\r\nSec-Fetch-Site: none";
+    said(admin, &format!("GET {path} HTTP/1.1\r\n{fields}\r\n\r\n")).await
+}
+
+#[tokio::test]
+async fn the_page_shows_what_is_wrong_and_how_to_mend_it() {
+    let script = "550 <script>alert(1)</script>\"><img src=x> \u{1b}[2J";
+    let lab = Scenario::new().mx(|mx| mx.rcpt = vec![say(script)]).start().await;
+    let admin = lab.admin().await;
+    self_test(&lab).await;
+    let id = lab.send().await;
+    assert!(!id.last().starts_with("250"), "{id:?}");
+    let (_, line) = get(&admin, "/explain/").await;
+    let id = line.split(' ').next().unwrap();
+    for (path, parts) in [
+        (
+            "/",
+            vec![
+                "<h1>State</h1>",
+                "<strong class=\"good\">ready</strong>",
+                "href=\"/domains/example.test\"",
+                "recipient-refused",
+            ],
+        ),
+        ("/domains", vec!["<bdi>example.test</bdi>", "rejected: recipient-refused"]),
+        ("/domains?state=all", vec!["<bdi>example.test</bdi>"]),
+        ("/domains?after=example.test", vec!["None."]),
+        ("/domains/example.test", vec!["danelaw check example.test", "href=\"/refusals#recipient-refused\""]),
+        ("/domains/other.test", vec!["No mail to this domain"]),
+        ("/refusals", vec!["<h2 id=\"recipient-refused\">", "To do: "]),
+        ("/explain/", vec![id]),
+        (&format!("/explain/{id}"), vec!["&lt;script&gt;", "words of the remote"]),
+    ] {
+        let page = browsed(&admin, path).await;
+        let (head, body) = page.split_once("\r\n\r\n").unwrap();
+        assert!(
+            head.starts_with("HTTP/1.1 200 ") && head.contains("content-security-policy: default-src 'none'; "),
+            "{head}"
+        );
+        for part in parts {
+            assert!(body.contains(part), "{path}: {part:?} is not in {body}");
+        }
+        // Y5 to Y8: no script, no style but the sheet, no other place, and no text of a stranger that is more than text.
+        for part in ["<script", "style=", "http:", "https:", "<img", "\u{1b}", "onclick"] {
+            assert!(!body.contains(part), "{path}: {part:?} is in {body}");
+        }
+        assert!(body.starts_with("<!DOCTYPE html><html lang=\"en\">") && body.ends_with("</html>"), "{body}");
+        is_valid_html(body);
+    }
+    let sheet = browsed(&admin, "/style.css").await;
+    assert!(sheet.contains("content-type: text/css") && sheet.contains("prefers-color-scheme"), "{sheet}");
+    // A program that does not ask for HTML gets text.
+    let (status, text) = get(&admin, "/").await;
+    assert!(status == 200 && text.starts_with("ready\n"), "{text}");
+}
+
+#[tokio::test]
+async fn y1_y2_y4_the_page_is_off_by_default_and_for_get_alone() {
+    let lab = Scenario::new().start().await;
+    let admin = lab.admin().await;
+    for path in ["/", "/domains", "/refusals", "/style.css"] {
+        let post = said(&admin, &format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")).await;
+        assert!(post.starts_with("HTTP/1.1 405 "), "{post}");
+        let rebound =
+            said(&admin, &format!("GET {path} HTTP/1.1\r\nHost: evil.example\r\nAccept: text/html\r\n\r\n")).await;
+        assert!(rebound.starts_with("HTTP/1.1 421 "), "{rebound}");
+        let head = said(&admin, &format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/html\r\n\r\n")).await;
+        assert!(head.starts_with("HTTP/1.1 200 ") && head.ends_with("\r\n\r\n"), "{head}");
+    }
+    let off = lab.admin_without_page().await;
+    for path in ["/", "/domains", "/domains/a.test", "/refusals", "/style.css"] {
+        assert!(browsed(&off, path).await.starts_with("HTTP/1.1 404 "), "{path}");
     }
 }

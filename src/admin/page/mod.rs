@@ -1,0 +1,144 @@
+//! The page for browsers on the admin port: read-only, for this machine alone, without a script.
+//!
+//! | path | shows |
+//! |---|---|
+//! | `/` | the state of danelaw, as `danelaw status` |
+//! | `/domains` | the domains whose last mail was refused, or all of them |
+//! | `/domains/NAME` | the last mail to a domain |
+//! | `/refusals` | the reasons that were seen, with cause and remedy |
+//! | `/explain/`, `/explain/ID` | the attempts that can be explained |
+//!
+//! All of it is about this danelaw since its start.
+
+mod html;
+
+use hyper::Uri;
+
+use crate::name::Name;
+use crate::report::recent::RecentDomain;
+
+pub(super) use html::{account, attempts, domain, domains, overview, reasons};
+
+/// The one style sheet.
+pub(super) const STYLE: &str = include_str!("style.css");
+/// How many domains a page has.
+pub(super) const ROWS: usize = 100;
+
+/// A question that a browser asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum PageQuestion {
+    /// The state of danelaw.
+    Overview,
+    /// The domains behind this one.
+    Domains(DomainsShown, Option<Name>),
+    /// The last mail to this domain.
+    Domain(Name),
+    /// The reasons that were seen.
+    Reasons,
+    /// The attempts that can be explained.
+    Attempts,
+    /// The account of one of them.
+    Account(String),
+    /// The style sheet.
+    Style,
+}
+
+/// Which domains are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DomainsShown {
+    /// Those whose last mail was refused.
+    Failing,
+    /// All that are remembered.
+    All,
+}
+
+impl DomainsShown {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Failing => "failing",
+            Self::All => "all",
+        }
+    }
+}
+
+/// Domains in their order.
+pub(super) struct DomainsView {
+    pub(super) shown: DomainsShown,
+    pub(super) rows: Vec<(Name, RecentDomain)>,
+    /// Whether more follow.
+    pub(super) more: bool,
+}
+
+impl PageQuestion {
+    /// The question at this path, if it is one.
+    pub(super) fn of(uri: &Uri) -> Option<Self> {
+        let parts: Vec<&str> = uri.path().strip_prefix('/')?.split('/').collect();
+        match (parts.as_slice(), uri.query()) {
+            ([""], None) => Some(Self::Overview),
+            (["style.css"], None) => Some(Self::Style),
+            (["refusals"], None) => Some(Self::Reasons),
+            (["domains"], query) => {
+                let (shown, after) = shown(query.unwrap_or_default())?;
+                Some(Self::Domains(shown, after))
+            }
+            (["domains", name], None) => Some(Self::Domain(Name::parse(name).ok()?)),
+            (["explain", ""], None) => Some(Self::Attempts),
+            (["explain", id], None) if id.bytes().all(|octet| octet.is_ascii_hexdigit()) => {
+                Some(Self::Account((*id).to_owned()))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The parameters of the list of domains, each at most once.
+fn shown(query: &str) -> Option<(DomainsShown, Option<Name>)> {
+    let (mut shown, mut after) = (None, None);
+    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+        let taken = match parameter.split_once('=')? {
+            ("state", "failing") => shown.replace(DomainsShown::Failing).is_some(),
+            ("state", "all") => shown.replace(DomainsShown::All).is_some(),
+            ("after", name) => after.replace(Name::parse(name).ok()?).is_some(),
+            _ => return None,
+        };
+        if taken {
+            return None;
+        }
+    }
+    Some((shown.unwrap_or(DomainsShown::Failing), after))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn y9_paths_are_names_and_ids() {
+        let name = |text: &str| Name::parse(text).unwrap();
+        for (path, expected) in [
+            ("/", Some(PageQuestion::Overview)),
+            ("/style.css", Some(PageQuestion::Style)),
+            ("/domains", Some(PageQuestion::Domains(DomainsShown::Failing, None))),
+            (
+                "/domains?state=all&after=a.example",
+                Some(PageQuestion::Domains(DomainsShown::All, Some(name("a.example")))),
+            ),
+            ("/domains?state=all&state=all", None),
+            ("/domains?state=other", None),
+            ("/domains?after=a..b", None),
+            ("/domains?x", None),
+            ("/domains/a.example", Some(PageQuestion::Domain(name("a.example")))),
+            ("/domains/", None),
+            ("/domains/a.example/b", None),
+            ("/domains/%3Cscript%3E", None),
+            ("/explain/", Some(PageQuestion::Attempts)),
+            ("/explain/5F0C63B1A7D2", Some(PageQuestion::Account("5F0C63B1A7D2".to_owned()))),
+            ("/explain/../metrics", None),
+            ("/refusals?x=y", None),
+            ("//evil.example", None),
+            ("/?", None),
+        ] {
+            assert_eq!(PageQuestion::of(&path.parse().unwrap()), expected, "{path}");
+        }
+    }
+}
