@@ -161,7 +161,7 @@ where
     R: Resolver,
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let Some(mut session) = opening::open(news, stream, caller, &stop).await else { return };
+    let Some(mut session) = opening::open(newest_settings, stream, caller, &stop).await else { return };
     loop {
         let run = tokio::select! {
             biased;

@@ -34,7 +34,7 @@ const UNCERTIFIED_OCTETS: usize = 2048;
 
 /// Begins a session, with the greeting ready to be sent. None, if the client gets no session.
 pub(super) async fn open<R, S>(
-    news: watch::Receiver<Arc<Shared<R>>>,
+    newest_settings: watch::Receiver<Arc<Shared<R>>>,
     stream: S,
     caller: Caller,
     stop: &Stop,
@@ -43,7 +43,7 @@ where
     R: Resolver,
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut session, admission) = Session::new(news, stream, caller);
+    let (mut session, admission) = Session::new(newest_settings, stream, caller);
     if let Admission::Uncertified(place) = admission {
         return Box::pin(session.admitted(place, stop)).await;
     }
@@ -59,9 +59,9 @@ where
 }
 
 impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
-    fn new(mut news: watch::Receiver<Arc<Shared<R>>>, stream: S, caller: Caller) -> (Self, Admission) {
+    fn new(mut newest_settings: watch::Receiver<Arc<Shared<R>>>, stream: S, caller: Caller) -> (Self, Admission) {
         let Caller { origin, service, original_destination, place, security, terms, strictness, admission } = caller;
-        let shared = Arc::clone(&news.borrow_and_update());
+        let shared = Arc::clone(&newest_settings.borrow_and_update());
         let dialogue = Dialogue::new(shared.us.clone(), service).on(terms).with_tls(match &security {
             ListenerSecurity::Clear => TlsState::Unavailable,
             ListenerSecurity::Starttls(_) if !matches!(admission, Admission::Uncertified(_)) => TlsState::Offered,
@@ -72,7 +72,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         let (upstreams, ahead, tls, hello) = Default::default();
         let session = Self {
             shared,
-            news,
+            newest_settings,
             client,
             origin,
             service,

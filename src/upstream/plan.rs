@@ -133,7 +133,7 @@ impl<R: Resolver> Connector<R> {
         if route.security == Security::Secure || !request.level.heeds_sts() {
             return self.host(exchange, request).await;
         }
-        let asked = inquiry.answer(self.sts.as_ref(), &route.next_hop, request);
+        let asked = inquiry.answer(self.enforced_sts.as_ref(), &route.next_hop, request);
         let (host, at_hand) = tokio::join!(self.host(exchange, request), asked);
         match at_hand.demand(route, exchange)? {
             StsDemand::Enforce(StsListing::No) => Err(unmeetable(Unmeetable::NotListed, Some(at_hand), exchange)),
@@ -150,7 +150,7 @@ impl<R: Resolver> Connector<R> {
     ) -> Result<(TlsPolicy, StsTrial), Reason> {
         let (Choice { route, exchange, inquiry }, KnownHost { host, associations }) = (choice, known);
         let found = match policy::asks_sts(route, &associations, request.level) {
-            true => Some(inquiry.answer(self.sts.as_ref(), &route.next_hop, request).await),
+            true => Some(inquiry.answer(self.enforced_sts.as_ref(), &route.next_hop, request).await),
             false => None,
         };
         let sts = found.map_or(Ok(StsDemand::Nothing), |found| found.demand(route, exchange))?;
