@@ -1,11 +1,14 @@
-//! `danelaw explain`: the record that the running danelaw has of one attempt.
+//! `danelaw explain`: the record that the running danelaw has of one attempt, or the forecast for such mail by another listener.
 
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
+
+use super::check::{self, CheckArguments};
 use super::stdout::Stdout;
 use super::{EX_CONFIG, EX_UNAVAILABLE, log};
 use crate::admin::client;
-use crate::config::Config;
+use crate::config::{Address, Config};
 
 const STATUS: &str = "\
 Exit status:
@@ -13,7 +16,8 @@ Exit status:
   1   danelaw remembers no such attempt
   64  the command line is wrong
   69  no danelaw answers at admin.address
-  78  the configuration is wrong, or has no admin.address";
+  78  the configuration is wrong, or has no admin.address
+  With --listener, that of \"danelaw check\" once the attempt is found.";
 
 /// Arguments of the subcommand.
 #[derive(Debug, clap::Args)]
@@ -26,6 +30,10 @@ pub(super) struct ExplainArguments {
     /// Explain the last attempt.
     #[arg(long, conflicts_with = "id")]
     last: bool,
+    /// Forecast, in the place of the account, how mail to the domain of the attempt would fare by this listener of the configuration:
+    /// as "danelaw check --listener" does.
+    #[arg(long, value_name = "ADDRESS")]
+    listener: Option<Address>,
 }
 
 /// Only an id may become part of a path.
@@ -38,11 +46,20 @@ fn id(text: &str) -> Result<String, String> {
     }
 }
 
+/// The domain in an account.
+fn domain(account: &str) -> Option<&str> {
+    account.lines().find_map(|line| line.strip_prefix("domain ")).map(str::trim)
+}
+
 /// The running danelaw does not know the id.
 const UNKNOWN: u8 = 1;
 
 /// Asks and prints.
-pub(super) fn run(config: &Config, arguments: &ExplainArguments) -> ExitCode {
+pub(super) fn run(config: Config, arguments: &ExplainArguments) -> ExitCode {
+    if arguments.listener.is_some() && !arguments.last && arguments.id.is_none() {
+        let why = "--listener needs an attempt: give its id, or --last";
+        super::Arguments::usage_error("explain", ErrorKind::MissingRequiredArgument, why);
+    }
     let fail = |code: u8, why: String| {
         log::complain(&why);
         ExitCode::from(code)
@@ -61,10 +78,13 @@ pub(super) fn run(config: &Config, arguments: &ExplainArguments) -> ExitCode {
         Err(error) => return fail(EX_UNAVAILABLE, error.to_string()),
     };
     match runtime.block_on(client::ask(address, &format!("/explain/{asked}"))) {
-        Ok((status, text)) if status.is_success() => {
-            Stdout::print(&text);
-            ExitCode::SUCCESS
-        }
+        Ok((status, text)) if status.is_success() => match (&arguments.listener, domain(&text)) {
+            (Some(listener), Some(domain)) => check::run(config, &CheckArguments::by(listener.clone(), domain)),
+            (Some(_), None) | (None, _) => {
+                Stdout::print(&text);
+                ExitCode::SUCCESS
+            }
+        },
         Ok((_, why)) => fail(UNKNOWN, why.trim_end().to_owned()),
         Err(error) => fail(EX_UNAVAILABLE, error.to_string()),
     }

@@ -176,7 +176,7 @@ pub fn main() -> ExitCode {
         Subcommands::Rules(rules) => arguments.settings.with(|config| rules::run(&config, &rules)),
         Subcommands::Store { what } => arguments.settings.with(|config| store::run(&what, &config)),
         Subcommands::Status(status) => arguments.settings.with(|config| status::run(&config, &status)),
-        Subcommands::Explain(explain) => arguments.settings.with(|config| explain::run(&config, &explain)),
+        Subcommands::Explain(explain) => arguments.settings.with(|config| explain::run(config, &explain)),
         // Commands that work on files alone work without a configuration.
         Subcommands::Tlsa(tlsa) => tlsa::run(&tlsa, &arguments.settings),
         Subcommands::Tlsrpt(tlsrpt) => tlsrpt::run(&tlsrpt, &arguments.settings),

@@ -22,6 +22,11 @@ impl Said {
 
 /// Runs `danelaw check` with the lab's configuration and the keys that the test adds to it.
 pub(crate) async fn check(lab: &Lab, toml: &str, arguments: &[&str], input: &str) -> Said {
+    with_config(lab, toml, &[&["check"], arguments].concat(), input).await
+}
+
+/// The same for any command.
+pub(crate) async fn with_config(lab: &Lab, toml: &str, arguments: &[&str], input: &str) -> Said {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     let [dns, anchor] = [lab.dns.addr.to_string(), lab.dns.anchor_file.display().to_string()];
     let port = lab.now().connector.dialer.port;
@@ -33,7 +38,7 @@ pub(crate) async fn check(lab: &Lab, toml: &str, arguments: &[&str], input: &str
     )
     .unwrap();
     let mut command = danelaw();
-    command.args(["check", "--config"]).arg(file.path()).args(arguments);
+    command.args([arguments[0], "--config"]).arg(file.path()).args(&arguments[1..]);
     said(command, input).await
 }
 

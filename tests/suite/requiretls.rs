@@ -8,7 +8,7 @@ use danelaw::dns::FailureReason;
 use danelaw::mta_sts::{NoStsRecord, StsFetchError};
 use danelaw::roots::Roots;
 
-use crate::check::check;
+use crate::check::{check, with_config};
 use crate::lab::certs::Identity;
 use crate::lab::client::Client;
 use crate::lab::exchange::Exchange;
@@ -565,6 +565,38 @@ async fn check_forecasts_mail_by_a_listener() {
     let said = check(&lab, listeners, &["example.test", "--listener", "127.0.0.1:1"], "").await;
     assert_eq!((said.status, said.out.as_str()), (64, ""));
     assert!(said.err.contains("no listener at 127.0.0.1:1; it has: 127.0.0.1:10025, "), "{}", said.err);
+}
+
+#[tokio::test]
+async fn explain_forecasts_the_mail_of_an_attempt_by_another_listener() {
+    // B15, Q2.
+    let lab = Scenario::new().set(&listener("always", "")).set("admin.remember = 10").start().await;
+    let reply = lab.send().await.last().to_owned();
+    let (_, id) = reply.trim_end_matches(')').rsplit_once("(id ").unwrap();
+    let listeners = "listener = [{ address = '127.0.0.1:10032', require_tls = 'where-offered' }, \
+                     { address = '127.0.0.1:10033', require_tls = 'always' }]";
+    let toml = format!("admin.address = '{}'\n{listeners}", lab.admin().await);
+    for (attempt, listener, status, line) in [
+        ("--last", "127.0.0.1:10032", 0, "└─ verified: mail would go to mx1.example.test[127.0.0.1]\n"),
+        (id, "127.0.0.1:10033", 5, "└─ rejected: mail would be refused with 550 5.7.30 (requiretls-missing)\n"),
+    ] {
+        let said = with_config(&lab, &toml, &["explain", attempt, "--listener", listener], "").await;
+        assert!(said.status == status && said.out.contains(line), "{} {}{}", said.status, said.out, said.err);
+        assert!(said.out.starts_with("example.test (level secure)\n"), "{}", said.out);
+    }
+    for (arguments, status, why) in [
+        (&["explain", "--listener", "127.0.0.1:10032"][..], 64, "--listener needs an attempt"),
+        (
+            &["explain", "--last", "--listener", "127.0.0.1:1"],
+            64,
+            "no listener at 127.0.0.1:1; it has: 127.0.0.1:10032, ",
+        ),
+        (&["explain", "ABCDEF", "--listener", "127.0.0.1:10032"], 1, "no attempt with this id"),
+    ] {
+        let said = with_config(&lab, &toml, arguments, "").await;
+        assert!(said.status == status && said.err.contains(why), "{} {}{}", said.status, said.out, said.err);
+    }
+    assert!(!lab.mx().saw_mail());
 }
 
 #[tokio::test]

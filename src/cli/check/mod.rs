@@ -55,6 +55,8 @@ const OBSERVING: &str = "the configured mode is \"observe\", which delivers mail
 
 /// Of a list, this many lines without a domain are told one by one.
 const MAX_TOLD: usize = 20;
+/// How many domains are checked at a time, unless the caller asks for another number.
+const AT_A_TIME: NonZeroUsize = NonZeroUsize::new(16).unwrap();
 /// The exit status of a program that ^C has ended, as shells have it: 128 and the number of SIGINT.
 const INTERRUPTED: u8 = 130;
 
@@ -88,7 +90,7 @@ pub(super) struct CheckArguments {
     #[arg(long, conflicts_with = "json")]
     csv: bool,
     /// How many domains to check at a time.
-    #[arg(long, value_name = "N", default_value = "16", value_parser = at_a_time)]
+    #[arg(long, value_name = "N", default_value_t = AT_A_TIME, value_parser = at_a_time)]
     parallel: NonZeroUsize,
     /// Show the whole tree of each domain of a list, and not one line.
     #[arg(long, conflicts_with_all = ["json", "csv"])]
@@ -96,6 +98,21 @@ pub(super) struct CheckArguments {
 }
 
 impl CheckArguments {
+    /// Mail to one domain by a listener.
+    pub(super) fn by(listener: Address, domain: &str) -> Self {
+        Self {
+            domains: vec![domain.to_owned()],
+            file: None,
+            resume: None,
+            listener: Some(listener),
+            no_connect: false,
+            json: false,
+            csv: false,
+            parallel: AT_A_TIME,
+            tree: true,
+        }
+    }
+
     fn reads_standard_input(&self) -> bool {
         self.domains.iter().any(|domain| domain == "-") || self.file.as_deref() == Some(Path::new("-"))
     }
