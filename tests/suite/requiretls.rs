@@ -560,6 +560,21 @@ async fn check_forecasts_mail_by_a_listener() {
         let said = check(&lab, listeners, &["example.test", "--listener", listener], "").await;
         assert!(said.out.contains(line), "{line} is not in\n{}", said.out);
     }
+    // Mail by others may need a rule that makes no difference here.
+    let toml = format!("{listeners}{may}");
+    let both = ["example.test", "x.example.test", "--tree", "--listener", "127.0.0.1:10033"];
+    let said = check(&lab, &toml, &both, "").await;
+    assert!(
+        said.out.contains("─ for mail by this listener the rule does not help; at level dane-only "),
+        "{}",
+        said.out
+    );
+    let lab = dane().mx(offers).start().await;
+    for (arguments, unneeded) in [(&both[..], 0), (&both[..3], 1)] {
+        let said = check(&lab, &toml, arguments, "").await;
+        assert_eq!(said.out.matches("the rule is no longer needed; at level ").count(), 1, "{}", said.out);
+        assert!(said.out.contains(&format!("1 under rules, {unneeded} of which are no longer needed")), "{}", said.out);
+    }
     // Without the option no listener is named, and an address without a listener is an error.
     assert!(!check(&lab, listeners, &["example.test"], "").await.out.contains("by the listener"));
     let said = check(&lab, listeners, &["example.test", "--listener", "127.0.0.1:1"], "").await;

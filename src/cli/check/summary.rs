@@ -42,7 +42,8 @@ impl Summary {
         }
         if let Some(rule) = &report.rule {
             self.rules += 1;
-            if rule.need == super::verdict::Need::NotNeeded {
+            // Mail by other listeners may need it.
+            if rule.need == super::verdict::Need::NotNeeded && report.listener.is_none() {
                 self.unneeded.push(report.domain.clone());
             }
         }

@@ -61,7 +61,7 @@ pub(super) fn write(report: &DomainReport, out: &mut dyn Write) -> io::Result<()
     below.extend(report.passed_over.iter().map(|text| Node::new(styled(DOUBT, &format!("passed over: {text}")))));
     below.extend(report.sts.iter().flat_map(StsReport::lines).map(|line| plain(&line)));
     below.extend(report.exchanges.iter().map(exchange));
-    below.extend(report.rule.as_ref().map(rule));
+    below.extend(report.rule.as_ref().map(|found| rule(found, report)));
     below.extend(report.listener.as_ref().map(|listener| plain(&listener.line())));
     below.extend(report.advice.iter().map(|advice| {
         let host = advice.host.as_ref().map_or(String::new(), |host| format!("{host}: "));
@@ -243,7 +243,7 @@ fn no(no: &RefusalReport) -> Node {
     Node::new(styled(BAD, &format!("{}: {}", no.reason, no.text)))
 }
 
-fn rule(rule: &RuleReport) -> Node {
+fn rule(rule: &RuleReport, report: &DomainReport) -> Node {
     let reason = rule.reason.as_deref().unwrap_or("no reason given");
     let end = match (&rule.until, rule.days_left) {
         (Some(until), Some(days)) => format!(", until {until} ({days} days left)"),
@@ -260,6 +260,7 @@ fn rule(rule: &RuleReport) -> Node {
         Need::Refuses => (BAD, "the rule is why mail would be refused"),
         Need::NoHelp => (BAD, "the rule does not help"),
     };
-    let need = styled(style, &format!("{need}; at level {} the verdict would be {by_default}", rule.default_level));
+    let by = report.listener.as_ref().map_or("", |_| "for mail by this listener ");
+    let need = styled(style, &format!("{by}{need}; at level {} the verdict would be {by_default}", rule.default_level));
     Node::over(styled(PLAIN, &format!("rule for {}: {reason}{end}", rule.domain)), vec![Node::new(need)])
 }
