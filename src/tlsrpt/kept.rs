@@ -6,14 +6,15 @@
 //! of its results name: a stranger's text is not repeated with each of them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use time::Date;
 
 use super::event::{PolicyKind, ReportedFailure, ReportedPolicy, TlsEvent};
 use super::tally::{DomainDay, ResultCounts, TalliedDomain, TallyRoom, TlsTally};
+use crate::hex::Hex;
 use crate::name::Name;
 use crate::refusal::ResultType;
 
@@ -183,9 +184,8 @@ impl KeptTally {
 fn added_rows(of: &DomainDay, policy: &ReportedPolicy, [before, now]: [Option<&ResultCounts>; 2]) -> Vec<AddedResult> {
     let texts = || policy.strings.iter().chain(policy.mx.iter());
     let name = (texts().map(String::len).sum::<usize>() > MAX_INLINE).then(|| {
-        let mut hasher = DefaultHasher::new();
-        policy.hash(&mut hasher);
-        format!("{:016x}", hasher.finish())
+        let texts = serde_json::to_vec(&texts().collect::<Vec<_>>()).unwrap_or_default();
+        Hex(&Sha256::digest(texts)).to_string()
     });
     let row = |json: KeptPolicyJson, times| {
         Some(AddedResult { of: of.clone(), counted: serde_json::to_string(&[json]).ok()?, times })

@@ -30,6 +30,9 @@ BEGIN
       OR (kept.fetched = excluded.fetched AND (dated IS NULL OR (kept.id = excluded.id AND kept.body = excluded.body)))
       -- A date that has not come yet is that of a clock which was ahead.
       OR (dated IS NULL AND kept.fetched > t);
+  -- A policy that was fetched later than the deleted one, or in the same second, is not gone.
+  DELETE FROM sts_gone g USING sts_policies p
+    WHERE dated IS NULL AND g.domain = d AND p.domain = d AND p.fetched >= g.fetched;
   RETURN QUERY SELECT * FROM sts_policies WHERE domain = d;
 END $$;
 

@@ -6,6 +6,7 @@ use super::server::Server;
 use crate::admin::get;
 use crate::lab::mx::{Mx, say};
 use crate::lab::{Lab, Scenario};
+use crate::log::captured;
 
 const MESSAGE: &[u8] = b"From: <a@client.test>\r\nMessage-ID: <1@client.test>\r\nSubject: lab\r\n\r\nbody\r\n";
 const TO: [&str; 2] = ["b@example.test", "c@last.example.test"];
@@ -94,6 +95,27 @@ async fn v7_a_store_that_goes_down_within_the_message_defers_it_before_the_end_o
     let told = client.command(&format!("{message}.")).await;
     assert!(told.starts_with("451") && told.contains("the store does not answer"), "{told}");
     assert_eq!(copies(&lab), [0, 0]);
+}
+
+/// V4, V6.
+#[tokio::test]
+async fn v4_v6_an_outcome_that_cannot_be_recorded_is_told_and_may_bring_a_second_copy() {
+    let (server, (log, _guard)) = (Server::start(), captured());
+    let lab = lab(&server, |mx| mx.first_ends.lock().unwrap().push_back(say("451 4.3.0 not now"))).await;
+    server.sql(
+        "CREATE FUNCTION public.full_disk() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ BEGIN RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100'; END $$; \
+         CREATE TRIGGER full_disk BEFORE INSERT ON danelaw.outcomes EXECUTE FUNCTION public.full_disk()",
+    );
+    let told = send(&lab).await;
+    assert!(told.ends_with("all recipients may get it again, because the store has failed"), "{told}");
+    assert_eq!(copies(&lab), [1, 1]);
+    let text =
+        "the outcomes of a message cannot be recorded; if it is sent again, its recipients may get a second copy";
+    assert!(log.text().contains(text), "{}", log.text());
+    server.sql("DROP TRIGGER full_disk ON danelaw.outcomes");
+    assert!(send(&lab).await.starts_with("250"));
+    assert_eq!(copies(&lab), [2, 2]);
 }
 
 /// V17.
