@@ -1,4 +1,4 @@
-//! `danelaw` without a command and without a configuration: what it is about to do, for a person who tries it.
+//! `danelaw` without a command and without a configuration: a person may try it, and reads which steps follow.
 
 use std::io::{self, IsTerminal};
 
@@ -6,7 +6,7 @@ use super::load::{self, SYSTEM_FILE};
 use super::{ConfigFlags, log};
 use crate::config::Config;
 
-/// Says on a terminal what follows, and where help is. A script or a service manager hears nothing.
+/// Says on a terminal which steps follow, and where help is. A script or a service manager reads nothing of this.
 pub(super) fn announce(config: &Config, settings: &ConfigFlags) {
     let is_configured = settings.config.is_some() || !settings.set.is_empty() || load::has_system_files();
     if !is_configured && io::stderr().is_terminal() {
