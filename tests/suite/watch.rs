@@ -141,7 +141,7 @@ fn busy() -> String {
     reporter.report(&attempt());
     reporter.ran_out(Label::OutOfMemory, "accept");
     let metrics = reporter.metrics();
-    metrics.turned_away("sessions");
+    metrics.turned_away(danelaw::report::turned_away::TurnedAway::Sessions);
     metrics.client_handshake("verified");
     metrics.tls_session_dropped("full");
     metrics.tls_report("mail", "sent");
