@@ -123,7 +123,7 @@ enum Subcommands {
     Domains(domains::DomainsArguments),
     /// Show the DNS records of a name, and how sure they are.
     Resolve(resolve::ResolveArguments),
-    /// List the rules of the configuration, with their reasons and how long they last.
+    /// List the rules of the configuration, with their reasons and how long they last; or suggest some.
     Rules(rules::RulesArguments),
     /// Check the configuration, or show its values.
     Config {
@@ -173,7 +173,7 @@ pub fn main() -> ExitCode {
         Subcommands::Check(check) => arguments.settings.with(|config| check::run(config, &check)),
         Subcommands::Config { what } => config::run(&what, &arguments.settings),
         Subcommands::Resolve(resolve) => arguments.settings.with(|config| resolve::run(config, &resolve)),
-        Subcommands::Rules(rules) => arguments.settings.with(|config| rules::run(&config, &rules)),
+        Subcommands::Rules(rules) => arguments.settings.with(|config| rules::run(config, &rules)),
         Subcommands::Store { what } => arguments.settings.with(|config| store::run(&what, &config)),
         Subcommands::Status(status) => arguments.settings.with(|config| status::run(&config, &status)),
         Subcommands::Explain(explain) => arguments.settings.with(|config| explain::run(config, &explain)),

@@ -6,10 +6,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::Subcommand;
 use serde::Serialize;
 use time::{Date, OffsetDateTime};
 use tokio::sync::watch;
 
+use super::check::{self, CheckArguments};
 use super::run::StartError;
 use super::stdout::Stdout;
 use crate::config::Config;
@@ -36,11 +38,27 @@ Exit status:
 
 /// How to list the rules.
 #[derive(Debug, clap::Args)]
-#[command(after_help = STATUS)]
+#[command(after_help = STATUS, args_conflicts_with_subcommands = true)]
 pub(super) struct RulesArguments {
+    #[command(subcommand)]
+    command: Option<RulesCommand>,
     /// Write one JSON object a rule, and one a negative trust anchor.
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum RulesCommand {
+    /// Print the rules that would hold for domains without DANE and without MTA-STS, to be copied into the configuration.
+    ///
+    /// Looks each domain up and shakes hands with each of its exchanges, as `danelaw check` does. A rule is printed where a public CA
+    /// vouches for the name of every exchange now, and a comment with the reason where not. It is put in force by nobody but you, and it
+    /// stops the mail of a domain when that changes. The exit status is that of `danelaw check`.
+    Suggest {
+        /// Domains, or mail addresses for their domains; "-" reads them from standard input, one a line.
+        #[arg(value_name = "DOMAIN", required = true)]
+        domains: Vec<String>,
+    },
 }
 
 /// One rule, in words.
@@ -74,7 +92,14 @@ struct AnchorRow {
 }
 
 /// Lists the rules in the order in which they are looked at, and the negative trust anchors.
-pub(super) fn run(config: &Config, arguments: &RulesArguments) -> ExitCode {
+pub(super) fn run(config: Config, arguments: &RulesArguments) -> ExitCode {
+    match &arguments.command {
+        Some(RulesCommand::Suggest { domains }) => check::run(config, &CheckArguments::suggesting(domains.clone())),
+        None => list(&config, arguments),
+    }
+}
+
+fn list(config: &Config, arguments: &RulesArguments) -> ExitCode {
     let today = OffsetDateTime::now_utc().date();
     let listed = config.rules().map_err(StartError::config).and_then(|rules| {
         let rows: Vec<_> = rules.entries.iter().map(|rule| RuleRow::of(rule, today)).collect();

@@ -123,7 +123,7 @@ fn files() -> Vec<PathBuf> {
 
 /// The line at which the tests of a file begin. A file of tests/ without a test of its own proves no row.
 fn begin_of_tests(file: &Path, text: &str) -> Option<usize> {
-    let begin = if file.starts_with("tests") { Some(0) } else { text.find("#[cfg(test)]\nmod ") }?;
+    let begin = if file.starts_with("tests") { Some(0) } else { text.find("\n#[cfg(test)]\n") }?;
     let has_tests = text[begin..].contains("#[test]") || text[begin..].contains("#[tokio::test");
     has_tests.then(|| text[..begin].lines().count())
 }

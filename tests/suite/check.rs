@@ -385,3 +385,46 @@ async fn a_forecast_for_many() {
     // One at level `encrypt`, and one with the proof that mail with REQUIRETLS needs.
     assert_eq!((said.status, lab.mx().connections()), (0, 4));
 }
+
+#[tokio::test]
+async fn a_rule_is_suggested_where_it_would_hold() {
+    let ca = Identity::authority();
+    let roots = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(roots.path(), crate::lab::certs::pem("CERTIFICATE", &ca.certificate)).unwrap();
+    let exchange = |domain: &str, host: &str, identity: Identity| {
+        Exchange::new(domain, host).tlsa([]).script(move |mx| mx.identity = identity)
+    };
+    let own = Identity::for_name("mx1.own.test");
+    let [good, plain, one] = ["mx1.good.test", "mx1.plain.test", "mx1.two.test"].map(|name| ca.issue(name));
+    let lab = Scenario::new()
+        .tree(|tree, _| tree.insecure("plain.test"))
+        .exchange(exchange("good.test", "mx1.good.test", good))
+        .exchange(exchange("plain.test", "mx1.plain.test", plain))
+        .exchange(exchange("own.test", "mx1.own.test", own.clone()))
+        .exchange(exchange("two.test", "mx1.two.test", one))
+        .exchange(exchange("two.test", "mx2.two.test", own))
+        .start()
+        .await;
+    let toml = format!("tls.ca = '{}'", roots.path().display());
+    for (domain, parts) in [
+        ("example.test", &["# example.test: no rule: its mail is verified without one\n"][..]),
+        (
+            "own.test",
+            &["# own.test: no rule: mx1.own.test [127.0.0.", "to public CAs its certificate is self-signed\n"],
+        ),
+        ("two.test", &["# two.test: no rule: mx2.two.test [127.0.0."]),
+        ("none.test", &["# none.test: no rule: no-domain\n"]),
+    ] {
+        let said = with_config(&lab, &toml, &["rules", "suggest", domain], "").await;
+        assert!(parts.iter().all(|part| said.out.contains(part)), "{domain}: {}{}", said.out, said.err);
+        assert!(!said.out.contains("[[rule]]"), "{}", said.out);
+    }
+    let said = with_config(&lab, &toml, &["rules", "suggest", "-"], "a@good.test\nplain.test\n").await;
+    let rules: toml::Table = said.out.parse().unwrap_or_else(|error| panic!("{error}: {}", said.out));
+    let of = |place: usize, key: &str| rules["rule"][place][key].as_str().unwrap().to_owned();
+    assert_eq!((of(0, "domain"), of(0, "level")), ("good.test".to_owned(), "verify".to_owned()));
+    assert_eq!(of(1, "domain"), "plain.test");
+    assert_eq!(said.out.matches("# mx = [").count(), 1, "{}", said.out);
+    assert!(said.out.ends_with("# level = \"secure\"\n# mx = [\"mx1.plain.test\"]\n"), "{}", said.out);
+    assert!(lab.seen.iter().all(|mx| !mx.saw_mail()));
+}

@@ -11,6 +11,7 @@ mod reach;
 mod recording;
 mod report;
 mod sts;
+mod suggest;
 mod summary;
 mod tagged;
 mod tree;
@@ -95,22 +96,36 @@ pub(super) struct CheckArguments {
     /// Show the whole tree of each domain of a list, and not one line.
     #[arg(long, conflicts_with_all = ["json", "csv"])]
     tree: bool,
+    /// Write the rule that would hold: `danelaw rules suggest`.
+    #[arg(skip)]
+    suggests: bool,
 }
 
 impl CheckArguments {
-    /// Mail to one domain by a listener.
-    pub(super) fn by(listener: Address, domain: &str) -> Self {
+    /// These domains, with the whole tree of each.
+    fn of(domains: Vec<String>) -> Self {
         Self {
-            domains: vec![domain.to_owned()],
+            domains,
             file: None,
             resume: None,
-            listener: Some(listener),
+            listener: None,
             no_connect: false,
             json: false,
             csv: false,
             parallel: AT_A_TIME,
             tree: true,
+            suggests: false,
         }
+    }
+
+    /// Mail to one domain by a listener.
+    pub(super) fn by(listener: Address, domain: &str) -> Self {
+        Self { listener: Some(listener), ..Self::of(vec![domain.to_owned()]) }
+    }
+
+    /// The rules that would hold for these domains.
+    pub(super) fn suggesting(domains: Vec<String>) -> Self {
+        Self { suggests: true, ..Self::of(domains) }
     }
 
     fn reads_standard_input(&self) -> bool {
@@ -123,6 +138,9 @@ impl CheckArguments {
     }
 
     fn form(&self) -> ReportForm {
+        if self.suggests {
+            return ReportForm::Rule;
+        }
         match (self.json, self.csv, self.file.is_some() || self.reads_standard_input()) {
             (true, _, _) => ReportForm::Json,
             (_, true, _) => ReportForm::Csv,
@@ -301,7 +319,8 @@ async fn judge(checker: &Checker, rules: &Rules, domain: &Name, form: ReportForm
     };
     report.listener = checker.listener.as_ref().map(|listener| ListenerReport::of(listener, would));
     // A line has no room for it, and hosts are spared the sessions.
-    let has_room = checker.connections == Connections::Connect && !matches!(form, ReportForm::Line | ReportForm::Csv);
+    let has_room = checker.connections == Connections::Connect
+        && !matches!(form, ReportForm::Line | ReportForm::Csv | ReportForm::Rule);
     if has_room && listener.takes == ListenerMail::Any && terms != strict {
         // Sessions that had to meet the same policy are not repeated.
         report.requiretls = RequireTlsReport::of(&checker.check(domain, target(strict, level, rule)).await);

@@ -8,6 +8,7 @@ use futures_util::stream::{Stream, StreamExt};
 use super::checker::Checker;
 use super::reach::Unreachable;
 use super::report::DomainReport;
+use super::suggest;
 use super::summary::Summary;
 use super::tree;
 use super::verdict::CheckStatus;
@@ -23,6 +24,8 @@ pub(super) enum ReportForm {
     Line,
     Json,
     Csv,
+    /// The rule that would hold.
+    Rule,
 }
 
 /// Why no more domains are checked.
@@ -86,7 +89,7 @@ impl Results {
     pub(super) fn summarize(&self, form: ReportForm) -> io::Result<()> {
         match form {
             _ if self.summary.domains() < 2 => Ok(()),
-            ReportForm::Json | ReportForm::Csv => self.summary.write(&mut io::stderr()),
+            ReportForm::Json | ReportForm::Csv | ReportForm::Rule => self.summary.write(&mut io::stderr()),
             ReportForm::Tree | ReportForm::Line => self.summary.write(&mut Stdout::lock()),
         }
     }
@@ -128,6 +131,7 @@ fn write(report: &DomainReport, form: ReportForm) -> io::Result<()> {
             writeln!(out)?;
         }
         ReportForm::Csv => csv_line(&mut out, &report.columns())?,
+        ReportForm::Rule => out.write_all(suggest::rule(report).as_bytes())?,
     }
     Stdout::lock().write_all(&out.into_inner())
 }
