@@ -132,7 +132,7 @@ enum Subcommands {
     },
     /// Say whether danelaw is ready, what became of the mail of the last day, and which domains get none.
     ///
-    /// Asks the danelaw that runs, at admin.address, which is empty by default. Its counts begin when it starts.
+    /// Asks the danelaw that runs, at admin.address. Its counts begin when it starts.
     Status(status::StatusArguments),
     /// Say everything that was seen of an attempt that did not end in a delivery.
     ///

@@ -12,11 +12,11 @@ use super::{Address, Network, optional};
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AdminSection {
-    /// Where /livez, /readyz, /metrics, `danelaw explain` and `danelaw tlsrpt show` are served over HTTP: a unix socket,
-    /// which its owner and group may use, or an address and port such as "127.0.0.1:7671", at which every user of the
-    /// machine reads which mail was refused and which domains mail went to. The unit and the image make the directory of
-    /// the default; where that socket cannot be opened, as beside another danelaw, the log says so and danelaw goes on
-    /// without it. Empty: nowhere.
+    /// Where /livez, /readyz, /metrics, `danelaw status`, `danelaw explain` and `danelaw tlsrpt show` are served over
+    /// HTTP: a unix socket, which its owner and group may use, or an address and port such as "127.0.0.1:7671", at
+    /// which every user of the machine reads which mail was refused and which domains mail went to. The unit and the
+    /// image make the directory of the default; where that socket cannot be opened, as beside another danelaw, the log
+    /// says so and danelaw goes on without it. Empty: nowhere.
     #[serde(deserialize_with = "optional")]
     pub address: Option<Address>,
     /// Networks or addresses that may connect beside loopback, required for any address but loopback. Kubernetes asks for
