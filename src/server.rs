@@ -31,7 +31,7 @@ use proxy::ProxyHeader;
 /// How long a client that is turned away has to take the reply.
 const TURN_AWAY: Duration = Duration::from_secs(5);
 /// How many clients that are not on the allow-list may try to show a certificate at a time, on each listener that knows any.
-const UNCERTIFIED: usize = 50;
+const MOST_UNCERTIFIED: usize = 50;
 /// How long to wait when the system has no descriptor for one more connection.
 const OUT_OF_FILES: Duration = Duration::from_millis(100);
 
@@ -97,7 +97,7 @@ impl RunningServer {
             let acceptor = Acceptor {
                 place,
                 access: listener.access(),
-                uncertified: Arc::new(Semaphore::new(UNCERTIFIED)),
+                uncertified: Arc::new(Semaphore::new(MOST_UNCERTIFIED)),
                 shared: shared.clone(),
                 open_sessions: Arc::clone(&self.open_sessions),
                 sessions: sessions.clone(),

@@ -89,7 +89,7 @@ fn reasons(f: &mut fmt::Formatter<'_>, recent: &RecentSummary, now: OffsetDateTi
 
 fn failing(f: &mut fmt::Formatter<'_>, recent: &RecentSummary, now: OffsetDateTime) -> fmt::Result {
     let RecentSummary { failing, failing_domains, domains, .. } = recent;
-    writeln!(f, "\ndomains whose last mail did not go: {failing_domains} of {domains} since then")?;
+    writeln!(f, "\ndomains whose last mail was refused: {failing_domains} of {domains} since then")?;
     failing.iter().try_for_each(|(name, domain)| {
         writeln!(f, "  {name}, for {}: {}; danelaw explain {}", ago(domain.since, now), verdict(domain), domain.id)
     })?;

@@ -130,7 +130,7 @@ enum Subcommands {
         #[command(subcommand)]
         what: config::ConfigCommand,
     },
-    /// Say whether danelaw is ready, what became of the mail of the last day, and which domains get none.
+    /// Show the state of the running danelaw: its readiness, the mail of the last day by verdict, and the domains whose last mail was refused.
     ///
     /// Asks the danelaw that runs, at admin.address. Its counts begin when it starts.
     Status(status::StatusArguments),

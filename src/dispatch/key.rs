@@ -83,8 +83,9 @@ impl DkimKey {
         let key = any_supported_type(&der).map_err(|error| DkimKeyError::NotPem(error.to_string()))?;
         let encoded = key.public_key().ok_or(DkimKeyError::Unsuitable)?;
         let algorithm = match key.algorithm() {
+            SignatureAlgorithm::RSA => DkimAlgorithm::Rsa,
             SignatureAlgorithm::ED25519 => DkimAlgorithm::Ed25519,
-            _ => DkimAlgorithm::Rsa,
+            _ => return Err(DkimKeyError::Unsuitable),
         };
         let public = match algorithm {
             DkimAlgorithm::Rsa => STANDARD.encode(&encoded),
@@ -116,17 +117,10 @@ impl DkimKey {
     /// # Errors
     /// It is a key of another kind, or the library fails.
     pub fn sign(&self, octets: &[u8]) -> Result<Vec<u8>, DkimKeyError> {
-        let (scheme, digest);
-        let signed = match self.algorithm {
-            DkimAlgorithm::Rsa => {
-                scheme = SignatureScheme::RSA_PKCS1_SHA256;
-                octets
-            }
-            DkimAlgorithm::Ed25519 => {
-                scheme = SignatureScheme::ED25519;
-                digest = Sha256::digest(octets);
-                digest.as_slice()
-            }
+        let digest = Sha256::digest(octets);
+        let (scheme, signed): (_, &[u8]) = match self.algorithm {
+            DkimAlgorithm::Rsa => (SignatureScheme::RSA_PKCS1_SHA256, octets),
+            DkimAlgorithm::Ed25519 => (SignatureScheme::ED25519, &digest),
         };
         let signer = self.key.choose_scheme(&[scheme]).ok_or(DkimKeyError::Unsuitable)?;
         signer.sign(signed).map_err(|error| DkimKeyError::Library(error.to_string()))

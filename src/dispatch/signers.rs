@@ -93,8 +93,8 @@ pub(super) async fn left_out(signers: &[Signer], dns: &impl Resolver) -> Vec<Unv
     left_out
 }
 
-/// The signatures of a mail: one by the first key, and one by each other key that receivers find. A signature that nobody can verify
-/// makes a mail look forged.
+/// The signatures of a mail: one by the first key, and one by each other key that receivers find. A signature without a published
+/// key makes a mail look forged.
 pub(super) async fn signatures(
     signers: &[Signer],
     mail: &ReportMail,

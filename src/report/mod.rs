@@ -313,10 +313,8 @@ impl Outcome {
     fn urgency(&self) -> Urgency {
         let would = self.would.as_ref().filter(|_| self.permit().is_none()).map(|would| would.reason);
         let sts_would = self.sts.as_ref().and_then(|sts| sts.would);
-        let other_host = self
-            .original_destination
-            .filter(|original_destination| original_destination.relation == Relation::Other)
-            .map(|_| Urgency::Refusal);
+        let other_host = self.original_destination.filter(|original| original.relation == Relation::Other);
+        let other_host = other_host.map(|_| Urgency::Refusal);
         let reasons = [self.reason, would, sts_would].into_iter().flatten().map(Label::urgency);
         reasons.chain(other_host).max().unwrap_or(Urgency::Routine)
     }
@@ -345,6 +343,7 @@ impl Outcome {
     /// Writes the one log event. A value that may have a space in it is a string, which a text log shows in quotes.
     fn log(&self) {
         let (remote, protection, sts) = (self.remote.as_ref(), self.secured(), self.sts.as_ref());
+        let original = self.original_destination;
         let client = self.client_tls.as_deref();
         let matched = protection.and_then(Protection::proof).and_then(KeyProof::record);
         event!(
@@ -370,7 +369,8 @@ impl Outcome {
             client_tls = client.map(|tls| tls.version), client_cipher = client.map(|tls| tls.cipher_suite.as_str()),
             client_certificate = client.map(|tls| tls.certificate.label()),
             listener_level = self.listener_level.map(tracing::field::display), requiretls = self.requiretls.map(TagResult::as_str),
-            original_destination = self.original_destination.map(|original_destination| tracing::field::display(original_destination.address)), original_destination_is = self.original_destination.map(|original_destination| original_destination.relation.label()),
+            original_destination = original.map(|original| tracing::field::display(original.address)),
+            original_destination_is = original.map(|original| original.relation.label()),
             warning = self.warning(),
             verdict = %self.verdict, code = self.code.map(|code| code.number()), reason = self.reason.map(Label::as_str),
             text = printable(&self.text),
@@ -385,9 +385,7 @@ impl Outcome {
 
     /// The warning that an intercepted client dialled an address that is no MX of the domain.
     fn warning(&self) -> Option<String> {
-        let other = self
-            .original_destination
-            .filter(|original_destination| original_destination.relation == Relation::Other)?;
+        let other = self.original_destination.filter(|original| original.relation == Relation::Other)?;
         Some(format!("the client dialled {}, which is no MX of {}", other.address, self.domain))
     }
 

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::{Outcome, Verdict};
@@ -17,7 +16,7 @@ const SLICE: i64 = 5 * 60;
 const HOUR: i64 = 12;
 const DAY: i64 = 24 * HOUR;
 /// The most domains with a delivered last mail.
-const GOING: usize = 8_000;
+const WORKING: usize = 8_000;
 /// The most domains with a last mail that was refused. They have places of their own: domains without faults cannot push them out.
 const FAILING: usize = 2_000;
 
@@ -32,7 +31,7 @@ pub struct RecentMail {
 struct RecentState {
     slices: VecDeque<Slice>,
     reasons: BTreeMap<Label, ReasonCount>,
-    going: DomainPlaces,
+    working: DomainPlaces,
     failing: DomainPlaces,
 }
 
@@ -50,7 +49,7 @@ struct ReasonCount {
 }
 
 /// Attempts by their verdict.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct VerdictCounts {
     /// The remote took the message.
     pub delivered: u64,
@@ -87,7 +86,7 @@ impl VerdictCounts {
 pub struct RecentDomain {
     /// The last verdict that was not `aborted`.
     pub verdict: Verdict,
-    /// Since when each mail went, or since when none did.
+    /// The start of the present run of deliveries, or of refusals.
     pub since: OffsetDateTime,
     /// The end of the last attempt.
     pub last: OffsetDateTime,
@@ -158,7 +157,7 @@ impl RecentMail {
         let inner = RecentState {
             slices: VecDeque::new(),
             reasons: BTreeMap::new(),
-            going: DomainPlaces::new(GOING),
+            working: DomainPlaces::new(WORKING),
             failing: DomainPlaces::new(FAILING),
         };
         Self { since, inner: Mutex::new(inner) }
@@ -190,7 +189,7 @@ impl RecentMail {
         let mut failing: Vec<_> =
             state.failing.by_name.iter().map(|(name, (_, domain))| (name.clone(), domain.clone())).collect();
         let (hour, day, failing_domains) = (state.last(HOUR, now), state.last(DAY, now), failing.len());
-        let domains = failing_domains + state.going.by_name.len();
+        let domains = failing_domains + state.working.by_name.len();
         drop(state);
         reasons.sort_by_key(|reason| std::cmp::Reverse(reason.times));
         failing.sort_by(|one, other| (one.1.since, &one.0).cmp(&(other.1.since, &other.0)));
@@ -209,7 +208,7 @@ impl RecentMail {
         let mut rows = {
             let state = self.state();
             let mut rows = state.failing.behind(after, most + 1);
-            rows.extend(state.going.behind(after, most + 1));
+            rows.extend(state.working.behind(after, most + 1));
             rows
         };
         rows.sort_by(|one, other| one.0.cmp(&other.0));
@@ -219,7 +218,7 @@ impl RecentMail {
     /// The last mail to a domain.
     pub fn domain(&self, name: &Name) -> Option<RecentDomain> {
         let state = self.state();
-        let (_, domain) = state.failing.by_name.get(name).or_else(|| state.going.by_name.get(name))?;
+        let (_, domain) = state.failing.by_name.get(name).or_else(|| state.working.by_name.get(name))?;
         Some(domain.clone())
     }
 
@@ -249,21 +248,21 @@ impl RecentState {
         counts.fold(VerdictCounts::default(), VerdictCounts::plus)
     }
 
-    /// Puts a domain among the going ones or among the failing ones.
+    /// Puts a domain among the working ones or among the failing ones.
     fn place(&mut self, outcome: &Outcome, now: OffsetDateTime) {
-        let before = self.failing.take(&outcome.domain).or_else(|| self.going.take(&outcome.domain));
+        let before = self.failing.take(&outcome.domain).or_else(|| self.working.take(&outcome.domain));
         let mut domain = RecentDomain::of(outcome, now);
         if let Some(before) = before {
             domain.counts = before.counts;
             if outcome.verdict == Verdict::Aborted {
                 domain = RecentDomain { counts: before.counts, ..before };
-            } else if before.goes() == domain.goes() {
+            } else if before.is_working() == domain.is_working() {
                 domain.since = before.since;
             }
         }
         domain.counts.add(outcome.verdict);
         // An attempt that the client ended does not make a domain fail.
-        let places = if domain.goes() { &mut self.going } else { &mut self.failing };
+        let places = if domain.is_working() { &mut self.working } else { &mut self.failing };
         places.put(outcome.domain.clone(), domain);
     }
 }
@@ -282,7 +281,7 @@ impl RecentDomain {
         }
     }
 
-    fn goes(&self) -> bool {
+    fn is_working(&self) -> bool {
         matches!(self.verdict, Verdict::Delivered | Verdict::Aborted)
     }
 }
@@ -380,11 +379,11 @@ mod tests {
     fn domains_without_faults_do_not_push_out_those_with_one() {
         let recent = RecentMail::new(OffsetDateTime::UNIX_EPOCH);
         recent.note(&attempt("bad.example", Verdict::Deferred), OffsetDateTime::UNIX_EPOCH);
-        for number in 0..GOING + 100 {
+        for number in 0..WORKING + 100 {
             recent.note(&attempt(&format!("d{number}.example"), Verdict::Delivered), OffsetDateTime::UNIX_EPOCH);
         }
         let summary = recent.summary(OffsetDateTime::UNIX_EPOCH, 10);
-        assert_eq!((summary.domains, summary.failing_domains), (GOING + 1, 1));
+        assert_eq!((summary.domains, summary.failing_domains), (WORKING + 1, 1));
         for number in 0..FAILING + 100 {
             recent.note(&attempt(&format!("f{number}.example"), Verdict::Deferred), OffsetDateTime::UNIX_EPOCH);
         }

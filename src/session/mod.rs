@@ -50,7 +50,7 @@ const MAX_COMMAND_OCTETS: usize = 4096;
 const MAX_COMMAND_OCTETS_UNDER_TLS: usize = MAX_COMMAND_OCTETS + " REQUIRETLS".len();
 
 /// How long a client has to read the 421 when its session is cut, and to see that we have closed.
-const LAST_WORD: Duration = Duration::from_millis(500);
+const FOR_421: Duration = Duration::from_millis(500);
 
 /// A client that has connected.
 #[derive(Debug)]
@@ -211,7 +211,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                     }
                 }
             };
-            if self.take_up_news().await? == AfterCommand::Close {
+            if self.take_up_settings().await? == AfterCommand::Close {
                 return Ok(AfterCommand::Close);
             }
             match self.answer(line).await? {
@@ -231,7 +231,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     }
 
     /// Takes up settings that are new, between transactions.
-    async fn take_up_news(&mut self) -> Result<AfterCommand, WireError> {
+    async fn take_up_settings(&mut self) -> Result<AfterCommand, WireError> {
         if self.dialogue.is_idle() && self.newest_settings.has_changed().unwrap_or(false) {
             self.shared = Arc::clone(&self.newest_settings.borrow_and_update());
             self.dialogue.renew(self.shared.us.clone());
@@ -369,16 +369,16 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     async fn send_421(mut self) {
         self.dialogue.abandon();
         drop(std::mem::take(&mut self.upstreams));
-        let _ = tokio::time::timeout(LAST_WORD, self.leave()).await;
+        let _ = tokio::time::timeout(FOR_421, self.leave()).await;
     }
 
     async fn leave(&mut self) -> Result<Infallible, WireError> {
         self.bye(EnhancedCode::transient(3, 2), "danelaw is shutting down").await?;
-        self.client.close(LAST_WORD).await?;
+        self.client.close(FOR_421).await?;
         // A socket that is closed with octets unread sends a reset, which may overtake the 421.
         loop {
             self.client.input.clear();
-            self.client.fill(LAST_WORD).await?;
+            self.client.fill(FOR_421).await?;
         }
     }
 

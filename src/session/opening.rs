@@ -24,7 +24,7 @@ use crate::transaction::dialogue::{Dialogue, Step, TlsState};
 use crate::wire::{Wire, WireError};
 
 /// How long an uncertified client has to show its certificate, and to hear a refusal.
-const UNCERTIFIED: Duration = Duration::from_secs(30);
+const UNCERTIFIED_FOR: Duration = Duration::from_secs(30);
 /// The most commands of an uncertified client on each side of STARTTLS.
 const UNCERTIFIED_COMMANDS: usize = 10;
 /// The longest line of an uncertified client (RFC 5321 §4.5.3.1.4).
@@ -156,7 +156,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         tokio::select! {
             biased;
             () = stop.when_idle.cancelled() => {}
-            _ = tokio::time::timeout(UNCERTIFIED, self.hear(Some(&no))) => {}
+            _ = tokio::time::timeout(UNCERTIFIED_FOR, self.hear(Some(&no))) => {}
         }
     }
 
@@ -166,7 +166,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         let shown = tokio::select! {
             biased;
             () = stop.when_idle.cancelled() => return None,
-            shown = tokio::time::timeout(UNCERTIFIED, self.shown(stop)) => shown,
+            shown = tokio::time::timeout(UNCERTIFIED_FOR, self.shown(stop)) => shown,
         };
         drop(place);
         let why = match shown {
@@ -259,8 +259,8 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                 Step::Later | Step::Wait(_) => break,
             }
         }
-        self.client.flush(UNCERTIFIED).await?;
-        self.client.close(UNCERTIFIED).await?;
+        self.client.flush(UNCERTIFIED_FOR).await?;
+        self.client.close(UNCERTIFIED_FOR).await?;
         Ok(AfterCommand::Close)
     }
 
@@ -272,9 +272,9 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             if *octets >= UNCERTIFIED_OCTETS {
                 return Err(std::io::Error::other("it sent too much").into());
             }
-            self.client.flush(UNCERTIFIED).await?;
+            self.client.flush(UNCERTIFIED_FOR).await?;
             let held = self.client.input.len();
-            self.client.fill_up_to(UNCERTIFIED_OCTETS, UNCERTIFIED).await?;
+            self.client.fill_up_to(UNCERTIFIED_OCTETS, UNCERTIFIED_FOR).await?;
             *octets += self.client.input.len() - held;
         }
     }

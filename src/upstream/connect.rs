@@ -148,8 +148,8 @@ impl Dialer {
         if let Some(by) = by {
             options.trace.fact(format_args!("{address} is reached by NAT64, at {by}"));
         }
-        let original_destination = SocketAddr::new(by.map_or(address, IpAddr::V6), options.port.unwrap_or(self.port));
-        let tcp = Tcp::connect(original_destination, self.source, limit).await?;
+        let dialled = SocketAddr::new(by.map_or(address, IpAddr::V6), options.port.unwrap_or(self.port));
+        let tcp = Tcp::connect(dialled, self.source, limit).await?;
         Ok(tcp.holding(permits))
     }
 }

@@ -242,7 +242,7 @@ async fn intercepted_by(rules: &'static str, capabilities: &'static str, link: L
         for (domain, original_destination) in [("four.test", ours4), ("six.test", ours6)] {
             let outcome = network.mail(&format!("bob@{domain}"));
             assert!(
-                outcome.contains("status=sent") && outcome.contains(&format!("mx.{domain}[{dialled}]:25")),
+                outcome.contains("status=sent") && outcome.contains(&format!("mx.{domain}[{original_destination}]:25")),
                 "{outcome}"
             );
             let delivery = network.delivery(domain);

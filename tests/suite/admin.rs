@@ -427,7 +427,7 @@ async fn the_state_is_told_in_words() {
         "\nlast hour              1         1         0         0\n",
         "\nlast 24 hours          1         1         0         0\n",
         "\n       1  starttls-missing, last for other.test, 0s ago\n",
-        "\ndomains whose last mail did not go: 1 of 2 since then\n  other.test, for 0s: deferred: starttls-missing; danelaw explain ",
+        "\ndomains whose last mail was refused: 1 of 2 since then\n  other.test, for 0s: deferred: starttls-missing; danelaw explain ",
     ] {
         assert!(text.contains(part), "{part:?} is not in\n{text}");
     }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::OptionFuture;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::Instant;
 
@@ -54,8 +53,12 @@ impl PolicySought {
             "tlsa" => {
                 let failed = policy.failures.iter().filter_map(|failure| failure.host.as_ref()).take(MAX_HOSTS);
                 let named = std::iter::once(&policy.domain).chain(&policy.hosts).chain(failed);
-                let mut names: Vec<_> = named.filter_map(name).take(MAX_HOSTS).collect();
-                names.dedup();
+                let mut names = Vec::new();
+                for name in named.filter_map(name).take(MAX_HOSTS) {
+                    if !names.contains(&name) {
+                        names.push(name);
+                    }
+                }
                 (!names.is_empty()).then_some(Self::Tlsa(names))
             }
             "sts" => name(&policy.domain).map(Self::Sts),
@@ -104,7 +107,9 @@ impl PublishedPolicies {
 
 async fn tlsa(dns: &Stub, names: &[Name]) -> PublishedPolicy {
     let mut hosts = names.to_vec();
-    if let Some(Ok(found)) = OptionFuture::from(names.first().map(|domain| dns.mx(domain))).await {
+    if let [domain, ..] = names
+        && let Ok(found) = dns.mx(domain).await
+    {
         let exchanges = found.answer.records().iter().filter_map(|mx| match &mx.target {
             MxTarget::Host(name) => Some(name.clone()),
             MxTarget::Root | MxTarget::Invalid(_) => None,

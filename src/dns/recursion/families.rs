@@ -31,7 +31,7 @@ pub(super) struct FamilyRoutes {
 impl RoutedFamilies {
     /// Whether there is a route for IPv4 and for IPv6. If there is none at all, both are tried all the same: the error
     /// says more than this can.
-    pub(super) fn both(&self, hints: &RootHints) -> FamilyRoutes {
+    pub(super) fn routes(&self, hints: &RootHints) -> FamilyRoutes {
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(finding) = found.as_ref().filter(|finding| finding.since.elapsed() < HOLDS_FOR) {
             return finding.families;
@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn a_family_without_a_root_server_that_can_be_reached_is_not_used() {
         let hints = RootHints::parse("ns. A 127.0.0.1").unwrap();
-        assert_eq!(RoutedFamilies::default().both(&hints), FamilyRoutes { v4: true, v6: false });
-        assert!(RoutedFamilies::default().both(&hints).reach("127.0.0.2".parse().unwrap()));
+        assert_eq!(RoutedFamilies::default().routes(&hints), FamilyRoutes { v4: true, v6: false });
+        assert!(RoutedFamilies::default().routes(&hints).reach("127.0.0.2".parse().unwrap()));
     }
 }

@@ -278,7 +278,7 @@ impl AuthoritativeServers {
             addresses.iter().copied().filter(|address| self.dialable.allows(*address)).collect();
         let mut ordered = self.places.in_order(&dialable);
         // The sort is stable. Without a route to the addresses of a family they come last.
-        let routed = self.families.both(&self.hints);
+        let routed = self.families.routes(&self.hints);
         ordered.sort_by_key(|address| !routed.reach(*address));
         ordered
     }
@@ -336,7 +336,7 @@ impl AuthoritativeServers {
 
     /// The types of the addresses that this host can ask, the more useful first.
     fn types(&self) -> Vec<Rtype> {
-        let FamilyRoutes { v4, v6 } = self.families.both(&self.hints);
+        let FamilyRoutes { v4, v6 } = self.families.routes(&self.hints);
         let types = [(v4, Rtype::A), (v6, Rtype::AAAA)];
         types.into_iter().filter(|(usable, _)| *usable).map(|(_, rtype)| rtype).collect()
     }

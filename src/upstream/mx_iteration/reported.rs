@@ -40,11 +40,11 @@ impl<R: Resolver> MxIteration<'_, R> {
     }
 
     /// Tells the end of a handshake.
-    pub(super) fn report_session(&self, original_destination: Dialled<'_>, end: Result<&Ready, &Reason>) {
+    pub(super) fn report_session(&self, dialled: Dialled<'_>, end: Result<&Ready, &Reason>) {
         if !self.reporting().is_on() {
             return;
         }
-        let Dialled { peer, policy, sending } = original_destination;
+        let Dialled { peer, policy, sending } = dialled;
         // The last one, if the exchange had its turn twice.
         let of_peer = self.published.iter().rfind(|published| published.exchange == peer.exchange);
         let published = of_peer.map(|published| &published.tlsa);

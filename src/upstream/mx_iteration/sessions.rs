@@ -99,10 +99,10 @@ impl<R: Resolver> MxIteration<'_, R> {
         options: &SessionOptions<'_>,
     ) -> Result<Ready, NextCandidate> {
         let sending = self.reporting().is_on().then(|| tcp.local_address()).flatten();
-        let original_destination = Dialled { peer, policy: &candidate.policy, sending };
+        let dialled = Dialled { peer, policy: &candidate.policy, sending };
         match self.connector.session(tcp, peer, &candidate.policy, options).await {
             Ok(ready) => {
-                self.report_session(original_destination, Ok(&ready));
+                self.report_session(dialled, Ok(&ready));
                 if !may_be_shared(candidate) {
                     // It tells nothing of the proof that other mail asks for.
                     return Ok(ready.heeding(&self.connector.without_bdat));
@@ -112,7 +112,7 @@ impl<R: Resolver> MxIteration<'_, R> {
                 Ok(ready.leased(lease).heeding(&self.connector.without_bdat))
             }
             Err(reason) => {
-                self.report_session(original_destination, Err(&reason));
+                self.report_session(dialled, Err(&reason));
                 Err(self.refuse(Refusal::peer(peer, reason).under(&candidate.policy)))
             }
         }
