@@ -232,8 +232,9 @@ impl<R: Resolver> Acceptor<R> {
         tracing::warn!(client = %origin, "turned away: {}", why(reason));
         // Words in the clear would be no TLS.
         let security = now.listeners.get(self.place).map(|listener| &listener.security);
-        if !matches!(security, Some(ListenerSecurity::Implicit(_))) {
-            self.sessions.spawn(turn_away(stream, reply(reason)));
+        let is_clear = !matches!(security, Some(ListenerSecurity::Implicit(_)));
+        if let Some(reply) = reply(reason).filter(|_| is_clear) {
+            self.sessions.spawn(turn_away(stream, reply));
         }
     }
 
@@ -269,17 +270,18 @@ fn why(reason: TurnedAway) -> &'static str {
     }
 }
 
-/// The reply to the client.
-fn reply(reason: TurnedAway) -> Reply {
+/// The reply to the client. A balancer that breaks its protocol gets none: its client would read it.
+fn reply(reason: TurnedAway) -> Option<Reply> {
     match reason {
         TurnedAway::NotAllowed => {
             let text = "you may not send mail through this host";
-            Reply::new(Code::TRANSACTION_FAILED, EnhancedCode::permanent(7, 1), text)
+            Some(Reply::new(Code::TRANSACTION_FAILED, EnhancedCode::permanent(7, 1), text))
         }
-        TurnedAway::Uncertified | TurnedAway::Sessions | TurnedAway::ProxyHeader => {
+        TurnedAway::Uncertified | TurnedAway::Sessions => {
             let text = "too many sessions, try again later";
-            Reply::new(Code::SERVICE_NOT_AVAILABLE, EnhancedCode::transient(3, 2), text)
+            Some(Reply::new(Code::SERVICE_NOT_AVAILABLE, EnhancedCode::transient(3, 2), text))
         }
+        TurnedAway::ProxyHeader => None,
     }
 }
 

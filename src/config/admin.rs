@@ -12,11 +12,11 @@ use super::{Address, Network, optional};
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AdminSection {
-    /// Where /livez, /readyz, /metrics, `danelaw status`, `danelaw explain` and `danelaw tlsrpt show` are served over
-    /// HTTP: a unix socket, which its owner and group may use, or an address and port such as "127.0.0.1:7671", at
-    /// which every user of the machine reads which mail was refused and which domains mail went to. The unit and the
-    /// image make the directory of the default; where that socket cannot be opened, as beside another danelaw, the log
-    /// says so and danelaw goes on without it. Empty: nowhere.
+    /// Where danelaw serves /livez, /readyz, /metrics and the answers to `danelaw status`, `explain` and `tlsrpt show`
+    /// over HTTP. A unix socket is for its owner and group. At an address and port such as "127.0.0.1:7671" every user
+    /// of the machine reads which mail was refused and which domains mail went to. The unit and the image make the
+    /// directory of the default. Where the default socket cannot be opened, as beside another danelaw, the log says so
+    /// and danelaw goes on without it. Empty: nowhere.
     #[serde(deserialize_with = "optional")]
     pub address: Option<Address>,
     /// Networks or addresses that may connect beside loopback, required for any address but loopback. Kubernetes asks for
@@ -24,8 +24,8 @@ pub struct AdminSection {
     pub allow: Vec<Network>,
     /// How many attempts that did not end in a delivery are remembered for `danelaw explain`; each takes up to 20 KB.
     pub remember: usize,
-    /// Whether browsers on this machine get a page at that address: the state, the domains, the refusals and their remedies. It
-    /// is read-only and has no script.
+    /// Whether danelaw serves read-only pages for a browser on this machine: the state, the domains, the refusals and
+    /// their remedies. A browser needs an address and port above, not a unix socket.
     pub page: bool,
 }
 
