@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Subcommand;
+use clap::error::ErrorKind;
 use serde::Serialize;
 use time::{Date, OffsetDateTime};
 use tokio::sync::watch;
@@ -38,7 +39,7 @@ Exit status:
 
 /// How to list the rules.
 #[derive(Debug, clap::Args)]
-#[command(after_help = STATUS, args_conflicts_with_subcommands = true)]
+#[command(after_help = STATUS)]
 pub(super) struct RulesArguments {
     #[command(subcommand)]
     command: Option<RulesCommand>,
@@ -94,6 +95,11 @@ struct AnchorRow {
 /// Lists the rules in the order in which they are looked at, and the negative trust anchors.
 pub(super) fn run(config: Config, arguments: &RulesArguments) -> ExitCode {
     match &arguments.command {
+        Some(RulesCommand::Suggest { .. }) if arguments.json => super::Arguments::usage_error(
+            "rules",
+            ErrorKind::ArgumentConflict,
+            "--json lists the rules, and suggest prints TOML",
+        ),
         Some(RulesCommand::Suggest { domains }) => check::run(config, &CheckArguments::suggesting(domains.clone())),
         None => list(&config, arguments),
     }

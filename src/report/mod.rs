@@ -343,8 +343,7 @@ impl Outcome {
     /// Writes the one log event. A value that may have a space in it is a string, which a text log shows in quotes.
     fn log(&self) {
         let (remote, protection, sts) = (self.remote.as_ref(), self.secured(), self.sts.as_ref());
-        let original = self.original_destination;
-        let client = self.client_tls.as_deref();
+        let (original, client) = (self.original_destination, self.client_tls.as_deref());
         let matched = protection.and_then(Protection::proof).and_then(KeyProof::record);
         event!(
             self.urgency(), id = %self.id,
