@@ -182,10 +182,12 @@ fn metrics(state: &AdminState, format: Format) -> Response<Full<Bytes>> {
     response
 }
 
+const NONE_REMEMBERED: &str = "no attempt that did not end in a delivery is remembered (admin.remember)\n";
+
 /// The attempts that can be explained.
 fn remembered(state: &AdminState) -> Response<Full<Bytes>> {
     match state.shared().reporter.remembered().as_slice() {
-        [] => text(StatusCode::NOT_FOUND, "no attempt that did not end in a delivery is remembered (admin.remember)\n"),
+        [] => text(StatusCode::NOT_FOUND, NONE_REMEMBERED),
         lines => text(StatusCode::OK, lines.join("\n") + "\n"),
     }
 }
@@ -193,8 +195,10 @@ fn remembered(state: &AdminState) -> Response<Full<Bytes>> {
 /// The account of one attempt; "last" is no id, since an id has hexadecimal digits alone.
 fn explain(state: &AdminState, id: &str) -> Response<Full<Bytes>> {
     let reporter = &state.shared().reporter;
-    match if id == "last" { reporter.explain_last() } else { reporter.explain(id) } {
+    let is_last = id == "last";
+    match if is_last { reporter.explain_last() } else { reporter.explain(id) } {
         Some(told) => text(StatusCode::OK, told),
+        None if is_last => text(StatusCode::NOT_FOUND, NONE_REMEMBERED),
         None => text(
             StatusCode::NOT_FOUND,
             "no attempt with this id is remembered: it ended in a delivery, danelaw has started since, or others have \

@@ -55,8 +55,8 @@ pub struct Listener {
     #[serde(default, with = "ListenerMailWord")]
     pub tls_required_no: ListenerMail,
     /// Whether commands of old devices are taken too, as Postfix does: an address without angle brackets, a sender without a
-    /// domain (it gets the name that we give in EHLO for this client), and command lines that end with LF alone. Not the message:
-    /// it ends as ever. Only for clients whose own senders cannot put a LF into an address.
+    /// domain (it gets the name that we give in EHLO for this client), and command lines that end with LF alone. The message
+    /// ends as ever. Not for a client that copies a stranger's text into addresses: a LF in it would begin a command.
     #[serde(default)]
     pub lenient: bool,
     /// TLS with clients: "none"; "starttls" (offered, and not demanded); "required" (530 to all mail before STARTTLS); or

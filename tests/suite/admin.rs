@@ -316,7 +316,7 @@ async fn a_refusal_can_be_explained() {
     let admin = lab.admin().await;
     let (status, why) = explained(&admin, &[]).await;
     assert!(status == 1 && why.contains("no attempt that did not end in a delivery is remembered"), "{status} {why}");
-    assert_eq!(explained(&admin, &["--last"]).await.0, 1);
+    assert_eq!(explained(&admin, &["--last"]).await, (1, why));
     let answers = lab.send().await;
     let id = id_of(answers.last());
     let (status, told) = explained(&admin, &[&id]).await;
@@ -358,6 +358,8 @@ async fn a_refusal_can_be_explained() {
         assert!(status == 64 && why.contains("an id is like 5F0C63B1A7D2"), "{wrong}: {status} {why}");
     }
     assert_eq!(explained(&"127.0.0.1:1".parse().unwrap(), &[&id]).await.0, 69);
+    let (status, why) = explained(&"unix:/nonexistent/admin.sock".parse().unwrap(), &["--last"]).await;
+    assert!(status == 69 && why.contains("no danelaw runs, or it has another admin.address"), "{why}");
 }
 
 #[tokio::test]
