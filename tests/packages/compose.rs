@@ -111,6 +111,35 @@ fn danelaw_takes_the_settings_of_the_compose_files() {
     }
 }
 
+/// The image by itself, which is removed with this value.
+struct Alone;
+
+impl Alone {
+    const NAME: &str = "danelaw-alone";
+
+    fn start() -> Self {
+        drop(Self);
+        run(podman().args(["run", "--detach", "--network", "none", "--name", Self::NAME, "localhost/danelaw:latest"]));
+        Self
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        let _ = output(podman().args(["rm", "--force", "--time", "1", Self::NAME]));
+    }
+}
+
+#[test]
+fn the_image_can_be_asked_without_a_setting() {
+    let _alone = Alone::start();
+    let said = eventually("the admin socket", || {
+        let asked = output(podman().args(["exec", Alone::NAME, "danelaw", "explain", "--last"]));
+        (asked.status.code() == Some(1)).then(|| String::from_utf8_lossy(&asked.stderr).into_owned())
+    });
+    assert!(said.contains("no attempt that did not end in a delivery is remembered"), "{said}");
+}
+
 /// A file that puts the lab's resolver in the place of the public ones. The link of the test is danelaw's network.
 fn in_the_lab(directory: &Path, resolver: &str, anchor: &Path) -> PathBuf {
     let file = directory.join("lab.yaml");
@@ -165,6 +194,8 @@ async fn the_services_of_the_compose_file_send_to_dane_domains_and_not_to_stripp
         let volume = run(podman().args(["volume", "inspect", "mail_store", "--format", "{{.Mountpoint}}"]));
         assert!(Path::new(volume.trim()).join("store.sqlite").exists());
         assert!(run(podman().args(["exec", &postfix, "postqueue", "-j"])).contains("bob@stripped.test"));
+        let explained = run(podman().args(["exec", &container("danelaw"), "danelaw", "explain", "--last"]));
+        assert!(explained.contains("starttls-missing") && explained.contains("\npolicy      dane\n"), "{explained}");
     })
     .await
     .unwrap();
