@@ -178,6 +178,7 @@ fn refusals_page() -> io::Result<Page> {
         verbatim(&mut roff, &reply);
         roff.control("PP", []).text([roman(cause)]);
         roff.control("PP", []).text([bold("To do: "), roman(format!("{remedy}."))]);
+        roff.control("PP", []).text([bold("Level in the log: "), roman(format!("{}.", label.urgency().level()))]);
         if let Some(ReportedAs { result_type, only }) = reported {
             let only = only.map(|only| format!(", {only}")).unwrap_or_default();
             let result_type = italic(result_type.as_str());

@@ -80,6 +80,7 @@ impl RefusalEntry {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let Self { label, reply, cause, remedy, reported } = self;
         writeln!(out, "## {label}\n\n    {reply}\n\n{cause}\n\nTo do: {remedy}.\n")?;
+        writeln!(out, "Level in the log: {}.\n", label.urgency().level())?;
         match reported {
             Some(ReportedAs { result_type, only }) => {
                 let only = only.map(|only| format!(", {only}")).unwrap_or_default();

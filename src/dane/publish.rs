@@ -76,12 +76,12 @@ pub fn own(chain: &[CertificateDer<'_>]) -> Option<usize> {
     own.next().filter(|_| own.next().is_none())
 }
 
-/// Whether a certificate is that of an authority (RFC 5280 §4.2.1.9). One that is self-signed may be a server's as well: openssl makes
-/// those with the same mark.
+/// Whether a certificate is that of an authority (RFC 5280 §4.2.1.9). One that is self-signed may be a server's as well, since openssl
+/// makes those with the same mark, and so may one with the name of a host.
 pub fn is_authority(certificate: &[u8]) -> bool {
     Certificate::read(certificate).is_ok_and(|certificate| {
         let is_marked = matches!(certificate.extensions.basic_constraints, Some(BasicConstraints::Authority { .. }));
-        is_marked && !certificate.self_signed()
+        is_marked && !certificate.self_signed() && names::dns_names(&certificate).next().is_none()
     })
 }
 

@@ -19,6 +19,17 @@ pub enum Urgency {
     Fault,
 }
 
+impl Urgency {
+    /// The level of a log event.
+    pub fn level(self) -> &'static str {
+        match self {
+            Self::Routine => "info",
+            Self::Refusal => "warning",
+            Self::Fault => "error",
+        }
+    }
+}
+
 impl Label {
     /// How urgently an operator must look at a mail with this reason.
     pub fn urgency(self) -> Urgency {

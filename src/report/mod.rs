@@ -303,9 +303,9 @@ impl Outcome {
         self.remote.as_ref().map_or("none", |remote| remote.channel.label())
     }
 
-    /// The policy of the session, or the one that has refused.
+    /// The policy that has refused, or that of the session.
     fn policy(&self) -> Option<&'static str> {
-        self.remote.as_ref().map(|remote| remote.policy).or(self.refused_by)
+        self.refused_by.or_else(|| self.remote.as_ref().map(|remote| remote.policy))
     }
 
     /// How urgently an operator must look: the most urgent of the reasons. Mail of a listener for `TLS-Required: No` went without a

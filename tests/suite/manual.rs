@@ -109,6 +109,7 @@ fn every_refusal_is_explained() {
     for label in Label::ALL {
         let one = printed(&["refusals", label.as_str()]);
         assert!(one.starts_with(&format!("## {label}\n")) && one.matches("## ").count() == 1, "{one}");
+        assert!(one.contains(&format!("\n\nLevel in the log: {}.\n", label.urgency().level())), "{one}");
     }
     assert_eq!(all.matches("## ").count(), Label::ALL.len());
     assert_eq!(danelaw(&["refusals", "nothing"]).status.code(), Some(64));

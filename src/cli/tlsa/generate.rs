@@ -79,7 +79,7 @@ fn of_key(arguments: &GenerateArguments, key: &[u8]) -> Result<Generated, BadInp
 struct Sorted<'c> {
     own: &'c CertificateDer<'static>,
     issuer: Option<&'c CertificateDer<'static>>,
-    /// Whether the file has other certificates than the server's own.
+    /// The number of other certificates in the file.
     others: usize,
 }
 
