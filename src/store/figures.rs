@@ -18,11 +18,16 @@ const BOUNDS: [f64; 10] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 
 pub(super) struct StoreCounts {
     operations: [Latency; OPERATIONS.len()],
     errors: [AtomicU64; KINDS.len()],
+    unknown: AtomicU64,
 }
 
 impl Default for StoreCounts {
     fn default() -> Self {
-        Self { operations: std::array::from_fn(|_| Latency::new(&BOUNDS)), errors: Default::default() }
+        Self {
+            operations: std::array::from_fn(|_| Latency::new(&BOUNDS)),
+            errors: Default::default(),
+            unknown: AtomicU64::new(0),
+        }
     }
 }
 
@@ -37,6 +42,8 @@ pub struct StoreFigures {
     pub operations: Vec<OperationFigures>,
     /// Errors by kind.
     pub errors: Vec<(&'static str, u64)>,
+    /// Messages whose danelaw died, or lost the store, in the middle. This danelaw has found them.
+    pub unknown: u64,
 }
 
 /// The latency of an operation.
@@ -60,6 +67,11 @@ impl StoreCounts {
         }
     }
 
+    /// Counts messages whose claim has ended by time.
+    pub(super) fn count_unknown(&self, messages: u64) {
+        self.unknown.fetch_add(messages, Relaxed);
+    }
+
     /// All of them, of a store that answers.
     pub(super) fn figures(&self) -> StoreFigures {
         let operation = |(operation, latency): (&'static str, &Latency)| {
@@ -71,6 +83,7 @@ impl StoreCounts {
             leads: Vec::new(),
             operations: OPERATIONS.into_iter().zip(&self.operations).map(operation).collect(),
             errors: KINDS.into_iter().zip(self.errors.iter().map(|count| count.load(Relaxed))).collect(),
+            unknown: self.unknown.load(Relaxed),
         }
     }
 }

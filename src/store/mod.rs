@@ -285,7 +285,10 @@ impl Store {
         self.timed("tidy", async {
             match &self.backend {
                 StoreBackend::Sqlite(local) => Ok(local.tidy(expiry).await?),
-                StoreBackend::Postgres(postgres) => postgres.tidy(expiry, entries).await,
+                StoreBackend::Postgres(postgres) => {
+                    self.counts.count_unknown(postgres.tidy(expiry, entries).await?);
+                    Ok(())
+                }
             }
         })
         .await

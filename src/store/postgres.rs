@@ -165,9 +165,9 @@ impl Postgres {
         self.ask("release", || sqlx::query(sql).bind(&key).bind(self.owner).bind(held.token)).await.map(drop)
     }
 
-    /// Another danelaw may have the lease: then it tidies.
-    pub(super) async fn tidy(&self, expiry: Duration, entries: usize) -> Result<(), Error> {
-        let Some(TaskLease { token }) = self.lease(SoleTask::Tidy).await? else { return Ok(()) };
+    /// Returns the number of claims that have ended by time. Another danelaw may have the lease: then it tidies.
+    pub(super) async fn tidy(&self, expiry: Duration, entries: usize) -> Result<u64, Error> {
+        let Some(TaskLease { token }) = self.lease(SoleTask::Tidy).await? else { return Ok(0) };
         let (expiry, entries) = (seconds(expiry), i64::try_from(entries).unwrap_or(i64::MAX));
         let sql = "SELECT danelaw.tidy($1, $2, $3, $4)";
         let query = || sqlx::query(sql).bind(self.owner).bind(token).bind(expiry).bind(entries);
@@ -178,7 +178,7 @@ impl Postgres {
                         recipients may get a second copy";
             tracing::warn!(messages = ended, "{text}");
         }
-        Ok(())
+        Ok(u64::try_from(ended).unwrap_or_default())
     }
 
     /// Makes a call that no mail waits for and that may take longer. That it is slow is no sign of a database that is down, but

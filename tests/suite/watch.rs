@@ -155,7 +155,7 @@ fn busy() -> String {
     };
     let claims = OperationFigures { operation: "claim", buckets: vec![(1.0, 1)], seconds: 0.1 };
     let (operations, errors, leads) = (vec![claims], vec![("busy", 1)], vec![("tidy", true)]);
-    let store = StoreFigures { is_up: true, leads, operations, errors };
+    let store = StoreFigures { is_up: true, leads, operations, errors, unknown: 1 };
     let moment = Moment { resolvers: vec![true], mta_sts, store, build, ..Moment::default() };
     metrics.written(moment, Format::Prometheus)
 }

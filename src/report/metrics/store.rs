@@ -33,5 +33,7 @@ pub(super) fn encode(to: &mut DescriptorEncoder<'_>, figures: &StoreFigures) -> 
     for (kind, count) in &figures.errors {
         family.encode_family(&[("kind", *kind)])?.encode_counter::<NoLabelSet, u64, f64>(count, None)?;
     }
-    Ok(())
+    let help = "Fan-out messages whose danelaw died, or lost the store, in the middle of them";
+    let mut family = to.encode_descriptor("store_unknown", help, None, MetricType::Counter)?;
+    family.encode_counter::<NoLabelSet, u64, f64>(&figures.unknown, None)
 }
