@@ -125,13 +125,17 @@ CREATE OR REPLACE FUNCTION danelaw.tls_tell(
 RETURNS void LANGUAGE plpgsql VOLATILE SET search_path = danelaw, pg_temp AS $$
 DECLARE t bigint := clock();
 BEGIN
-  PERFORM 1 FROM tls_reports r JOIN unnest(days, domains, addresses) AS x (day, domain, address)
-    ON r.day = x.day AND r.domain = x.domain AND r.address = x.address
-    ORDER BY r.day, r.domain, r.address FOR UPDATE OF r;
+  -- In one statement: between two of them there may be new rows.
+  WITH told AS MATERIALIZED (
+    SELECT x.* FROM tls_reports o
+      JOIN unnest(days, domains, addresses, states, firsts, triess, nexts, organizations, contacts, tokens, keeps)
+        AS x (day, domain, address, state, first, tries, next, organization, contact, token, is_kept)
+      ON o.day = x.day AND o.domain = x.domain AND o.address = x.address
+      WHERE o.owner = me AND o.token = x.token
+      ORDER BY o.day, o.domain, o.address FOR UPDATE OF o)
   UPDATE tls_reports r SET state = x.state, first = x.first, tries = x.tries, next = x.next, organization = x.organization,
       contact = x.contact, until = CASE WHEN x.is_kept THEN r.until ELSE 0 END, changed = t
-    FROM unnest(days, domains, addresses, states, firsts, triess, nexts, organizations, contacts, tokens, keeps)
-      AS x (day, domain, address, state, first, tries, next, organization, contact, token, is_kept)
+    FROM told AS x
     WHERE r.day = x.day AND r.domain = x.domain AND r.address = x.address AND r.owner = me AND r.token = x.token;
 END $$;
 
@@ -157,8 +161,9 @@ BEGIN
   DELETE FROM tls_writers WHERE owner IN (
     SELECT o.owner FROM tls_writers o WHERE o.seen < t - 172800 ORDER BY o.owner FOR UPDATE SKIP LOCKED);
   -- A day without a row takes counts.
-  PERFORM 1 FROM tls_days WHERE day < kept AND NOT is_closed ORDER BY day FOR UPDATE;
-  UPDATE tls_days SET is_closed = true WHERE day < kept AND NOT is_closed;
+  WITH open AS MATERIALIZED (
+    SELECT o.day FROM tls_days o WHERE o.day < kept AND NOT o.is_closed ORDER BY o.day FOR UPDATE)
+  UPDATE tls_days SET is_closed = true FROM open WHERE tls_days.day = open.day;
   DELETE FROM tls_tallies WHERE (day, key) IN (
     SELECT o.day, o.key FROM tls_tallies o WHERE o.day < kept ORDER BY o.day, o.key LIMIT 5000 FOR UPDATE SKIP LOCKED);
   DELETE FROM tls_owners WHERE (day, owner) IN (

@@ -6,6 +6,7 @@ use danelaw::journal::Unclaimed;
 
 use super::server::{Proxy, Server};
 use super::{claim, delivered, message, replica};
+use crate::command::eventually;
 use crate::journal::pair;
 
 /// Room for a machine with other work.
@@ -267,7 +268,7 @@ async fn a_server_without_a_free_connection_defers_the_message_until_it_has_one(
     let server = Server::start_with(&["max_connections=4", "superuser_reserved_connections=0", "max_wal_senders=0"]);
     let mut others: Vec<_> = (0..4).map(|_| server.script("SELECT pg_sleep(3)")).collect();
     // All of them are there before the danelaw starts.
-    tokio::time::sleep(Duration::from_millis(1500)).await;
+    eventually("four sessions of the server", || (server.titles().matches(" SELECT").count() == 4).then_some(()));
     let journal = replica(server.settings()).await;
     let to = [pair("one@a.test")];
     assert!(!journal.store().figures().is_up);

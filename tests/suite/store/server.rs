@@ -141,10 +141,21 @@ impl Server {
     /// Sends a signal to the server and all its processes.
     pub(crate) fn signal(&self, name: &str) {
         let Some(pid) = self.pid() else { return };
-        let children = format!("/proc/{pid}/task/{pid}/children");
-        let children = fs::read_to_string(children).unwrap_or_default();
+        let children = self.children();
         signal(name, pid);
-        children.split_whitespace().for_each(|child| signal(name, child.parse().unwrap()));
+        children.into_iter().for_each(|child| signal(name, child));
+    }
+
+    fn children(&self) -> Vec<u32> {
+        let children = |pid| fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        let children = self.pid().map(children).unwrap_or_default();
+        children.split_whitespace().filter_map(|child| child.parse().ok()).collect()
+    }
+
+    /// What its processes say that they do, a line each.
+    pub(crate) fn titles(&self) -> String {
+        let title = |child| fs::read_to_string(format!("/proc/{child}/cmdline")).unwrap_or_default();
+        self.children().into_iter().map(title).collect::<Vec<_>>().join("\n")
     }
 
     fn address(&self) -> [String; 4] {
