@@ -27,6 +27,8 @@ pub(super) struct StoredPolicies {
     unwritten: BTreeSet<Name>,
     /// The time of the store from which changes of other danelaws are asked for.
     since: i64,
+    /// Policies of the store for which there was no room since that was told.
+    left_out: usize,
 }
 
 /// Where the policies come from.
@@ -122,7 +124,14 @@ impl StsPolicies {
             let Some(after) = next else { break };
             part.after = after;
         }
-        self.state().stored.since = until.unwrap_or_default();
+        let left_out = {
+            let mut state = self.state();
+            state.stored.since = until.unwrap_or_default();
+            std::mem::take(&mut state.stored.left_out)
+        };
+        if left_out > 0 {
+            tracing::warn!(left_out, "there is no room for all MTA-STS policies of the store: raise mta_sts.entries");
+        }
         Ok(wrong.map_or(Ok(()), Err)?)
     }
 
@@ -258,12 +267,11 @@ impl StsState {
         match keeping {
             Keeping::Kept(evicted) => {
                 // They stay in the store, for danelaws with more room.
+                self.stored.left_out += evicted.len();
                 evicted.iter().for_each(|domain| drop(self.stored.known.remove(domain)));
                 self.stored.known.insert(domain, known);
             }
-            Keeping::NoRoom | Keeping::TooShort => {
-                tracing::warn!(%domain, "there is no room for an MTA-STS policy of the store: raise mta_sts.entries");
-            }
+            Keeping::NoRoom | Keeping::TooShort => self.stored.left_out += 1,
         }
     }
 

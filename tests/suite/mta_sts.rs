@@ -25,6 +25,7 @@ use crate::lab::certs::{Authority, Identity};
 use crate::lab::dns::{Fault, Tree};
 use crate::lab::policy_host::{Answer, PolicyHost, answered, policy, served};
 use crate::lab::wait_for;
+use crate::log::captured;
 use crate::store::server::Server;
 
 const HOST: &str = "mta-sts.example.test";
@@ -592,7 +593,7 @@ async fn p18_more_policies_in_the_database_than_there_is_room_for_are_left_there
     let server = Server::start();
     let at = server.settings();
     let store = async || Store::connect(at.clone()).await.unwrap();
-    let service = Service::new().await;
+    let (service, (log, _guard)) = (Service::new().await, captured());
     drop(store().await);
     server.sql(
         "INSERT INTO danelaw.sts_policies SELECT 'd' || n || '.test', '1', \
@@ -608,6 +609,9 @@ async fn p18_more_policies_in_the_database_than_there_is_room_for_are_left_there
         assert_eq!([count("enforce"), count("testing")], expected, "{counts:?}");
     }
     assert_eq!(server.sql("SELECT count(*) FROM danelaw.sts_policies"), "450");
+    let text = log.text();
+    assert_eq!(text.matches("there is no room for all MTA-STS policies of the store").count(), 2, "{text}");
+    assert!(text.contains("left_out=350") && text.contains("left_out=440"), "{text}");
 }
 
 #[tokio::test]
