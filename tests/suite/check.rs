@@ -413,7 +413,7 @@ async fn a_rule_is_suggested_where_it_would_hold() {
             &["# own.test: no rule: mx1.own.test [127.0.0.", "to public CAs its certificate is self-signed\n"],
         ),
         ("two.test", &["# two.test: no rule: mx2.two.test [127.0.0."]),
-        ("gone.example.test", &["# gone.example.test: no rule: no-domain\n"]),
+        ("gone.example.test", &["# gone.example.test: no rule: special-use-name\n"]),
     ] {
         let said = with_config(&lab, &toml, &["rules", "suggest", domain], "").await;
         assert!(parts.iter().all(|part| said.out.contains(part)), "{domain}: {}{}", said.out, said.err);
