@@ -9,6 +9,7 @@ use rustls_pki_types::CertificateDer;
 use super::certificate::{Certificate, SignatureCheck};
 use super::extensions::BasicConstraints;
 use super::tlsa::{Selector, Tlsa, TlsaForm, Unusable};
+use super::verify::key_size;
 use super::{der, names};
 use crate::name::Name;
 
@@ -76,13 +77,52 @@ pub fn own(chain: &[CertificateDer<'_>]) -> Option<usize> {
     own.next().filter(|_| own.next().is_none())
 }
 
-/// Whether a certificate is that of an authority (RFC 5280 §4.2.1.9). One that is self-signed may be a server's as well, since openssl
-/// makes those with the same mark, and so may one with the name of a host.
-pub fn is_authority(certificate: &[u8]) -> bool {
-    Certificate::read(certificate).is_ok_and(|certificate| {
-        let is_marked = matches!(certificate.extensions.basic_constraints, Some(BasicConstraints::Authority { .. }));
-        is_marked && !certificate.self_signed() && names::dns_names(&certificate).next().is_none()
-    })
+/// The holder of a certificate, as far as the certificate tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CertificateHolder {
+    /// A server.
+    Server,
+    /// An authority.
+    Authority,
+    /// It is self-signed, marked as an authority's, and for a host: openssl makes such ones for servers as well.
+    Unclear,
+}
+
+/// The holder of a certificate (RFC 5280 §4.2.1.9 and §4.2.1.3), for a server of this name if it is known.
+pub fn holder(certificate: &[u8], host: Option<&Name>) -> CertificateHolder {
+    let Ok(certificate) = Certificate::read(certificate) else { return CertificateHolder::Server };
+    let signs = certificate.extensions.key_usage.is_some_and(|usage| usage.certificates);
+    let is_marked = match certificate.extensions.basic_constraints {
+        Some(BasicConstraints::Authority { .. }) => true,
+        Some(BasicConstraints::EndEntity) => false,
+        None => signs,
+    };
+    let is_own = names::presented(&certificate).any(|name| host.is_some_and(|host| names::is_for(name, host)));
+    match (is_marked, certificate.self_signed()) {
+        (false, _) => CertificateHolder::Server,
+        // One with the name of a host is a server's, with a mark too many.
+        (true, false) if names::dns_names(&certificate).next().is_some() => CertificateHolder::Server,
+        (true, false) => CertificateHolder::Authority,
+        (true, true) if is_own && signs => CertificateHolder::Unclear,
+        (true, true) if is_own => CertificateHolder::Server,
+        (true, true) if !signs && names::presented(&certificate).any(names_a_host) => CertificateHolder::Unclear,
+        (true, true) => CertificateHolder::Authority,
+    }
+}
+
+/// Whether this is a host name, as "Example Root" is not.
+fn names_a_host(presented: &[u8]) -> bool {
+    let name = std::str::from_utf8(presented).ok().and_then(|name| Name::parse(name).ok());
+    name.is_some_and(|name| name.is_fully_qualified())
+}
+
+/// The size of an RSA key that danelaw does not take, in bits (decision 15).
+pub fn refused_size(source: RecordSource<'_>) -> Option<usize> {
+    let spki = match source {
+        RecordSource::Certificate(certificate) => der::spki(certificate)?,
+        RecordSource::Key(key) => key,
+    };
+    key_size(spki).err()
 }
 
 /// Whether a certificate has this name, as a client asks for under usage 2 (RFC 7672 §3.2.1).

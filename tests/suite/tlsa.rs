@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
 
-use crate::certificates::{self, Spec, cn, key, pem, tlsa};
+use crate::certificates::{
+    self, DIGITAL_SIGNATURE, KEY_CERT_SIGN, Spec, authority, cn, dns_names, key, key_usage, pem, tlsa,
+};
 use crate::lab::certs::Identity;
 use crate::lab::free_port;
 use crate::lab::mx::{Act, Mx, Seen, say};
@@ -194,9 +196,7 @@ fn a_file_that_begins_with_an_authority_is_recognised() {
         assert!(said.contains(&format!("the server's own is number {number}, \"A mail server\"")), "{said}");
     }
     // Authorities alone: the lowest one issues the server's certificate.
-    for (order, record) in
-        [(&[1, 2][..], &issuer), (&[2, 1], &issuer), (&[1], &issuer), (&[2], &top.replacen('2', "3", 1))]
-    {
+    for (order, record) in [(&[1, 2][..], &issuer), (&[2, 1], &issuer), (&[1], &issuer), (&[2], &top)] {
         let some: Vec<_> = order.iter().map(|place| chain[*place].clone()).collect();
         let path = files.chain("authorities.pem", &some);
         let (zone, status) = said(&["generate", text(&path), "--host", "mx.example.com"]);
@@ -212,6 +212,170 @@ fn a_file_that_begins_with_an_authority_is_recognised() {
     let path = files.chain("chain.pem", &chain);
     let (zone, status) = said(&["generate", text(&path), "--usage", "3", "--host", "other.example"]);
     assert!(status == 0 && zone.contains("_25._tcp.other.example. IN TLSA 3 1 1 "), "{zone}");
+}
+
+#[test]
+fn a_certificate_that_signs_others_is_an_authoritys_unless_it_is_the_hosts() {
+    let files = Files::new();
+    let root = key();
+    let marked = |usage: Option<u8>, names: &[&str]| {
+        let mut extensions = vec![authority()];
+        extensions.extend(usage.map(key_usage));
+        extensions.extend((!names.is_empty()).then(|| dns_names(names)));
+        let spec = Spec { extensions, ..Spec::authority("Root", "Root") };
+        files.chain("root.pem", &[spec.issue(&root, &root)])
+    };
+    let mx = "mx.example.com";
+    for (usage, names, host, record, is_doubtful) in [
+        (None, &[][..], Some(mx), "2 1 1", false),
+        (None, &[], None, "2 1 1", false),
+        (Some(KEY_CERT_SIGN), &[], Some(mx), "2 1 1", false),
+        (Some(KEY_CERT_SIGN), &[], None, "2 1 1", false),
+        (Some(KEY_CERT_SIGN), &["ca.example.com"], Some(mx), "2 1 1", false),
+        // As openssl makes it for a server.
+        (None, &[mx], Some(mx), "3 1 1", false),
+        (None, &["*.example.com"], Some(mx), "3 1 1", false),
+        // It may be either.
+        (Some(KEY_CERT_SIGN | DIGITAL_SIGNATURE), &[mx], Some(mx), "3 1 1", true),
+        (None, &["other.example"], Some(mx), "3 1 1", true),
+        (None, &[mx], None, "3 1 1", true),
+    ] {
+        let path = marked(usage, names);
+        let mut arguments = vec!["generate", text(&path)];
+        arguments.extend(host.iter().flat_map(|host| ["--host", *host]));
+        let output = danelaw(&arguments);
+        let (zone, said) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        let line = zone.lines().nth(1).unwrap();
+        assert!(line.contains(record) && zone.lines().count() == 2, "{usage:?} {names:?} {host:?}: {zone}");
+        assert_eq!(said.contains("is self-signed and marked as an authority's"), is_doubtful, "{names:?}: {said}");
+        assert_eq!(said.is_empty(), !is_doubtful, "{said}");
+    }
+    // The operator's word ends the doubt.
+    let path = marked(None, &["other.example"]);
+    for usage in ["2", "3"] {
+        let output = danelaw(&["generate", text(&path), "--host", mx, "--usage", usage]);
+        assert!(
+            output.stderr.is_empty() && String::from_utf8(output.stdout).unwrap().contains(&format!("{usage} 1 1"))
+        );
+    }
+}
+
+#[test]
+fn a_certificate_that_the_parser_would_pass_over_is_refused() {
+    let files = Files::new();
+    let (chain, _) = chain();
+    let [server, inter, _] = [0, 1, 2].map(|place| pem("CERTIFICATE", &chain[place]));
+    let digest = &tlsa("3 1 1", b"", b"");
+    // A mark that no editor shows is no fault.
+    let marked = files.write("marked.pem", &format!("\u{feff}{server}{inter}"));
+    assert_eq!(said(&["generate", text(&marked)]), said(&["generate", text(&files.chain("chain.pem", &chain[..2]))]));
+    let text_before = server.replacen('\n', "\r\n", 1);
+    let bag = format!("Bag Attributes: <Empty>\n-- the first BEGIN of two\nsubject=CN = x\n\n{text_before}{inter}");
+    assert!(said(&["generate", text(&files.write("bag.pem", &bag))]).0.contains("the server itself"));
+    let elsewhere =
+        "expected -----BEGIN with five dashes, in capitals, at the start of the line, and nothing before it";
+    let form = |label: &str| server.replace(" CERTIFICATE-", &format!(" {label}-"));
+    for (name, content, why) in [
+        ("blank", format!(" {server}{inter}"), format!("line 1: {elsewhere}")),
+        ("tab", format!("\t{server}{inter}"), format!("line 1: {elsewhere}")),
+        ("hard-blank", format!("\u{a0}{server}{inter}"), format!("line 1: {elsewhere}")),
+        ("words", format!("the server\ncertificate: {server}{inter}"), format!("line 2: {elsewhere}")),
+        ("second-mark", format!("# mine\n\u{feff}{server}{inter}"), format!("line 2: {elsewhere}")),
+        // Two files in one, of which the first has no line end.
+        ("joined", format!("{}{inter}", server.trim_end()), format!("line {}: {elsewhere}", server.lines().count())),
+        ("dashes", server.replacen("-----B", "----B", 1) + &inter, format!("line 1: {elsewhere}")),
+        ("gap", server.replacen("-----B", "----- B", 1) + &inter, format!("line 1: {elsewhere}")),
+        ("long-dashes", server.replacen("-----B", "\u{2014}B", 1) + &inter, format!("line 1: {elsewhere}")),
+        ("small", server.replacen("BEGIN", "begin", 1) + &inter, format!("line 1: {elsewhere}")),
+        (
+            "trusted",
+            form("TRUSTED CERTIFICATE") + &inter,
+            "line 1: expected BEGIN CERTIFICATE, and found BEGIN TRUSTED ".into(),
+        ),
+        ("x509", form("X509 CERTIFICATE") + &inter, "convert it with openssl x509 -in FILE".into()),
+        ("label", form("CERTIFICATE ") + &inter, "line 1: expected BEGIN CERTIFICATE".into()),
+        ("pkcs7", form("PKCS7") + &inter, "convert it with openssl pkcs7 -in FILE -print_certs".into()),
+    ] {
+        let path = files.write(&format!("{name}.pem"), &content);
+        for arguments in [vec!["generate", text(&path)], vec!["verify", "--chain", text(&path), "--record", digest]] {
+            let output = danelaw(&arguments);
+            let error = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(64), "{name}: {error}");
+            assert!(
+                error.starts_with(&format!("danelaw: {}: ", text(&path))) && error.contains(&why),
+                "{name}: {error}"
+            );
+            assert!(output.stdout.is_empty(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn files_of_other_tools_have_their_conversion() {
+    let files = Files::new();
+    let (chain, [own, ..]) = chain();
+    let certificate = files.chain("own.pem", &chain[..1]);
+    let private = files.write("key.pem", &own.serialize_pem());
+    let at = |name: &str| files.0.path().join(name).to_str().unwrap().to_owned();
+    let [p12, p7] = ["own.p12", "own.p7b"].map(at);
+    run(
+        "openssl",
+        &["pkcs12", "-export", "-in", text(&certificate), "-inkey", text(&private), "-passout", "pass:x", "-out", &p12],
+    );
+    run("openssl", &["crl2pkcs7", "-nocrl", "-certfile", text(&certificate), "-outform", "DER", "-out", &p7]);
+    let utf16: Vec<u8> = pem("CERTIFICATE", &chain[0]).encode_utf16().flat_map(u16::to_le_bytes).collect();
+    fs::write(at("utf16.pem"), [&[0xff, 0xfe][..], &utf16].concat()).unwrap();
+    fs::write(at("own.der"), &chain[0]).unwrap();
+    for (name, why) in [
+        ("own.p12", "and found PKCS#12; convert it with openssl pkcs12 -in FILE -nokeys"),
+        ("own.p7b", "and found PKCS#7; convert it with openssl pkcs7 -inform DER"),
+        ("own.der", "and found DER; convert it with openssl x509 -inform DER"),
+        ("utf16.pem", "and found UTF-16; save it as UTF-8"),
+    ] {
+        let output = danelaw(&["generate", &at(name)]);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(64) && error.contains(why), "{name}: {error}");
+    }
+    // Each of the conversions gives a file that is read.
+    let record = said(&["generate", text(&certificate)]);
+    for arguments in [
+        &["pkcs12", "-in", &p12, "-nokeys", "-passin", "pass:x"][..],
+        &["pkcs7", "-inform", "DER", "-in", &p7, "-print_certs"],
+        &["x509", "-inform", "DER", "-in", &at("own.der")],
+    ] {
+        let converted = files.write("converted.pem", &run("openssl", arguments));
+        assert_eq!(said(&["generate", text(&converted)]), record, "{arguments:?}");
+    }
+}
+
+#[test]
+fn an_rsa_key_that_is_refused_is_warned_of() {
+    let files = Files::new();
+    for (bits, is_refused) in [(1024, true), (2048, false)] {
+        let path = files.write("key.pem", &pem("PUBLIC KEY", &certificates::rsa_spki(bits)));
+        let output = danelaw(&["generate", text(&path)]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(
+            (output.status.code(), said.contains(&format!("the RSA key has {bits} bits"))),
+            (Some(0), is_refused)
+        );
+    }
+}
+
+#[test]
+fn the_lines_of_a_zone_are_records() {
+    let files = Files::new();
+    let (chain, _) = chain();
+    let path = files.chain("chain.pem", &chain);
+    let zone = said(&["generate", text(&path), "--host", "mx.example.com"]).0;
+    let lines: Vec<_> = zone.lines().filter(|line| line.contains(" IN TLSA ")).collect();
+    let in_brackets = lines[0].replace(" TLSA ", " 3600 TLSA ( ") + " ) ; mine";
+    for record in [lines[0], lines[1], &in_brackets, &zone.lines().take(2).collect::<Vec<_>>().join("\n")] {
+        let (printed, status) = verdict(&["--chain", text(&path), "--record", record, "--name", "mx.example.com"]);
+        assert_eq!((status, &printed["verdict"]), (0, &"match".into()), "{record}: {printed}");
+    }
+    // Two at once are none.
+    assert_eq!(said(&["verify", "--chain", text(&path), "--record", &zone]).1, 64);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::pem::{self, Contents};
 use super::{BadInput, MATCH, matching, selector, usage};
 use crate::cli::log;
 use crate::cli::stdout::Stdout;
-use crate::dane::publish::{self, RecordSource};
+use crate::dane::publish::{self, CertificateHolder, RecordSource};
 use crate::dane::tlsa::{Matching, Selector, Tlsa, TlsaForm, Usage};
 use crate::hex::Hex;
 use crate::name::Name;
@@ -78,6 +78,7 @@ fn of_key(arguments: &GenerateArguments, key: &[u8]) -> Result<Generated, BadInp
 /// The certificates of a file, sorted by their use.
 struct Sorted<'c> {
     own: &'c CertificateDer<'static>,
+    holder: CertificateHolder,
     issuer: Option<&'c CertificateDer<'static>>,
     /// The number of other certificates in the file.
     others: usize,
@@ -93,15 +94,22 @@ impl<'c> Sorted<'c> {
             ))
         })?;
         let own = &chain[place];
-        if place > 0 && !publish::is_authority(own) {
-            let subject = publish::subject(own).unwrap_or_default();
+        let holder = publish::holder(own, arguments.host.as_ref());
+        let subject = publish::subject(own).unwrap_or_default();
+        if place > 0 && holder != CertificateHolder::Authority {
             log::caution(&format!(
                 "{file}: the first certificate is an authority's, and the server's own is number {}, \"{subject}\"; the server must \
                  send its own first",
                 place + 1
             ));
         }
-        Ok(Self { own, issuer: publish::issuer(own, chain), others: chain.len() - 1 })
+        if holder == CertificateHolder::Unclear && arguments.usage.is_none() {
+            log::caution(&format!(
+                "{file}: \"{subject}\" is self-signed and marked as an authority's, and the record is for a server that shows this very \
+                 certificate; if the server shows another one, which this authority issued, give that one, or ask for --usage 2"
+            ));
+        }
+        Ok(Self { own, holder, issuer: publish::issuer(own, chain), others: chain.len() - 1 })
     }
 
     /// The authority that a record with usage 2 is about.
@@ -141,15 +149,17 @@ fn of_chain(arguments: &GenerateArguments, chain: &[CertificateDer<'static>]) ->
         })
     };
     let own = || generated(Usage::EndEntity, sorted.own);
-    match (arguments.usage, publish::is_authority(sorted.own)) {
+    match (arguments.usage, sorted.holder) {
         (Some(Usage::EndEntity), _) => Ok(vec![own()?]),
         // The file has authorities alone: the lowest of them is the one that issues the server's certificate.
-        (Some(Usage::TrustAnchor) | None, true) => Ok(vec![generated(Usage::TrustAnchor, sorted.own)?]),
-        (Some(Usage::TrustAnchor), false) => {
+        (Some(Usage::TrustAnchor) | None, CertificateHolder::Authority) => {
+            Ok(vec![generated(Usage::TrustAnchor, sorted.own)?])
+        }
+        (Some(Usage::TrustAnchor), CertificateHolder::Server | CertificateHolder::Unclear) => {
             sorted.check_name(arguments)?;
             Ok(vec![generated(Usage::TrustAnchor, sorted.authority(arguments)?)?])
         }
-        (None, false) => {
+        (None, CertificateHolder::Server | CertificateHolder::Unclear) => {
             sorted.check_name(arguments)?;
             let authority = sorted.issuer.map(|issuer| generated(Usage::TrustAnchor, issuer));
             std::iter::once(own()).chain(authority).collect()
@@ -159,6 +169,13 @@ fn of_chain(arguments: &GenerateArguments, chain: &[CertificateDer<'static>]) ->
 
 fn record(arguments: &GenerateArguments, usage: Usage, source: RecordSource<'_>) -> Result<Tlsa, BadInput> {
     let form = TlsaForm { usage, selector: arguments.selector, matching: arguments.matching };
+    if let Some(bits) = publish::refused_size(source) {
+        log::caution(&format!(
+            "{}: the RSA key has {bits} bits; danelaw and others verify no server by a key below 2048 bits or above 8192, whatever \
+             record is published; take a new key first",
+            arguments.file.display()
+        ));
+    }
     publish::tlsa_record(form, source).map_err(|why| BadInput(format!("{}: {why}", arguments.file.display())))
 }
 

@@ -20,10 +20,10 @@ pub(super) struct Records {
 impl Records {
     pub(super) fn read(base_domain: &Name, texts: &[String]) -> Result<Self, BadInput> {
         let (mut all, mut unusable) = (Vec::new(), Vec::new());
-        for text in texts {
+        for text in texts.iter().map(|text| record_data(text)) {
             match text.parse::<Tlsa>() {
                 Ok(record) => all.push(record),
-                Err(ParseTlsaError::Unusable(why)) => unusable.push((text.clone(), why)),
+                Err(ParseTlsaError::Unusable(why)) => unusable.push((text, why)),
                 Err(why @ ParseTlsaError::Syntax) => return Err(BadInput(format!("--record {text:?}: {why}"))),
             }
         }
@@ -35,7 +35,7 @@ impl Records {
 
     /// Whether a name decides anything.
     pub(super) fn need_a_name(texts: &[String]) -> bool {
-        let mut records = texts.iter().filter_map(|text| text.parse::<Tlsa>().ok());
+        let mut records = texts.iter().filter_map(|text| record_data(text).parse::<Tlsa>().ok());
         records.any(|record| record.usage() == Usage::TrustAnchor)
     }
 
@@ -43,6 +43,14 @@ impl Records {
     pub(super) fn reasons(&self) -> Vec<Unusable> {
         self.unusable.iter().map(|(_, why)| why.clone()).collect()
     }
+}
+
+/// The data of a record, which may stand in a line of a zone, as `danelaw tlsa generate` prints it (RFC 1035 §5.1).
+fn record_data(text: &str) -> String {
+    let code = text.lines().map(|line| line.split(';').next().unwrap_or_default());
+    let words: Vec<&str> = code.flat_map(str::split_ascii_whitespace).collect();
+    let data = words.iter().position(|word| word.eq_ignore_ascii_case("TLSA")).map_or(0, |rtype| rtype + 1);
+    words[data..].join(" ").replace(['(', ')'], "")
 }
 
 /// The verdict.

@@ -1,4 +1,7 @@
 //! PEM files (RFC 7468): certificates in the order they stand in, or a public key. Anything else is said by its name.
+//!
+//! The parser takes a line that is no boundary in its strict form for text between the parts, and passes over a part of another
+//! kind. A certificate that is passed over makes the next one the server's, so such a file is refused.
 
 use std::path::Path;
 
@@ -6,6 +9,11 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::{Error, PemObject, SectionKind};
 
 use super::BadInput;
+
+/// What editors of Windows write before UTF-8.
+const BYTE_ORDER_MARK: &[u8] = &[0xef, 0xbb, 0xbf];
+/// The beginning of a boundary before a part (RFC 7468 §3).
+const BEGIN: &str = "-----BEGIN ";
 
 /// The content of a file.
 pub(super) enum Contents {
@@ -18,9 +26,13 @@ pub(super) enum Contents {
 /// Reads certificates, or a public key if there is no certificate. Private keys beside them are passed over.
 pub(super) fn read(path: &Path) -> Result<Contents, BadInput> {
     let bad = |what: String| BadInput(format!("{}: {what}", path.display()));
-    let text = std::fs::read(path).map_err(|error| bad(format!("cannot be read: {error}")))?;
+    let file = std::fs::read(path).map_err(|error| bad(format!("cannot be read: {error}")))?;
+    let text = file.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&file);
+    if let Some(why) = passed_over(text) {
+        return Err(bad(why));
+    }
     let (mut chain, mut key, mut others) = (Vec::new(), None, Vec::new());
-    for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(&text) {
+    for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(text) {
         match section.map_err(|error| bad(damaged(&error)))? {
             (SectionKind::Certificate, der) => chain.push(CertificateDer::from(der)),
             (SectionKind::PublicKey, der) => key = Some(der),
@@ -30,7 +42,7 @@ pub(super) fn read(path: &Path) -> Result<Contents, BadInput> {
     match (chain.is_empty(), key) {
         (false, _) => Ok(Contents::Chain(chain)),
         (true, Some(key)) => Ok(Contents::Key(key)),
-        (true, None) => Err(bad(no_pem(&text, &others))),
+        (true, None) => Err(bad(no_pem(text, &others))),
     }
 }
 
@@ -45,13 +57,68 @@ pub(super) fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, BadInpu
     }
 }
 
+/// The first line that the parser would pass over, although it begins a part that may be a certificate.
+fn passed_over(text: &[u8]) -> Option<String> {
+    let lines = text.split(|octet| *octet == b'\n').map(String::from_utf8_lossy);
+    let mut faults = lines.enumerate().filter_map(|(before, line)| {
+        let why = line.split('\r').find_map(|line| match line.strip_prefix(BEGIN) {
+            Some(label) => other_form(label),
+            None => begins_elsewhere(line),
+        })?;
+        Some(format!("line {}: {why}", before + 1))
+    });
+    faults.next()
+}
+
+/// A certificate in a form that is not read here, by the label of its boundary.
+fn other_form(label: &str) -> Option<String> {
+    let label = label.trim_end().trim_end_matches('-');
+    let is_read =
+        matches!(label, "CERTIFICATE" | "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST" | "ATTRIBUTE CERTIFICATE");
+    let convert = match label.to_ascii_uppercase() {
+        _ if is_read => return None,
+        other if other.contains("PKCS7") || other.contains("PKCS #7") => "openssl pkcs7 -in FILE -print_certs",
+        other if other.contains("CERTIFICATE") => "openssl x509 -in FILE",
+        _ => return None,
+    };
+    Some(format!("expected BEGIN CERTIFICATE, and found BEGIN {label}; convert it with {convert}"))
+}
+
+/// A boundary with something before it, be it a blank, the end of another part, or a mark that no editor shows.
+fn begins_elsewhere(line: &str) -> Option<String> {
+    let is_dash = |char: char| matches!(char, '-' | '\u{2010}'..='\u{2015}' | '\u{2212}');
+    let upper = line.to_ascii_uppercase();
+    let whole = upper.match_indices("BEGIN ").any(|(at, _)| upper[..at].trim_end().ends_with(is_dash));
+    (upper.contains(BEGIN) || whole && upper.trim_end().ends_with(is_dash)).then(|| {
+        "expected -----BEGIN with five dashes, in capitals, at the start of the line, and nothing before it; correct this line, \
+         or take this part out of the file"
+            .to_owned()
+    })
+}
+
 fn no_pem(text: &[u8], others: &[&str]) -> String {
     let expected = "expected a certificate or a public key in PEM form (BEGIN CERTIFICATE or BEGIN PUBLIC KEY)";
-    match (others.first(), text.first()) {
+    match (others.first(), text) {
         (Some(other), _) => format!("{expected}, and found only {other}"),
-        (None, Some(0x30)) => format!("{expected}, and found DER; convert it with openssl x509 -inform DER"),
-        (None, Some(_)) => format!("{expected}, and found neither"),
-        (None, None) => format!("{expected}, and the file is empty"),
+        (None, [0x30, ..]) => format!("{expected}, and found {}", in_der(text)),
+        (None, [0xff, 0xfe, ..] | [0xfe, 0xff, ..]) => format!("{expected}, and found UTF-16; save it as UTF-8"),
+        (None, [_, ..]) => format!("{expected}, and found neither"),
+        (None, []) => format!("{expected}, and the file is empty"),
+    }
+}
+
+/// The name of a DER file by its first element, and how it becomes PEM.
+fn in_der(text: &[u8]) -> &'static str {
+    let header = match text.get(1) {
+        Some(octets @ 0x81..=0x84) => 2 + usize::from(octets & 0x7f),
+        Some(_) | None => 2,
+    };
+    match text.get(header..) {
+        // RFC 7292 §4: version 3.
+        Some([0x02, 0x01, 0x03, ..]) => "PKCS#12; convert it with openssl pkcs12 -in FILE -nokeys",
+        // RFC 5652 §3: the type of the content.
+        Some([0x06, ..]) => "PKCS#7; convert it with openssl pkcs7 -inform DER -in FILE -print_certs",
+        Some(_) | None => "DER; convert it with openssl x509 -inform DER",
     }
 }
 

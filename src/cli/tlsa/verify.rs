@@ -23,7 +23,7 @@ pub(super) struct VerifyArguments {
     /// A mail server to connect to: name or address, and port (25 if none is given). STARTTLS is spoken, and no mail.
     #[arg(long, value_name = "HOST:PORT")]
     connect: Option<Target>,
-    /// A TLSA record in quotes and in full, as in "3 1 1 8CB0..". May be given several times.
+    /// A TLSA record in quotes and in full, as in "3 1 1 8CB0..", or its line in a zone. May be given several times.
     #[arg(long = "record", value_name = "RECORD", required = true)]
     records: Vec<String>,
     /// A name that the certificate may be for; the first one is the TLSA base domain. May be given several times. Only
