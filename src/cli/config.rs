@@ -1,5 +1,6 @@
 //! `danelaw config`: checks a configuration, or shows its values.
 
+use std::net::Ipv4Addr;
 use std::process::ExitCode;
 
 use serde_json::json;
@@ -8,7 +9,7 @@ use super::load::{self, LoadError, Loaded, SYSTEM_FILE, ShownKey};
 use super::run::{self, StartError};
 use super::stdout::Stdout;
 use super::{ConfigFlags, EX_CONFIG, log};
-use crate::config::Config;
+use crate::config::{Address, Config};
 use crate::settings;
 
 /// Arguments of the subcommand.
@@ -74,7 +75,13 @@ enum EndedRules {
 
 fn check(settings: &ConfigFlags, judged: EndedRules) -> Result<String, String> {
     let (config, mut wrong, ended, files) = match load::loaded(settings.config.as_deref(), &settings.set) {
-        Ok(Loaded { config, keys: _, files, ended }) => (config, Vec::new(), ended, files),
+        Ok(Loaded { config, keys, files, ended }) => {
+            [replaced_listener(&config, &keys), unused_page(&config)]
+                .iter()
+                .flatten()
+                .for_each(|note| log::caution(note));
+            (config, Vec::new(), ended, files)
+        }
         Err(LoadError::Wrong { lines, ended, rest: Some(rest) }) => (*rest, lines, ended, Vec::new()),
         Err(error) => return Err(error.to_string()),
     };
@@ -95,6 +102,39 @@ fn check(settings: &ConfigFlags, judged: EndedRules) -> Result<String, String> {
         [] => format!("the configuration is good; there is no {SYSTEM_FILE}, and none was named\n"),
         [file] => format!("the configuration is good; its file is {file}\n"),
         files => format!("the configuration is good; its files are {}\n", files.join(", ")),
+    })
+}
+
+/// The port of the default listener.
+const DEFAULT_PORT: u16 = 10025;
+
+/// The default listener is gone, and no other one has its address: a mail server that was told of it gets no connection.
+fn replaced_listener(config: &Config, keys: &[ShownKey]) -> Option<String> {
+    let listed = keys.iter().find(|key| key.name == "listener" && key.source != "default")?;
+    let takes_its_place = |address: &Address| match address {
+        Address::Tcp(address) => {
+            address.port() == DEFAULT_PORT && (address.ip() == Ipv4Addr::LOCALHOST || address.ip().is_unspecified())
+        }
+        Address::Unix(_) => false,
+    };
+    (!config.listener.iter().any(|listener| takes_its_place(&listener.address))).then(|| {
+        format!(
+            "listener: those that are listed replace the default one, so nothing listens on 127.0.0.1:{DEFAULT_PORT}; if a mail server \
+             sends there, list that address too (in {})",
+            listed.source
+        )
+    })
+}
+
+/// A page that no browser can reach.
+fn unused_page(config: &Config) -> Option<String> {
+    let why = match &config.admin.address {
+        Some(Address::Tcp(_)) => return None,
+        Some(address @ Address::Unix(_)) => format!("a browser opens no Unix socket, and admin.address is {address}"),
+        None => "admin.address is empty".to_owned(),
+    };
+    config.admin.page.then(|| {
+        format!("admin.page: the page is not used: {why}; set admin.address to a port, as in \"127.0.0.1:7671\"")
     })
 }
 

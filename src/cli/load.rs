@@ -244,9 +244,18 @@ mod tests {
                 "[log]\nmode = \"enforce\"\nlevel = \"dane\"\n",
                 &[
                     "log.level: there is no such key; it may be one of: format, filter; there is listener.level and \
-                     tls.level (in F:3)",
+                     tls.level: write it below [[listener]] or [tls], whose # must go too (in F:3)",
                     "log.mode: there is no such key; it may be one of: format, filter; mode stands above the first line in \
                      brackets (in F:2)",
+                ],
+            ),
+            // A "#" is gone before the key, and not before its table.
+            (
+                "mode = \"enforce\"\n#[[listener]]\nlenient = true\n[dns]\n",
+                &[
+                    "lenient: there is no such key; it may be one of: mode, hostname, ehlo_name, received, listener, dns, remote, \
+                     tls, mta_sts, rule, negative_trust_anchor, limits, store, tlsrpt, timeouts, log, admin; there is \
+                     listener.lenient: write it below [[listener]], whose # must go too (in F:3)",
                 ],
             ),
             // The old name of a section.

@@ -192,6 +192,25 @@ fn an_upgrade_with_a_configuration_of_no_use_restarts_nothing_and_says_so() {
 }
 
 #[test]
+fn an_upgrade_with_a_drop_in_that_the_unit_cannot_read_restarts_nothing() {
+    let (debian, directory) = (Debian::new(), TempDir::new().unwrap());
+    debian.install(&package());
+    let drop_in = debian.path("etc/danelaw/conf.d/20-level.toml");
+    fs::write(&drop_in, "[tls]\nlevel = \"dane-only\"\n").unwrap();
+    debian.shell("chmod 600 /etc/danelaw/conf.d/20-level.toml");
+    // root can read it, and the user of the unit cannot.
+    debian.shell("danelaw config check");
+    let said = debian.install(&upgrade(directory.path()));
+    assert!(
+        said.contains("danelaw's user must be able to read it") && said.contains("danelaw is not restarted"),
+        "{said}"
+    );
+    debian.shell("chgrp danelaw /etc/danelaw/conf.d/20-level.toml; chmod 640 /etc/danelaw/conf.d/20-level.toml");
+    let said = debian.shell("/var/lib/dpkg/info/danelaw.postinst configure 0.2.0 2>&1");
+    assert!(!said.contains("danelaw is not restarted"), "{said}");
+}
+
+#[test]
 fn the_package_has_the_manual_and_the_pages_that_its_readme_leads_to() {
     let directory = TempDir::new().unwrap();
     run(Command::new("dpkg-deb").arg("-x").arg(package()).arg(directory.path()));

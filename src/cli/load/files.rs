@@ -58,13 +58,15 @@ impl ConfigFiles {
     pub(super) fn read(file: Option<&Path>) -> Result<Self, LoadError> {
         let path = file.unwrap_or(Path::new(SYSTEM_FILE));
         let mut files = Vec::new();
-        match fs::read_to_string(path) {
+        // One that is named may be a pipe, as a shell makes it of `--config <(..)`.
+        let toml = if file.is_some() { fs::read(path).and_then(text) } else { read(path) };
+        match toml {
             Ok(toml) => files.push(TomlText::of(path, toml)),
             Err(error) if file.is_none() && error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(unreadable(path, error)),
         }
         for path in drop_ins(path)? {
-            let toml = fs::read_to_string(&path).map_err(|error| unreadable(&path, error))?;
+            let toml = read(&path).map_err(|error| unreadable(&path, error))?;
             files.push(TomlText::of(&path, toml));
         }
         let lists = TABLES.into_iter().filter_map(|name| JoinedList::of(name, &files)).collect();
@@ -213,7 +215,41 @@ fn not_of_a_stranger(directory: &Path, file: &Path) -> Result<(), Error> {
     }
 }
 
+/// Reads a file that stands in its place unasked: a pipe there would never end, and hold the start.
+fn read(path: &Path) -> Result<String, Error> {
+    let kind = fs::metadata(path)?;
+    if kind.is_dir() {
+        return Err(Error::other(
+            "it is a directory; a drop-in is a file, so give the directory another name or take it away",
+        ));
+    }
+    // A link to it is how a drop-in is masked.
+    let is_masked = || fs::canonicalize(path).is_ok_and(|path| path == Path::new("/dev/null"));
+    if !kind.is_file() && !is_masked() {
+        return Err(Error::other("it is no regular file; put a file there, or a link to /dev/null for none"));
+    }
+    fs::read(path).and_then(text)
+}
+
+fn text(octets: Vec<u8>) -> Result<String, Error> {
+    String::from_utf8(octets).map_err(|error| {
+        Error::other(match error.as_bytes() {
+            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
+                "it is UTF-16; save it as UTF-8, as \"iconv -f UTF-16 -t UTF-8\" does"
+            }
+            _ => "it is not UTF-8; save it as UTF-8",
+        })
+    })
+}
+
 fn unreadable(path: &Path, error: Error) -> LoadError {
+    let error = match error.kind() {
+        ErrorKind::PermissionDenied => Error::new(
+            error.kind(),
+            format!("{error}; danelaw's user must be able to read it, as with mode 0640 and the group danelaw"),
+        ),
+        _ => error,
+    };
     LoadError::Unreadable { path: path.to_owned(), error }
 }
 
@@ -344,7 +380,7 @@ mod tests {
         assert!(folder.loaded().is_ok());
         fs::create_dir(folder.at("conf.d/c.toml")).unwrap();
         let said = folder.loaded().map(drop).unwrap_err();
-        assert!(said.starts_with("cannot read the configuration file conf.d/c.toml: "), "{said}");
+        assert!(said.starts_with("cannot read the configuration file conf.d/c.toml: it is a directory; "), "{said}");
         fs::remove_dir(folder.at("conf.d/c.toml")).unwrap();
         symlink("missing", folder.at("conf.d/d.toml")).unwrap();
         let said = folder.loaded().map(drop).unwrap_err();
@@ -355,6 +391,41 @@ mod tests {
         assert!(said.starts_with("cannot read the configuration file conf.d: "), "{said}");
         fs::remove_file(folder.at("conf.d")).unwrap();
         assert!(folder.loaded().is_ok());
+    }
+
+    #[test]
+    fn a_drop_in_is_a_file_of_text() {
+        let folder = Folder::new("", &[]);
+        let at = folder.at("conf.d/a.toml");
+        let said = || folder.loaded().map(drop).unwrap_err();
+        // Nobody writes to them: reading would never end.
+        for node in ["pipe", "socket"] {
+            match node {
+                "pipe" => assert!(std::process::Command::new("mkfifo").arg(&at).status().unwrap().success()),
+                _ => drop(std::os::unix::net::UnixListener::bind(&at).unwrap()),
+            }
+            assert!(said().starts_with("cannot read the configuration file conf.d/a.toml: it is no regular file; "));
+            fs::remove_file(&at).unwrap();
+            symlink("/dev/zero", &at).unwrap();
+            assert!(said().contains("it is no regular file; "));
+            fs::remove_file(&at).unwrap();
+        }
+        let toml = "[tls]\nlevel = \"encrypt\"\n";
+        let utf16 = |mark: u16| [mark].into_iter().chain(toml.encode_utf16());
+        let little: Vec<u8> = utf16(0xfeff).flat_map(u16::to_le_bytes).collect();
+        let big: Vec<u8> = utf16(0xfeff).flat_map(u16::to_be_bytes).collect();
+        for (octets, why) in [
+            (&little[..], "it is UTF-16; save it as UTF-8, as \"iconv "),
+            (&big, "it is UTF-16; save it as UTF-8, as \"iconv "),
+            (b"# B\xfccher\n", "it is not UTF-8; save it as UTF-8"),
+        ] {
+            fs::write(&at, octets).unwrap();
+            let said = said();
+            assert!(said.starts_with(&format!("cannot read the configuration file conf.d/a.toml: {why}")), "{said}");
+        }
+        // The mark before UTF-8 is no fault.
+        fs::write(&at, format!("\u{feff}{toml}")).unwrap();
+        assert_eq!(folder.shown("tls.level")[0], "\"encrypt\"");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use figment::value::{Dict, Value};
 use figment::{Figment, Profile, Provider};
 
 use super::layers::PREFIX;
-use super::left_out::{self, LeftOutKeys};
+use super::left_out::{self, LeftOutKeys, TABLES};
 use crate::config::DEFAULTS;
 
 /// The key that is wrong, as the operator counts, where these are left out.
@@ -34,7 +34,7 @@ pub(super) fn lists_for_tables(figment: &Figment) -> Vec<String> {
 
 /// The line for one of them.
 pub(super) fn list_for_table(name: &str, place: &str) -> String {
-    let written = match place.contains("--set ") || place.to_uppercase().starts_with(PREFIX) {
+    let written = match is_no_file(place) {
         true => format!("set its keys one by one, as in {name}.KEY"),
         false => format!("in single brackets: write [{name}] in the place of [[{name}]], once"),
     };
@@ -88,7 +88,7 @@ fn renamed(path: &[String], place: &str) -> Option<String> {
 fn advice(path: &[String], place: &str, allowed: &[&str]) -> String {
     let Some(key) = path.last().map(|key| key.to_lowercase()) else { return String::new() };
     if path.len() > 1 || !place.to_uppercase().starts_with(PREFIX) {
-        return elsewhere(&key);
+        return elsewhere(&key, place);
     }
     let in_table = |table: &&&str| key.strip_prefix(**table).is_some_and(|rest| rest.starts_with('_'));
     if let Some(table) = allowed.iter().find(in_table) {
@@ -107,7 +107,7 @@ fn advice(path: &[String], place: &str, allowed: &[&str]) -> String {
 }
 
 /// The tables that have a key of this name: in TOML a key belongs to the table of the header above it.
-fn elsewhere(key: &str) -> String {
+fn elsewhere(key: &str, place: &str) -> String {
     let defaults = defaults();
     if defaults.get(key).is_some_and(|value| value.as_dict().is_none() && value.as_array().is_none()) {
         return format!("; {key} stands above the first line in brackets");
@@ -116,9 +116,27 @@ fn elsewhere(key: &str) -> String {
         Value::Array(_, entries) => entries.iter().any(|entry| entry.find_ref(key).is_some()),
         value => value.find_ref(key).is_some(),
     };
-    let found: Vec<String> =
-        defaults.iter().filter(|(_, value)| has(value)).map(|(table, _)| format!("{table}.{key}")).collect();
-    if found.is_empty() { String::new() } else { format!("; there is {}", found.join(" and ")) }
+    let found: Vec<&String> = defaults.iter().filter(|(_, value)| has(value)).map(|(table, _)| table).collect();
+    let listed = |form: &dyn Fn(&str) -> String| found.iter().map(|table| form(table)).collect::<Vec<_>>();
+    let header = |table: &str| match TABLES.contains(&table) {
+        true => format!("[[{table}]]"),
+        false => format!("[{table}]"),
+    };
+    match (found.is_empty(), is_no_file(place)) {
+        (true, _) => String::new(),
+        (false, true) => format!("; there is {}", listed(&|table| format!("{table}.{key}")).join(" and ")),
+        // The file of the package has a "#" before the header of a list as well.
+        (false, false) => format!(
+            "; there is {}: write it below {}, whose # must go too",
+            listed(&|table| format!("{table}.{key}")).join(" and "),
+            listed(&header).join(" or ")
+        ),
+    }
+}
+
+/// Whether a key stands in a flag or a variable, which name its table.
+fn is_no_file(place: &str) -> bool {
+    place.contains("--set ") || place.to_uppercase().starts_with(PREFIX)
 }
 
 fn defaults() -> Dict {

@@ -231,6 +231,10 @@ fn the_examples_are_good_configurations() {
             let output = danelaw(&[&check[..], &["--set", "dns.servers=[\"127.0.0.1\"]"]].concat());
             let said = String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success(), "{}:\n{block}\n{said}", page.name());
+            // An operator who copies it loses the default listener.
+            let warns = !said.contains("listener: those that are listed replace the default one")
+                || block.contains("127.0.0.1:10025");
+            assert!(warns, "{}: say that it replaces 127.0.0.1:10025:\n{block}", page.name());
             found += 1;
         }
     }
