@@ -47,6 +47,11 @@ pub struct MailTerms {
 }
 
 impl MailTerms {
+    /// The least level that it goes at, if its listener or its tag sets one.
+    pub fn floor(self) -> Option<LevelFloor> {
+        self.floor
+    }
+
     /// The level that holds for it where this is the level of the domain.
     pub fn level(self, of_domain: &Level) -> &Level {
         self.floor.map_or(of_domain, |floor| floor.or_stricter(of_domain))

@@ -60,6 +60,9 @@ pub(super) fn run(config: Config, arguments: &ExplainArguments) -> ExitCode {
         let why = "--listener needs an attempt: give its id, or --last";
         super::Arguments::usage_error("explain", ErrorKind::MissingRequiredArgument, why);
     }
+    if let Some(Err(why)) = arguments.listener.as_ref().map(|listener| check::has_listener(&config, listener)) {
+        super::Arguments::usage_error("explain", ErrorKind::ValueValidation, &why);
+    }
     let fail = |code: u8, why: String| {
         log::complain(&why);
         ExitCode::from(code)

@@ -1,6 +1,7 @@
 //! A message that does not get to its destination: why, and the answer to the client.
 
 use crate::refusal::{Label, OwnRefusal, Peer, Reason, Refusals};
+use crate::rules::LevelFloor;
 use crate::smtp::reply::Reply;
 
 /// The message does not get to a remote, or not past it: the reason, and the answer to the client.
@@ -41,12 +42,12 @@ impl Declined {
         }
     }
 
-    /// No remote is left to ask.
-    pub(crate) fn by_all(refusals: &Refusals) -> Self {
+    /// No remote is left to ask for mail with this least level.
+    pub(crate) fn by_all(refusals: &Refusals, least: Option<LevelFloor>) -> Self {
         let label = refusals.main().map_or(Label::NoExchange, |refusal| refusal.reason.view().label);
         match refusals.only_answer() {
             Some(answer) => Self::by_remote(label, answer),
-            None => Self::by_us(label, refusals.verdict()),
+            None => Self::by_us(label, refusals.verdict_at(least)),
         }
     }
 

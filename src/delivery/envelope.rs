@@ -247,7 +247,8 @@ impl<R: Resolver> Agent<'_, R> {
                 Err(refusals) => {
                     attempt.sts(search.iteration().sts(None));
                     attempt.refused(&refusals);
-                    return closed(attempt, self.explained(Declined::by_all(&refusals)));
+                    let least = self.terms.of(search.iteration().demand()).floor();
+                    return closed(attempt, self.explained(Declined::by_all(&refusals, least)));
                 }
             };
             search.reached(&mut attempt, &ready);

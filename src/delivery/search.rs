@@ -99,7 +99,8 @@ impl Unmet {
     /// The answer to such mail.
     pub(crate) fn declined(&mut self, lacking: Lacking) -> Declined {
         self.refusals.lack(lacking);
-        let declined = Declined::by_all(&self.refusals);
+        // A rule is no remedy for what a remote lacks, at whatever level.
+        let declined = Declined::by_all(&self.refusals, None);
         if let (Some((domains, domain)), false) = (&self.undeclared, declined.answer.code().is_permanent()) {
             domains.note(domain);
         }

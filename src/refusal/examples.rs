@@ -197,6 +197,7 @@ fn of_the_handshake(domain: &Name) -> impl Iterator<Item = TlsFailure> {
 mod tests {
     use super::super::table::SILENT;
     use super::*;
+    use crate::rules::LevelFloor;
 
     #[test]
     fn every_reason_has_a_cause_a_remedy_and_an_example() {
@@ -207,6 +208,16 @@ mod tests {
             assert!(cause.len() > 20 && cause.ends_with('.'), "{label}");
             // A reply line has room for host, reason and remedy (RFC 5321 §4.5.3.1.5).
             assert!((10..=120).contains(&remedy.len()) && !remedy.ends_with('.'), "{label}");
+        }
+        // Where no rule lowers the level, none is the remedy.
+        for row in ROWS {
+            let remedy = row.remedy_at(Some(LevelFloor::Verify));
+            assert!((10..=120).contains(&remedy.len()) && !remedy.ends_with('.'), "{}", row.label);
+            assert!(
+                !["\"may\"", "\"ignore\"", "a rule must"].iter().any(|rule| remedy.contains(rule)),
+                "{}",
+                row.label
+            );
         }
         for Example { text, .. } in &examples {
             assert!(text.is_ascii(), "{text}");

@@ -1,6 +1,7 @@
 //! The shape of a row of the [`table`](super::table).
 
 use super::table::Label;
+use crate::rules::LevelFloor;
 use crate::smtp::reply::{Code, EnhancedCode};
 
 /// Names each row and gathers all rows: a reason without a row does not compile.
@@ -52,6 +53,15 @@ pub struct View {
     pub cause: &'static str,
     /// The remedy and who applies it: short enough for a reply.
     pub remedy: &'static str,
+    /// The same where a rule would be of no use, if that is part of the remedy.
+    pub(super) under_a_floor: Option<&'static str>,
+}
+
+impl View {
+    /// The remedy for mail with this least level, if it has one: no rule lowers that.
+    pub fn remedy_at(&self, least: Option<LevelFloor>) -> &'static str {
+        least.and(self.under_a_floor).unwrap_or(self.remedy)
+    }
 }
 
 /// A reason for which the client gets no reply: there is no client any more, or it gets the reply of an earlier attempt.
@@ -73,7 +83,8 @@ pub(super) struct Codes {
 
 impl Codes {
     pub(super) const fn row(self, label: Label, words: Words) -> View {
-        View { code: self.code, enhanced: self.enhanced, label, cause: words.cause, remedy: words.remedy }
+        let Words { cause, remedy, under_a_floor } = words;
+        View { code: self.code, enhanced: self.enhanced, label, cause, remedy, under_a_floor }
     }
 }
 
@@ -91,8 +102,16 @@ pub(super) const fn refused(code: Code, subject: u16, detail: u16) -> Codes {
 pub(super) struct Words {
     pub(super) cause: &'static str,
     pub(super) remedy: &'static str,
+    under_a_floor: Option<&'static str>,
+}
+
+impl Words {
+    /// Another remedy for mail with a least level of its own.
+    pub(super) const fn under_a_floor(self, remedy: &'static str) -> Self {
+        Self { under_a_floor: Some(remedy), ..self }
+    }
 }
 
 pub(super) const fn words(cause: &'static str, remedy: &'static str) -> Words {
-    Words { cause, remedy }
+    Words { cause, remedy, under_a_floor: None }
 }

@@ -87,11 +87,13 @@ rows! {
         DANE_REQUIRED DaneRequired "dane-required" = deferred(7, 5), words(
             "The level dane-only holds for the domain, and DANE cannot authenticate the host.",
             "the domain must publish DANE, or a rule must give it another level",
-        );
+        ).under_a_floor("the domain must publish DANE; where listener.level asks for it, no rule takes that back");
         MX_NOT_IN_POLICY MxNotInPolicy "mx-not-in-policy" = deferred(7, 5), words(
             "The domain's MTA-STS policy (RFC 8461) does not list the host that its MX record names, so the host gets no mail. The \
              record may be forged, or the domain has moved and has not changed its policy.",
             "the domain's owner must list the host in its policy; or write a rule with mta_sts = \"ignore\"",
+        ).under_a_floor(
+            "the domain's owner must list the host in its policy; under listener.level or REQUIRETLS it holds, whatever a rule says",
         );
         STS_LOOKUP_FAILED StsLookupFailed "sts-lookup-failed" = deferred(4, 3), words(
             "The lookup of the domain's MTA-STS record failed, no policy is remembered, and the DNS of this domain can be trusted to \
@@ -162,6 +164,8 @@ rows! {
         STARTTLS_MISSING StartTlsMissing "starttls-missing" = deferred(7, 4), words(
             "The host does not offer STARTTLS. It has no TLS, or an attacker on the path removed the offer: both look the same.",
             "the host must offer STARTTLS; see whether a firewall on the path strips it, or write a rule with level \"may\"",
+        ).under_a_floor(
+            "the host must offer STARTTLS; see whether a firewall on the path strips it; no rule lowers listener.level or REQUIRETLS",
         );
         STARTTLS_REFUSED StartTlsRefused "starttls-refused" = deferred(7, 4), words(
             "The host offers STARTTLS and refuses the command: its certificate or key may be missing.",

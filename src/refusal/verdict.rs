@@ -2,6 +2,7 @@
 
 use super::{Place, Reason, Refusal};
 use crate::excerpt;
+use crate::rules::LevelFloor;
 use crate::smtp::reply::{Code, EnhancedCode, MAX_REPLY_LINES, Reply};
 
 /// The refusals of one transaction, in order.
@@ -40,12 +41,18 @@ impl Refusals {
     /// The reply to the client: one line for each refusal, under the codes of the one with the greatest weight; that one's
     /// line ends with the remedy.
     pub fn verdict(&self) -> Reply {
+        self.verdict_at(None)
+    }
+
+    /// The same for mail with this least level.
+    pub fn verdict_at(&self, least: Option<LevelFloor>) -> Reply {
         if let Some(answer) = self.only_answer() {
             return answer;
         }
         match self.main() {
             Some(main) => {
                 let view = main.reason.view();
+                let remedy = view.remedy_at(least);
                 // A long list would not fit a client's log; the log event has it whole.
                 let told = self.0.iter().enumerate();
                 let told = told.filter(|(index, refusal)| *index < MAX_REPLY_LINES || std::ptr::eq(*refusal, main));
@@ -53,10 +60,10 @@ impl Refusals {
                     // No longer line fits into the reply, and an answer that is kept for later recipients holds no more.
                     let line = excerpt::cut(refusal, MAX_LINE);
                     match std::ptr::eq(refusal, main) {
-                        true if line.len() + view.remedy.len() < MAX_WITH_REMEDY => {
-                            vec![format!("{line}; {}", view.remedy)]
+                        true if line.len() + remedy.len() < MAX_WITH_REMEDY => {
+                            vec![format!("{line}; {remedy}")]
                         }
-                        true => vec![line, view.remedy.to_owned()],
+                        true => vec![line, remedy.to_owned()],
                         false => vec![line],
                     }
                 });

@@ -1,5 +1,6 @@
 //! Listeners with a level of their own: all their mail goes at least so, or is refused.
 
+use crate::check::check;
 use crate::lab::exchange::Exchange;
 use crate::lab::mx::say;
 use crate::lab::{Lab, MESSAGE, Scenario, wait_for};
@@ -51,6 +52,12 @@ async fn a_rule_for_less_does_not_lower_it_and_one_for_more_stays() {
         let lab = in_clear().set(&listener(level)).set(may).start().await;
         let reply = last(&lab).await;
         assert!(reply.starts_with("451 4.7."), "{level}: {reply}");
+        // The remedy is none that does not hold here.
+        assert!(!reply.contains("write a rule"), "{level}: {reply}");
+        assert_eq!(reply.contains("no rule lowers listener.level"), reply.contains("STARTTLS"), "{level}: {reply}");
+        let setting = listener(level).replace(":0", ":10030") + may;
+        let said = check(&lab, &setting, &["example.test", "--listener", "127.0.0.1:10030"], "").await;
+        assert!(said.out.contains("to do: ") && !said.out.contains("write a rule"), "{level}: {}", said.out);
         assert!(lab.mx().messages().is_empty());
     }
     let dane_only = "rule = [{ domain = 'example.test', level = 'dane-only' }]";

@@ -606,6 +606,7 @@ async fn explain_forecasts_the_mail_of_an_attempt_by_another_listener() {
             64,
             "no listener at 127.0.0.1:1; it has: 127.0.0.1:10032, ",
         ),
+        (&["explain", "--last", "--listener", "127.0.0.1:1"], 64, "Usage: danelaw explain "),
         (&["explain", "ABCDEF", "--listener", "127.0.0.1:10032"], 1, "no attempt with this id"),
     ] {
         let said = with_config(&lab, &toml, arguments, "").await;

@@ -28,7 +28,7 @@ use crate::policy::{Level, TlsPolicy};
 use crate::refusal::{HostEndpoint, Lacking, Peer, Place, Reason, Refusal, Stage};
 use crate::requiretls::{TagDemand, TagUnmet, TaggedRemote};
 use crate::roots::Roots;
-use crate::rules::{NextHop, NextHopHost, StsByRule};
+use crate::rules::{LevelFloor, NextHop, NextHopHost, StsByRule};
 use crate::settings;
 use crate::smtp::command::Hello;
 use crate::tls::Tls;
@@ -138,6 +138,8 @@ fn is_same(one: &TlsPolicy, other: &TlsPolicy) -> bool {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CheckTarget<'a> {
     pub(super) level: &'a Level,
+    /// The least level of the mail, if it has one.
+    pub(super) floor: Option<LevelFloor>,
     pub(super) demand: TagDemand,
     pub(super) next_hop: Option<&'a NextHop>,
     pub(super) sts: StsByRule,
@@ -147,6 +149,8 @@ pub(super) struct CheckTarget<'a> {
 pub(super) struct DomainCheck {
     pub(super) domain: Name,
     pub(super) level: Level,
+    /// The least level of the mail, if it has one.
+    pub(super) floor: Option<LevelFloor>,
     pub(super) connections: Connections,
     /// The answers of the DNS about the domain itself.
     pub(super) recorded: RecordedAnswers,
@@ -202,8 +206,8 @@ impl Checker {
         let resolver = RecordingResolver::new(&self.dns);
         let connector = self.connector(&resolver, self.tls.clone());
         let until = Instant::now() + self.config.timeouts.route;
-        let trace = Trace::default();
-        let CheckTarget { level, demand, next_hop, sts } = target;
+        let (trace, inquiry) = (Trace::default(), StsInquiry::default());
+        let CheckTarget { level, floor, demand, next_hop, sts } = target;
         let (hello, original_destination, reporting) = (&self.hello, None, Reporting::Off);
         let request = Request {
             domain,
@@ -217,7 +221,6 @@ impl Checker {
             reporting,
             trace: &trace,
         };
-        let inquiry = StsInquiry::default();
         let route = connector.route(&request).await.map_err(|unrouted| unrouted.refusal);
         let exchanges = match &route {
             Ok(route) => self.check_exchanges(route, &inquiry, &request).await,
@@ -228,6 +231,7 @@ impl Checker {
         DomainCheck {
             domain: domain.clone(),
             level: level.clone(),
+            floor,
             connections: self.connections,
             recorded: resolver.recorded(),
             route,

@@ -67,7 +67,7 @@ impl DomainList {
 }
 
 /// A domain, or that of an address.
-pub(super) fn domain(text: &str) -> Result<Name, NameError> {
+pub(in crate::cli) fn domain(text: &str) -> Result<Name, NameError> {
     let address = text.trim_start_matches('<').trim_end_matches('>');
     Name::parse(address.rsplit_once('@').map_or(address, |(_, domain)| domain))
 }

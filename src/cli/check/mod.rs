@@ -32,7 +32,8 @@ use time::OffsetDateTime;
 
 use self::checker::{CheckTarget, Checker, Connections, PolicyChecks, SessionChecks};
 use self::fields::FIELDS;
-use self::list::{DomainList, EarlierRun, domain};
+pub(super) use self::list::domain;
+use self::list::{DomainList, EarlierRun};
 use self::output::{CheckEnd, ReportForm, Results};
 use self::progress::Progress;
 use self::reach::Reach;
@@ -205,6 +206,14 @@ fn at_a_time(text: &str) -> Result<NonZeroUsize, String> {
     text.parse().map_err(|_| "give a whole number from 1 up, such as 8".to_owned())
 }
 
+/// Whether the configuration has a listener at this address.
+///
+/// # Errors
+/// It has others.
+pub(super) fn has_listener(config: &Config, address: &Address) -> Result<(), String> {
+    tagged::listener(config, address).map(drop)
+}
+
 /// Checks and reports.
 pub(super) fn run(config: Config, arguments: &CheckArguments) -> ExitCode {
     let known = arguments.listener(&config).map(drop);
@@ -307,7 +316,7 @@ async fn judge(checker: &Checker, rules: &Rules, domain: &Name, form: ReportForm
     let (terms, strict) = (listener.of_ordinary_mail(), listener.of(TagDemand::Tagged(Tag::Always)));
     let target = |terms: MailTerms, level, rule| {
         let (level, sts) = (terms.level(level), terms.sts(rule));
-        CheckTarget { level, demand: terms.demand, next_hop, sts }
+        CheckTarget { level, floor: terms.floor(), demand: terms.demand, next_hop, sts }
     };
     let CheckByTerms { check, would } = checker.check_by(terms, domain, target(terms, level, rule)).await;
     let mut report = match rule {

@@ -1,6 +1,8 @@
 //! The result for one domain, in words: the JSON object, and the source of the tree. The field names are part of the
 //! interface; the manual lists them.
 
+use std::net::IpAddr;
+
 use serde::Serialize;
 use time::OffsetDateTime;
 
@@ -18,7 +20,7 @@ use crate::name::Name;
 use crate::policy::TlsPolicy;
 use crate::policy::VerifiedBy;
 use crate::refusal::{Place, Reason};
-use crate::rules::{Rule, Rules};
+use crate::rules::{LevelFloor, Rule, Rules};
 use crate::tls::{KeyProof, Protection};
 use crate::upstream::verified::Channel;
 
@@ -210,15 +212,16 @@ impl DomainReport {
 pub(super) fn refusal(check: &DomainCheck) -> Option<RefusalReport> {
     match check.forecast() {
         Forecast::Delivered(..) => None,
-        Forecast::Refused => check.main_obstacle().map(|(at, reason)| RefusalReport::of(&at, reason)),
+        Forecast::Refused => check.main_obstacle().map(|(at, reason)| RefusalReport::of(&at, reason, check.floor)),
     }
 }
 
 impl RefusalReport {
-    pub(super) fn of(at: &Place, reason: &Reason) -> Self {
+    /// For mail with this least level.
+    pub(super) fn of(at: &Place, reason: &Reason, least: Option<LevelFloor>) -> Self {
         let view = reason.view();
         let code = format!("{} {}", view.code, view.enhanced);
-        Self { code, reason: view.label.as_str(), text: format!("{at}{reason}"), remedy: view.remedy }
+        Self { code, reason: view.label.as_str(), text: format!("{at}{reason}"), remedy: view.remedy_at(least) }
     }
 }
 
@@ -307,7 +310,8 @@ impl ExchangeReport {
         let name = &exchange.name;
         let (lookup, addresses) = host_lookup(exchange);
         let policy = exchange.plan.as_ref().ok().map(|plan| &plan.policy);
-        let refusal = exchange.plan.as_ref().err().map(|reason| RefusalReport::of(&Place::Host(name.clone()), reason));
+        let refused = |reason| RefusalReport::of(&Place::Host(name.clone()), reason, check.floor);
+        let refusal = exchange.plan.as_ref().err().map(refused);
         Self {
             name: name.to_string(),
             preference: preference(check, name),
@@ -329,7 +333,7 @@ impl ExchangeReport {
             sessions: exchange
                 .sessions
                 .iter()
-                .map(|(address, session)| SessionReport::of(*address, session, context))
+                .map(|(address, session)| SessionReport::of(*address, session, check.floor, context))
                 .collect(),
         }
     }
@@ -396,7 +400,7 @@ impl TlsaReport {
 }
 
 impl SessionReport {
-    fn of(address: std::net::IpAddr, session: &SessionCheck, context: &ReportContext<'_>) -> Self {
+    fn of(address: IpAddr, session: &SessionCheck, least: Option<LevelFloor>, context: &ReportContext<'_>) -> Self {
         let protection = session.outcome.as_ref().ok().and_then(Channel::protection);
         let matched: Option<&Match> = protection.and_then(Protection::proof).and_then(KeyProof::record);
         Self {
@@ -412,7 +416,7 @@ impl SessionReport {
             pkix: protection.and_then(Protection::unverified).map(|(_, worth)| worth.as_str()),
             requiretls: session.offers_require_tls,
             certificates: session.chain.iter().filter_map(|der| CertificateReport::of(der, context.now)).collect(),
-            refusal: session.outcome.as_ref().err().map(|reason| RefusalReport::of(&Place::Domain, reason)),
+            refusal: session.outcome.as_ref().err().map(|reason| RefusalReport::of(&Place::Domain, reason, least)),
         }
     }
 }

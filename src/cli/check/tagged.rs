@@ -106,7 +106,7 @@ impl RequireTlsReport {
         }
         let (place, main) = check.main_obstacle()?;
         let verdict = if main.view().code.is_permanent() { "rejected" } else { "deferred" };
-        Some(Self { verdict, exchange: None, refusal: Some(RefusalReport::of(&place, main)) })
+        Some(Self { verdict, exchange: None, refusal: Some(RefusalReport::of(&place, main, check.floor)) })
     }
 
     /// For people.
