@@ -34,6 +34,14 @@ use crate::version;
 const TEXT: &str = "text/plain; charset=utf-8";
 const PATHS: &str = "danelaw: /livez, /readyz, /metrics, /status/, /status/DOMAIN, /explain/, /explain/last, /explain/ID, /mta-sts/DOMAIN, /tlsrpt/counts/DAY, /tlsrpt/preview/\n";
 
+/// The answer to another machine that asks for a page.
+const NOT_THERE: &str = "the page is for browsers on this machine alone, whatever admin.allow says: use `ssh -L` or `kubectl port-forward`\n";
+/// The answer to a request that the page of another site makes.
+const OF_ANOTHER_SITE: &str =
+    "questions about mail are not answered to the page of another site: open this address itself\n";
+/// The answer where nothing can be explained.
+const NONE_REMEMBERED: &str = "no attempt that did not end in a delivery is remembered (admin.remember)\n";
+
 /// The answer to a request that may come from a web page of somebody else.
 const NOT_HERE: &str = "questions about mail are answered for the Host localhost alone: ask on this machine, by `danelaw status`, `danelaw explain` \
     or http://localhost, or through `ssh -L` or `kubectl port-forward`\n";
@@ -108,11 +116,11 @@ pub(super) async fn answer(request: &Parts, at: AskedAt, state: &AdminState) -> 
         path => match guest::judge(at, &request.headers) {
             Ok(()) => match PageQuestion::of(&request.uri).filter(|question| state.shows(question, request)) {
                 Some(question) if at.is_here() => state.page_of(&question),
-                Some(_) => text(StatusCode::FORBIDDEN, NOT_HERE),
+                Some(_) => text(StatusCode::FORBIDDEN, NOT_THERE),
                 None => about_mail(path, request, state).await,
             },
             Err(Misdirected::Host) => text(StatusCode::MISDIRECTED_REQUEST, NOT_HERE),
-            Err(Misdirected::OtherSite) => text(StatusCode::FORBIDDEN, NOT_HERE),
+            Err(Misdirected::OtherSite) => text(StatusCode::FORBIDDEN, OF_ANOTHER_SITE),
         },
     }
 }

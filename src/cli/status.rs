@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use super::check;
 use super::stdout::Stdout;
 use super::{EX_CONFIG, EX_UNAVAILABLE, log};
 use crate::admin::client;
@@ -23,7 +24,8 @@ const NOT_READY: u8 = 1;
 #[derive(Debug, clap::Args)]
 #[command(after_help = STATUS)]
 pub(super) struct StatusArguments {
-    /// Show the last mail to this domain.
+    /// Show the last mail to this domain, or to that of a mail address.
+    #[arg(value_parser = check::domain)]
     domain: Option<Name>,
 }
 

@@ -83,6 +83,7 @@ fn told(outcome: &Outcome) -> String {
 fn protection(ReachedRemote { channel, earlier_mails, .. }: &ReachedRemote) -> String {
     match earlier_mails {
         0 => channel.to_string(),
+        1 => format!("{channel}; proven when the session was opened, 1 mail before"),
         mails => format!("{channel}; proven when the session was opened, {mails} mails before"),
     }
 }

@@ -9,7 +9,7 @@ use time::format_description::well_known::Rfc2822;
 
 use super::document::ReportTitle;
 use super::event::ReportedFailure;
-use super::read::words::receiver_remedy;
+use super::read::words::{in_times, receiver_remedy};
 use super::record::ReportMailbox;
 use super::tally::TalliedDomain;
 
@@ -126,7 +126,8 @@ fn words(title: &ReportTitle<'_>, policies: &TalliedDomain) -> String {
         let host = failure.host.as_ref().map(|host| format!(" at {host}")).unwrap_or_default();
         let remedy = receiver_remedy(failure.kind);
         let ReportedFailure { kind, reason, .. } = failure;
-        let _ = write!(words, "\r\n{times} times {kind}{host} ({reason}).\r\nRemedy: {remedy}.\r\n");
+        let times = in_times(*times);
+        let _ = write!(words, "\r\n{times} {kind}{host} ({reason}).\r\nRemedy: {remedy}.\r\n");
     }
     let _ = write!(words, "\r\nThe attachment has all of them (RFC 8460). Questions: {}\r\n", title.author.contact);
     words
@@ -185,7 +186,7 @@ pub(crate) mod tests {
         }
         for text in [
             "1 went well, 1 failed.",
-            "1 times certificate-expired at mx7.example (reason-7).\r\nRemedy: ",
+            "1 time certificate-expired at mx7.example (reason-7).\r\nRemedy: ",
             // O10.
             "filename=\"sender.example!example.org!1795824000!1795910399!",
             "\r\nContent-Type: application/tlsrpt+gzip\r\n",

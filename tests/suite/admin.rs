@@ -445,6 +445,7 @@ async fn the_state_is_told_in_words() {
     let (status, text) = status_of(&admin, Some("example.test")).await;
     let remote = "remote      mx1.example.test, policy dane, protection verified\n";
     assert!(status == 0 && text.contains(remote) && !text.contains("explain"), "{text}");
+    assert_eq!(status_of(&admin, Some("b@example.test")).await.0, 0);
     let (status, text) = status_of(&admin, Some("never.test")).await;
     assert!(status == 1 && text.contains("no mail to this domain"), "{text}");
 }

@@ -96,7 +96,7 @@ fn frequent(reasons: &[SeenReason], now: OffsetDateTime) -> Markup {
         @if reasons.is_empty() { p { "None." } } @else {
             ul {
                 @for seen in reasons.iter().take(5) {
-                    li { (seen.times) " times " a href=(format!("/refusals#{}", seen.label)) { (seen.label) } ", last " (status::ago(seen.last, now)) " ago" }
+                    li { (times(seen.times)) " " a href=(format!("/refusals#{}", seen.label)) { (seen.label) } ", last " (status::ago(seen.last, now)) " ago" }
                 }
             }
         }
@@ -170,6 +170,10 @@ pub(in crate::admin) fn domain(name: &Name, found: Option<&RecentDomain>, now: O
     page(name.as_str(), Renewal::Never, &body)
 }
 
+fn times(count: u64) -> String {
+    if count == 1 { "1 time".to_owned() } else { format!("{count} times") }
+}
+
 /// The reasons that were seen, with cause and remedy.
 pub(in crate::admin) fn reasons(seen: &[SeenReason], now: OffsetDateTime) -> String {
     let body = html! {
@@ -177,7 +181,7 @@ pub(in crate::admin) fn reasons(seen: &[SeenReason], now: OffsetDateTime) -> Str
         @for one in seen {
             h2 id=(one.label.as_str()) { (one.label) }
             p {
-                (one.times) " times, last " (status::ago(one.last, now)) " ago for "
+                (times(one.times)) ", last " (status::ago(one.last, now)) " ago for "
                 a href=(format!("/domains/{}", one.domain)) { bdi { (one.domain) } } "."
             }
             @if let Some(words) = words_of(one.label) { p { (words.cause) } p { strong { "To do: " } (words.remedy) "." } }

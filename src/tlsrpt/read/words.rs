@@ -203,11 +203,16 @@ fn change_json(change: &ReportedChange) -> serde_json::Value {
     }
 }
 
+/// So many times, in words.
+pub fn in_times(count: u64) -> String {
+    if count == 1 { "1 time".to_owned() } else { format!("{count} times") }
+}
+
 fn explain_failure(out: &mut String, failure: &ReceivedFailure) -> fmt::Result {
     let ReceivedFailure { result, times, host, receiving, sending, reason } = failure;
     match ResultType::of_word(result) {
-        Some(known) => write!(out, "    {times} times {known}")?,
-        None => write!(out, "    {times} times an unknown word {}", shown(result))?,
+        Some(known) => write!(out, "    {} {known}", in_times(*times))?,
+        None => write!(out, "    {} an unknown word {}", in_times(*times), shown(result))?,
     }
     if let Some(host) = host {
         write!(out, " at {}", shown(host))?;
@@ -323,7 +328,7 @@ mod tests {
              DANE for mx.example.org: 120 sessions went well, 3 failed\n    \
              2 times certificate-not-trusted at mx.example.org [198.51.100.2] from 192.0.2.1: tlsa-mismatch\n      \
              {}\n      To do: {}.\n      See: danelaw resolve _25._tcp.mx.example.org TLSA\n    \
-             1 times certificate-not-trusted\n  \
+             1 time certificate-not-trusted\n  \
              no policy for example.org: 1 session went well\n",
             meaning(kind),
             receiver_remedy(kind)
@@ -341,7 +346,7 @@ mod tests {
             "example.org: 121 sessions went well, 3 failed\n  DANE for mx.example.org: 120 sessions went well, 3 failed\n    \
              2 times certificate-not-trusted at mx.example.org [198.51.100.2] from 192.0.2.1: tlsa-mismatch\n      \
              {}\n      To do for the receiver: {}.\n      See: danelaw check example.org; danelaw refusals tlsa-mismatch\n    \
-             1 times certificate-not-trusted\n",
+             1 time certificate-not-trusted\n",
             meaning(kind),
             receiver_remedy(kind)
         );

@@ -33,7 +33,7 @@ async fn a_day_is_shown_in_words_by_the_danelaw_that_runs() {
     assert_eq!(status, Some(1), "{text}");
     for line in [
         "example.test: 0 sessions went well, 1 failed\n  DANE for mx1.example.test: 0 sessions went well, 1 failed\n",
-        "    1 times certificate-not-trusted at mx1.example.test [127.0.0.1]: tlsa-mismatch\n",
+        "    1 time certificate-not-trusted at mx1.example.test [127.0.0.1]: tlsa-mismatch\n",
         "      To do for the receiver: publish a TLSA record ",
         "      See: danelaw check example.test; danelaw refusals tlsa-mismatch\n",
         " (UTC): 0 sessions went well, with 0 domains\n",
