@@ -65,9 +65,41 @@ pub(super) enum LineKind {
 }
 
 /// Lines that are written together.
+#[derive(Default)]
 struct NextLines {
     octets: Vec<u8>,
-    lines: u64,
+    /// Where the text of each of them ends. Behind it comes the line end.
+    ends: Vec<usize>,
+}
+
+impl NextLines {
+    fn add(&mut self, line: &[u8]) {
+        self.octets.extend_from_slice(line);
+        self.ends.push(self.octets.len() - usize::from(line.ends_with(b"\n")));
+    }
+
+    /// How many of the lines are not wholly within so many octets.
+    fn beyond(&self, written: usize) -> usize {
+        self.ends.iter().filter(|end| **end > written).count()
+    }
+
+    /// The end of the log once so many octets are in it, of which there are some.
+    fn end_at(&self, written: usize) -> LogEnd {
+        match self.octets.get(..written) {
+            Some([.., b'\n']) => LogEnd::Whole,
+            Some(part) if part.len() < self.octets.len() => LogEnd::Torn,
+            Some(_) | None => LogEnd::Whole,
+        }
+    }
+}
+
+/// The end of the log so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LogEnd {
+    /// Each line is whole.
+    Whole,
+    /// The last line is a part of one: standard error gave an error in the middle.
+    Torn,
 }
 
 /// Waits for the last lines when it is dropped, and not for long.
@@ -123,14 +155,15 @@ impl Lines {
     }
 
     fn write(&self, mut sink: impl Write, account: fn(u64)) {
+        let mut end = LogEnd::Whole;
         while let Some(next) = self.next() {
-            match put(&mut sink, &next.octets) {
-                Ok(()) => {
+            match put_lines(&mut sink, &next, &mut end) {
+                0 => {
                     if let Some(dropped) = self.to_tell() {
                         account(dropped);
                     }
                 }
-                Err(_) => self.lost(next.lines),
+                lost => self.lost(lost as u64),
             }
             if self.state().phase == QueuePhase::Open {
                 thread::sleep(GATHER);
@@ -147,10 +180,10 @@ impl Lines {
         };
         let waited = self.changed.wait_while(self.state(), nothing);
         let mut state = waited.unwrap_or_else(PoisonError::into_inner);
-        let mut next = NextLines { octets: state.waiting.pop_front()?, lines: 1 };
+        let mut next = NextLines::default();
+        next.add(&state.waiting.pop_front()?);
         while let Some(line) = state.waiting.front().filter(|line| next.octets.len() + line.len() <= TOGETHER) {
-            next.octets.extend_from_slice(line);
-            next.lines += 1;
+            next.add(line);
             state.waiting.pop_front();
         }
         state.octets -= next.octets.len();
@@ -181,18 +214,36 @@ impl Lines {
     }
 }
 
-/// Writes a line whole. Standard error does not block where another program that shares it wants it so.
-fn put(sink: &mut impl Write, mut octets: &[u8]) -> io::Result<()> {
-    while !octets.is_empty() {
-        match sink.write(octets) {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(written) => octets = octets.get(written..).unwrap_or_default(),
+/// Writes lines, and returns how many of them are not wholly in the log. A file on a full disk takes a part of them.
+fn put_lines(sink: &mut impl Write, next: &NextLines, end: &mut LogEnd) -> usize {
+    if *end == LogEnd::Torn {
+        // The next line is not to look like the rest of this one.
+        if put(sink, b"\n") == 0 {
+            return next.ends.len();
+        }
+        *end = LogEnd::Whole;
+    }
+    let written = put(sink, &next.octets);
+    if written > 0 {
+        *end = next.end_at(written);
+    }
+    next.beyond(written)
+}
+
+/// Writes octets, and returns how many of them the sink has taken: fewer than all only after an error. Standard error does not
+/// block where another program that shares it wants it so.
+fn put(sink: &mut impl Write, octets: &[u8]) -> usize {
+    let mut written = 0;
+    while let Some(rest) = octets.get(written..).filter(|rest| !rest.is_empty()) {
+        match sink.write(rest) {
+            Ok(0) => break,
+            Ok(more) => written += more,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(PAUSE),
-            Err(error) => return Err(error),
+            Err(_) => break,
         }
     }
-    Ok(())
+    written
 }
 
 #[cfg(test)]
@@ -310,7 +361,52 @@ mod tests {
             }
         }
         let mut sink = Nonblocking(0, Vec::new());
-        put(&mut sink, b"line").unwrap();
+        assert_eq!(put(&mut sink, b"line"), 4);
         assert_eq!(sink.1, b"line");
+    }
+
+    #[test]
+    fn each_line_is_whole_in_the_log_or_counted() {
+        /// A file on a disk that is full after so many octets, and has room again after so many errors.
+        struct Disk<'a> {
+            room: usize,
+            errors: usize,
+            file: &'a mut Vec<u8>,
+        }
+        impl Write for Disk<'_> {
+            fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+                if self.room == 0 && self.errors > 0 {
+                    self.errors -= 1;
+                    return Err(ErrorKind::StorageFull.into());
+                }
+                let taken = if self.room == 0 { octets.len() } else { octets.len().min(self.room) };
+                self.room = self.room.saturating_sub(taken);
+                self.file.extend_from_slice(&octets[..taken]);
+                Ok(taken)
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let line = |number: usize| format!("{number}{}", "x".repeat(1000));
+        // Three writes of four lines each, cut at each place.
+        let all: usize = (0..12).map(|number| line(number).len() + 1).sum();
+        for (room, errors) in
+            (1..=all).step_by(7).chain([1001, 1002, 1003, 4008]).flat_map(|room| [(room, 1), (room, 2)])
+        {
+            let (lines, mut file) = (Lines::default(), Vec::new());
+            (0..12).for_each(|number| lines.push(format!("{}\n", line(number)).into_bytes(), LineKind::Event));
+            lines.state().phase = QueuePhase::Ending;
+            lines.write(Disk { room, errors, file: &mut file }, |_| {});
+            let file = String::from_utf8(file).unwrap();
+            let whole: Vec<_> = (0..12).filter(|number| file.lines().any(|found| found == line(*number))).collect();
+            let dropped = lines.dropped().load(Relaxed);
+            assert_eq!(whole.len() as u64 + dropped, 12, "{room} {errors}");
+            // One line at most is a part of another, and no line is the rest of one.
+            let parts: Vec<_> =
+                file.lines().filter(|found| !whole.iter().any(|number| *found == line(*number))).collect();
+            assert!(parts.len() <= 1, "{room} {errors}: {parts:?}");
+            assert!(parts.iter().all(|part| part.len() < 1002), "{room} {errors}: {parts:?}");
+        }
     }
 }
