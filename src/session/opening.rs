@@ -184,7 +184,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     }
 
     /// Looks after a reload whether the certificate that has let the client in still opens the listener: its CA or its key may
-    /// have been taken off the configuration. If it does not, the session ends with 421, as for a new one there is no place.
+    /// have been taken off the configuration, or it has expired. If it does not, the session ends with 421, as for a new one there is no place.
     pub(super) async fn admit_again(&mut self) -> Result<AfterCommand, WireError> {
         let certificate = match (self.way_in, self.client.stream()) {
             (WayIn::Certificate, Either::Right(stream)) => {
@@ -197,7 +197,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             return Ok(AfterCommand::NextCommandLine);
         }
         self.shared.reporter.metrics().turned_away(TurnedAway::NotAllowed);
-        tracing::warn!(client = %self.origin, %certificate, "since a reload the client's certificate does not open the listener; the session ends");
+        tracing::warn!(client = %self.origin, %certificate, "at a reload the client's certificate was found not to open the listener; the session ends");
         let text = "your certificate no longer lets you send mail through this host";
         self.bye(EnhancedCode::transient(7, 1), text).await?;
         Ok(AfterCommand::Close)

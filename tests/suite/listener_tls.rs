@@ -387,8 +387,10 @@ async fn a_certificate_that_a_reload_has_revoked_ends_its_session_between_two_ma
     assert!(open.command("DATA").await.starts_with("354 "));
     assert!(open.command("Subject: x\r\n\r\nbody\r\n.").await.starts_with("250 2.0.0 "));
     assert!(open.command("MAIL FROM:<a@client.test>").await.starts_with(no));
-    wait_for(|| log.text().matches("since a reload the client's certificate does not open the listener").count() == 2)
-        .await;
+    wait_for(|| {
+        log.text().matches("at a reload the client's certificate was found not to open the listener").count() == 2
+    })
+    .await;
     assert_eq!(lab.mx().messages().len(), 5);
 }
 
