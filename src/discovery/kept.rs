@@ -198,6 +198,7 @@ impl StsPolicies {
         let is_none = |kept: &KeptPolicy| kept.fetched.policy.mode() == StsMode::None;
         if state.cache.kept(domain).is_some_and(is_none) {
             state.cache.remove(domain);
+            state.stored.withdrawn(domain);
             self.persist_later(domain.clone());
         }
     }
@@ -262,10 +263,15 @@ impl StsPolicies {
         }
     }
 
-    fn keep(&self, state: &mut StsState, domain: &Name, fetched: &FetchedPolicy, now: StsClock) {
+    pub(super) fn keep(&self, state: &mut StsState, domain: &Name, fetched: &FetchedPolicy, now: StsClock) {
         state.failures.remove(domain);
+        let was_kept = state.cache.kept(domain).is_some();
         match state.cache.put(domain, fetched.clone(), now) {
-            Keeping::Kept(evicted) => evicted.into_iter().for_each(|domain| self.persist_later(domain)),
+            Keeping::Kept(evicted) => {
+                state.stored.not_withdrawn(domain);
+                evicted.into_iter().for_each(|domain| self.let_go(state, domain));
+            }
+            Keeping::TooShort if was_kept => state.stored.withdrawn(domain),
             Keeping::TooShort => {}
             Keeping::NoRoom => {
                 tracing::warn!(%domain, "there is no room for an MTA-STS policy, so it holds for this mail only, and one that was kept before stays: raise mta_sts.entries");
@@ -277,7 +283,7 @@ impl StsPolicies {
     /// Drops policies that have been expired for long, corrects dates, and returns the domains that are due.
     pub(super) fn due(&self) -> Vec<Name> {
         let (now, mut state) = (self.clock(), self.state());
-        let corrected = state.cache.correct_dates(now);
+        let corrected = state.correct_dates(now);
         if !corrected.is_empty() {
             tracing::warn!(
                 policies = corrected.len(),
@@ -287,7 +293,8 @@ impl StsPolicies {
         let swept = state.cache.sweep(now);
         let StsState { cache, unlogged, .. } = &mut *state;
         unlogged.retain(|domain| cache.kept(domain).is_some());
-        swept.into_iter().chain(corrected).for_each(|domain| self.persist_later(domain));
+        swept.into_iter().for_each(|domain| self.let_go(&mut state, domain));
+        corrected.into_iter().for_each(|domain| self.persist_later(domain));
         state.cache.due(now)
     }
 

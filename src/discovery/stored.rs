@@ -2,8 +2,13 @@
 //!
 //! Each danelaw has a copy of all of them, and a mail asks that copy alone. The policy that was fetched last counts for all, by
 //! the date that the store gives it. A fetch that the store does not have yet counts here until its write has decided.
+//!
+//! | a policy leaves one danelaw | a file | a database |
+//! |---|---|---|
+//! | its domain has withdrawn it (RFC 8461 §8.3), or has a new one of no age | deletes it | deletes it, and tells all danelaws |
+//! | to make room, or long after it has expired | deletes it | has it until no danelaw can use it |
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::kept::{StsPolicies, StsState};
@@ -23,12 +28,12 @@ pub(super) struct StoredPolicies {
     kind: StoreKind,
     /// The fetch of each domain that the store has.
     known: HashMap<Name, KnownFetch>,
+    /// The domains that have withdrawn their policy, until the store knows it.
+    withdrawn: HashSet<Name>,
     /// The domains whose last write failed. There are no more of them than domains with a policy, now or before.
     unwritten: BTreeSet<Name>,
     /// The time of the store from which changes of other danelaws are asked for.
     since: i64,
-    /// Policies of the store for which there was no room since that was told.
-    left_out: usize,
 }
 
 /// Where the policies come from.
@@ -83,6 +88,26 @@ enum PolicyChange {
     Put { write: PolicyWrite, fetched: FetchedPolicy },
     /// None is kept any more; the store has one of this date.
     Delete { date: i64 },
+    /// None is kept any more, and that is no word of the domain's: others may have more room.
+    Nothing,
+}
+
+/// The rows of a store that are not taken up.
+#[derive(Default)]
+struct NotTakenUp {
+    /// Those for which there is no room.
+    no_room: usize,
+    /// The last one that cannot be read.
+    wrong: Option<OpenError>,
+}
+
+/// Whether there is room for a policy of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum StoreRoom {
+    /// There is, or none was needed.
+    Found,
+    /// All that is kept is worth more.
+    Lacking,
 }
 
 impl StsPolicies {
@@ -114,25 +139,40 @@ impl StsPolicies {
         if store.is_shared() {
             self.state().stored.kind = StoreKind::Database;
         }
-        let mut part = PolicyPart { since: self.state().stored.since, after: String::new(), clock: self.host_clock() };
-        let (mut until, mut wrong) = (None, None);
+        let mut not_taken_up = NotTakenUp::default();
+        let read = self.read_parts(store, &mut not_taken_up).await;
+        if not_taken_up.no_room > 0 {
+            let policies = not_taken_up.no_room;
+            tracing::warn!(policies, "there is no room for MTA-STS policies of the store: raise mta_sts.entries");
+        }
+        read?;
+        Ok(not_taken_up.wrong.map_or(Ok(()), Err)?)
+    }
+
+    async fn read_parts(&self, store: &Store, not_taken_up: &mut NotTakenUp) -> Result<(), Error> {
+        let (since, clock) = (self.state().stored.since, host_clock(self.clock()));
+        let mut part = PolicyPart { since, after: String::new(), clock };
+        let mut until = None;
         loop {
             let changes = store.policies(&part).await?;
             until.get_or_insert(changes.until);
             let next = changes.next.clone();
-            wrong = self.state().learn(changes, self.clock()).err().or(wrong);
+            self.state().learn(changes, self.clock(), not_taken_up);
             let Some(after) = next else { break };
             part.after = after;
         }
-        let left_out = {
-            let mut state = self.state();
-            state.stored.since = until.unwrap_or_default();
-            std::mem::take(&mut state.stored.left_out)
-        };
-        if left_out > 0 {
-            tracing::warn!(left_out, "there is no room for all MTA-STS policies of the store: raise mta_sts.entries");
+        self.state().stored.since = until.unwrap_or_default();
+        Ok(())
+    }
+
+    /// A policy has left this memory, and that is no word of its domain's: it made room, or has been expired for long. A file
+    /// has the policies of this danelaw. A database has those of others too, and for them it must stay: without it they would
+    /// trust the first contact anew.
+    pub(super) fn let_go(&self, state: &mut StsState, domain: Name) {
+        match state.stored.kind {
+            StoreKind::File => self.persist_later(domain),
+            StoreKind::Database => drop(state.stored.known.remove(&domain)),
         }
-        Ok(wrong.map_or(Ok(()), Err)?)
     }
 
     /// Writes the present state of a domain to the store, soon.
@@ -146,15 +186,16 @@ impl StsPolicies {
     async fn persist(&self, domain: &Name) {
         let Some(store) = &self.inner.store else { return };
         let _one = self.inner.writing.lock().await;
-        let change = self.state().change_of(domain, self.host_clock());
+        let change = self.state().change_of(domain, self.clock());
         let done: Result<(), Error> = match change {
             PolicyChange::Put { write, fetched } => {
                 store.put_policy(&write).await.map(|stored| self.settle(domain, &fetched, stored))
             }
             PolicyChange::Delete { date } => {
                 let done = store.delete_policy(domain.as_str(), date).await;
-                done.map(|()| drop(self.state().stored.known.remove(domain)))
+                done.map(|()| self.state().stored.deleted(domain))
             }
+            PolicyChange::Nothing => Ok(()),
         };
         match done {
             Ok(()) => {}
@@ -174,12 +215,20 @@ impl StsPolicies {
     fn settle(&self, domain: &Name, written: &FetchedPolicy, stored: Option<DatedPolicy>) {
         let now = self.clock();
         let mut state = self.state();
-        let is_last = state.cache.kept(domain).is_some_and(|own| own.fetched == *written);
+        let own = state.cache.kept(domain);
+        let is_last = own.is_some_and(|own| own.fetched == *written);
+        // A policy that has made room meanwhile is not to be known: the next change would delete it for all.
+        let is_of_use = own.is_some() || state.stored.withdrawn.contains(domain);
         match stored.map(read) {
-            Some(Ok(ReadPolicy { kept, date, .. })) if is_same_fetch(&kept.fetched, written) => {
+            Some(Ok(ReadPolicy { kept, date, .. })) if is_of_use && is_same_fetch(&kept.fetched, written) => {
                 state.stored.known.insert(domain.clone(), KnownFetch { fetched: written.clone(), date });
             }
-            Some(Ok(newer)) if is_last => state.take_up(newer, now),
+            Some(Ok(newer)) if is_last => match state.take_up(newer, now) {
+                StoreRoom::Found => {}
+                StoreRoom::Lacking => {
+                    tracing::warn!(%domain, "there is no room for an MTA-STS policy of the store: raise mta_sts.entries");
+                }
+            },
             Some(Ok(_)) => {}
             Some(Err(error)) => tracing::error!(%domain, %error, "the store's MTA-STS policy cannot be read"),
             None if is_last => {
@@ -189,14 +238,25 @@ impl StsPolicies {
             None => {}
         }
     }
-
-    fn host_clock(&self) -> HostClock {
-        let StsClock { wall, steady } = self.clock();
-        HostClock { wall, steady: steady.into() }
-    }
 }
 
 impl StoredPolicies {
+    /// The domain has withdrawn its policy.
+    pub(super) fn withdrawn(&mut self, domain: &Name) {
+        self.withdrawn.insert(domain.clone());
+    }
+
+    /// The domain has a policy again.
+    pub(super) fn not_withdrawn(&mut self, domain: &Name) {
+        self.withdrawn.remove(domain);
+    }
+
+    /// The store has no policy of the domain any more.
+    fn deleted(&mut self, domain: &Name) {
+        self.known.remove(domain);
+        self.withdrawn.remove(domain);
+    }
+
     /// Remembers that a write has failed, and says whether it is the first one.
     fn put_back(&mut self, domain: &Name) -> bool {
         let is_first = self.unwritten.is_empty();
@@ -211,14 +271,30 @@ impl StoredPolicies {
 }
 
 impl StsState {
+    /// Corrects the dates of policies that were fetched while the wall clock was ahead, and returns their domains. The store has
+    /// such a fetch under its own date, which stays: a policy that is old already is not to count as the newest.
+    pub(super) fn correct_dates(&mut self, now: StsClock) -> Vec<Name> {
+        let corrected = self.cache.correct_dates(now).into_iter();
+        corrected
+            .map(|(domain, before)| {
+                if let Some(known) = self.stored.known.get_mut(&domain).filter(|known| known.fetched == before) {
+                    known.fetched.fetched = now.wall;
+                }
+                domain
+            })
+            .collect()
+    }
+
     /// Takes up policies of the store that are newer than those at hand, and drops those that it has no more.
-    fn learn(&mut self, changes: PolicyChanges, now: StsClock) -> Result<(), OpenError> {
-        let mut wrong = None;
+    fn learn(&mut self, changes: PolicyChanges, now: StsClock, not_taken_up: &mut NotTakenUp) {
         for dated in changes.rows {
             let domain = dated.row.domain.clone();
             match read(dated) {
-                Ok(stored) => self.learn_one(stored, now),
-                Err(error) => wrong = Some(OpenError::Policy { domain, found: error.to_string() }),
+                Ok(stored) => match self.learn_one(stored, now) {
+                    StoreRoom::Found => {}
+                    StoreRoom::Lacking => not_taken_up.no_room += 1,
+                },
+                Err(error) => not_taken_up.wrong = Some(OpenError::Policy { domain, found: error.to_string() }),
             }
         }
         for GonePolicy { domain, date } in changes.gone {
@@ -230,23 +306,23 @@ impl StsState {
                 self.stored.known.remove(&domain);
             }
         }
-        wrong.map_or(Ok(()), Err)
     }
 
-    fn learn_one(&mut self, stored: ReadPolicy, now: StsClock) {
+    fn learn_one(&mut self, stored: ReadPolicy, now: StsClock) -> StoreRoom {
         let ReadPolicy { domain, kept, date } = &stored;
         let (own, known) = (self.cache.kept(domain), self.stored.known.get(domain));
         match (own, known) {
             (None, None) => self.take_up(stored, now),
             // It is being deleted.
-            (None, Some(known)) if known.date >= *date => {}
+            (None, Some(known)) if known.date >= *date => StoreRoom::Found,
             (None, Some(_)) => self.take_up(stored, now),
             (Some(own), known) => match known.filter(|known| known.fetched == own.fetched) {
                 // The store does not have the own one yet; its write decides.
-                None => {}
-                Some(known) if known.date > *date => {}
+                None => StoreRoom::Found,
+                Some(known) if known.date > *date => StoreRoom::Found,
                 Some(known) if known.date == *date && is_same_text(&known.fetched, &kept.fetched) => {
                     self.cache.learn_use(domain, kept.used);
+                    StoreRoom::Found
                 }
                 Some(_) => self.take_up(stored, now),
             },
@@ -254,7 +330,7 @@ impl StsState {
     }
 
     /// Keeps a policy of the store in the place of the one at hand.
-    fn take_up(&mut self, stored: ReadPolicy, now: StsClock) {
+    fn take_up(&mut self, stored: ReadPolicy, now: StsClock) -> StoreRoom {
         let ReadPolicy { domain, kept, date } = stored;
         let known = KnownFetch { fetched: kept.fetched.clone(), date };
         let keeping = match self.stored.kind {
@@ -267,25 +343,41 @@ impl StsState {
         match keeping {
             Keeping::Kept(evicted) => {
                 // They stay in the store, for danelaws with more room.
-                self.stored.left_out += evicted.len();
                 evicted.iter().for_each(|domain| drop(self.stored.known.remove(domain)));
+                self.stored.withdrawn.remove(&domain);
                 self.stored.known.insert(domain, known);
+                StoreRoom::Found
             }
-            Keeping::NoRoom | Keeping::TooShort => self.stored.left_out += 1,
+            Keeping::NoRoom | Keeping::TooShort => StoreRoom::Lacking,
         }
     }
 
     /// The change that the store has to make.
-    fn change_of(&self, domain: &Name, clock: HostClock) -> PolicyChange {
+    fn change_of(&self, domain: &Name, now: StsClock) -> PolicyChange {
+        let is_shared = match self.stored.kind {
+            StoreKind::File => false,
+            StoreKind::Database => true,
+        };
         match self.cache.kept(domain) {
             Some(kept) => {
                 let date = self.stored.date_of(domain, &kept.fetched);
-                let write = PolicyWrite { row: written(domain, kept), clock, date };
+                let mut row = written(domain, kept);
+                if is_shared && date.is_none() {
+                    // The wall clock may have been set back since the fetch; then the steady one knows how long ago that was.
+                    let age = self.cache.age(domain, now).unwrap_or_default().as_secs();
+                    row.fetched = row.fetched.min(now.wall.saturating_sub(i64::try_from(age).unwrap_or(i64::MAX)));
+                }
+                let write = PolicyWrite { row, clock: host_clock(now), date };
                 PolicyChange::Put { write, fetched: kept.fetched.clone() }
             }
+            None if is_shared && !self.stored.withdrawn.contains(domain) => PolicyChange::Nothing,
             None => PolicyChange::Delete { date: self.stored.known.get(domain).map_or(0, |known| known.date) },
         }
     }
+}
+
+fn host_clock(StsClock { wall, steady }: StsClock) -> HostClock {
+    HostClock { wall, steady: steady.into() }
 }
 
 fn is_same_text(one: &FetchedPolicy, other: &FetchedPolicy) -> bool {
@@ -311,5 +403,142 @@ fn written(domain: &Name, kept: &KeptPolicy) -> PolicyRow {
         fetched: kept.fetched.fetched,
         used: kept.used,
         failing_since: kept.failing_since,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::StsSettings;
+    use super::*;
+    use crate::mta_sts::StsUse;
+
+    const DAY: u64 = 24 * 60 * 60;
+    /// The date of the fetches that a test's store has.
+    const DATE: i64 = 1_700_000_000;
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).unwrap()
+    }
+
+    fn fetched(mode: &str, at: i64) -> FetchedPolicy {
+        let text = format!("version: STSv1\nmode: {mode}\nmx: mx.example\nmax_age: 864000\n");
+        let policy = Arc::new(StsPolicy::parse(text.as_bytes()).unwrap());
+        FetchedPolicy { id: StsId::parse(b"1").unwrap(), policy, fetched: at }
+    }
+
+    /// Room for one policy, in a store of this kind.
+    fn policies(kind: StoreKind) -> StsPolicies {
+        let (usage, timeout, refresh) = (StsUse::Enforce, Duration::from_secs(10), Duration::from_secs(DAY));
+        let policies = StsPolicies::in_memory(&StsSettings { usage, entries: 1, timeout, refresh });
+        policies.state().stored.kind = kind;
+        policies
+    }
+
+    fn keep(policies: &StsPolicies, domain: &Name, policy: &FetchedPolicy) {
+        let now = policies.clock();
+        policies.keep(&mut policies.state(), domain, policy, now);
+    }
+
+    /// A policy that was fetched here and that the store has now.
+    fn write(policies: &StsPolicies, domain: &Name, policy: &FetchedPolicy) {
+        keep(policies, domain, policy);
+        settle(policies, domain, policy);
+    }
+
+    fn settle(policies: &StsPolicies, domain: &Name, policy: &FetchedPolicy) {
+        let kept = KeptPolicy { fetched: policy.clone(), used: policy.fetched, failing_since: None };
+        policies.settle(domain, policy, Some(DatedPolicy { row: written(domain, &kept), date: DATE }));
+    }
+
+    fn change(policies: &StsPolicies, domain: &Name) -> String {
+        match policies.state().change_of(domain, policies.clock()) {
+            PolicyChange::Put { write, .. } => {
+                let age = write.clock.wall - write.row.fetched;
+                write.date.map_or_else(|| format!("put of age {age}"), |date| format!("put of date {date}"))
+            }
+            PolicyChange::Delete { date } => format!("delete {date}"),
+            PolicyChange::Nothing => "nothing".to_owned(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_its_own_domain_takes_a_policy_out_of_a_database() {
+        // V29, P18. A file has the policies of one danelaw, and follows it.
+        let (a, b) = (name("a.example"), name("b.example"));
+        for (kind, not_its_word) in
+            [(StoreKind::Database, "nothing".to_owned()), (StoreKind::File, format!("delete {DATE}"))]
+        {
+            let with = |mode: &str| {
+                let policies = policies(kind);
+                let policy = fetched(mode, policies.clock().wall);
+                write(&policies, &a, &policy);
+                (policies, policy)
+            };
+            // It makes room.
+            let (evicting, policy) = with("testing");
+            keep(&evicting, &b, &fetched("enforce", evicting.clock().wall));
+            assert!(evicting.kept(&a).is_none());
+            assert_eq!(change(&evicting, &a), not_its_word);
+            // A note of its use was on the way to the store; then its domain's next policy finds no room.
+            settle(&evicting, &a, &policy);
+            keep(&evicting, &a, &fetched("testing", evicting.clock().wall));
+            assert_eq!(change(&evicting, &a), not_its_word);
+            // The store tells of it again, once there is room.
+            evicting.state().cache.remove(&b);
+            let kept = KeptPolicy { fetched: policy, used: 0, failing_since: None };
+            let rows = vec![DatedPolicy { row: written(&a, &kept), date: DATE }];
+            let changes = PolicyChanges { rows, ..PolicyChanges::default() };
+            if let StoreKind::Database = kind {
+                evicting.state().learn(changes, evicting.clock(), &mut NotTakenUp::default());
+                assert_eq!(change(&evicting, &a), format!("put of date {DATE}"));
+            }
+            // It is swept.
+            let (sweeping, _) = with("enforce");
+            for days in [11_u64, 31] {
+                tokio::time::advance(Duration::from_secs(days * DAY)).await;
+                sweeping.due();
+            }
+            assert!(sweeping.kept(&a).is_none());
+            assert_eq!(change(&sweeping, &a), not_its_word);
+            // Its domain withdraws it, also while the store hears of its use.
+            let (withdrawing, policy) = with("none");
+            withdrawing.drop_withdrawn(&a);
+            assert_eq!(change(&withdrawing, &a), format!("delete {DATE}"));
+            settle(&withdrawing, &a, &policy);
+            assert_eq!(change(&withdrawing, &a), format!("delete {DATE}"));
+            withdrawing.state().stored.deleted(&a);
+            if let StoreKind::Database = kind {
+                assert_eq!(change(&withdrawing, &a), "nothing");
+            }
+            // Its domain has one that holds for no time.
+            let (ending, policy) = with("enforce");
+            let text = b"version: STSv1\nmode: enforce\nmx: mx.example\nmax_age: 0\n";
+            keep(&ending, &a, &FetchedPolicy { policy: Arc::new(StsPolicy::parse(text).unwrap()), ..policy });
+            assert_eq!(change(&ending, &a), format!("delete {DATE}"));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_corrected_makes_no_old_policy_the_newest() {
+        // V29, P18: with a date of the store, and without one while the store does not answer.
+        let a = name("a.example");
+        for is_written in [true, false] {
+            let policies = policies(StoreKind::Database);
+            policies.set_clock_ahead(365 * 86_400);
+            let policy = fetched("testing", policies.clock().wall);
+            keep(&policies, &a, &policy);
+            if is_written {
+                settle(&policies, &a, &policy);
+            }
+            policies.set_clock_ahead(0);
+            let expected = if is_written { format!("put of date {DATE}") } else { format!("put of age {}", 2 * DAY) };
+            tokio::time::advance(Duration::from_secs(2 * DAY)).await;
+            assert_eq!(change(&policies, &a), expected);
+            policies.due();
+            assert!(policies.kept(&a).unwrap().fetched <= policies.clock().wall, "it is corrected");
+            assert_eq!(change(&policies, &a), expected);
+        }
     }
 }

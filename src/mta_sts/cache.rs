@@ -246,9 +246,9 @@ impl StsCache {
         over
     }
 
-    /// Corrects the dates of policies that were fetched at a time that has not come yet, and returns their domains: the wall
-    /// clock was ahead then. To be called once it has been steady for a while.
-    pub fn correct_dates(&mut self, now: StsClock) -> Vec<Name> {
+    /// Corrects the dates of policies that were fetched at a time that has not come yet: the wall clock was ahead then. Returns
+    /// their domains, each with the policy as it was. To be called once the clock has been steady for a while.
+    pub fn correct_dates(&mut self, now: StsClock) -> Vec<(Name, FetchedPolicy)> {
         let refresh = self.refresh;
         let is_ahead = |entry: &StsEntry| {
             entry.kept.fetched.fetched > now.wall && now.steady.saturating_duration_since(entry.steady) >= refresh
@@ -256,9 +256,10 @@ impl StsCache {
         let ahead = self.entries.iter_mut().filter(|(_, entry)| is_ahead(entry));
         ahead
             .map(|(domain, entry)| {
+                let before = entry.kept.fetched.clone();
                 entry.kept.fetched.fetched = now.wall;
                 entry.kept.used = entry.kept.used.min(now.wall);
-                domain.clone()
+                (domain.clone(), before)
             })
             .collect()
     }
@@ -468,11 +469,11 @@ mod tests {
         let kept =
             KeptPolicy { fetched: fetched("enforce", 10 * DAY, ahead), used: ahead.now.wall, failing_since: None };
         let mut cache = cache();
-        cache.load(name("a.example"), kept, clock.now);
+        cache.load(name("a.example"), kept.clone(), clock.now);
         assert!(is_in_force(&cache, clock));
         assert!(cache.correct_dates(clock.now).is_empty(), "a clock that has just started may be wrong itself");
         clock.pass(DAY);
-        assert_eq!(cache.correct_dates(clock.now), [name("a.example")]);
+        assert_eq!(cache.correct_dates(clock.now), [(name("a.example"), kept.fetched)]);
         assert_eq!(cache.kept(&name("a.example")).unwrap().fetched.fetched, clock.now.wall);
         clock.pass(10 * DAY - DAY);
         assert!(!is_in_force(&cache, clock), "ten days since it came into this memory");

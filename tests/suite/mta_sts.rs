@@ -562,13 +562,16 @@ async fn p9_a_policy_that_one_danelaw_drops_is_dropped_by_all() {
     service.mta_sts().refresh_due().await;
     assert!(other.running(&name("example.test")).is_some());
     let date = server.sql("SELECT fetched FROM danelaw.sts_policies");
-    // The domain has withdrawn it. An old policy that no danelaw has goes with it.
+    // The domain has withdrawn it. An old policy goes when the tables are tidied.
     server
         .sql("INSERT INTO danelaw.sts_policies VALUES ('old.test', '1', 'x', danelaw.clock() - 34150000, 0, NULL, 0)");
     service.policies = one.clone();
     service.dns.no_record();
     assert!(service.result().await.starts_with("absent"));
-    wait_for(|| server.sql("SELECT count(*) FROM danelaw.sts_policies") == "0").await;
+    wait_for(|| server.sql("SELECT domain FROM danelaw.sts_policies") == "old.test").await;
+    let token = server.sql("SELECT danelaw.lease('tidy', 1, 600)");
+    server.sql(&format!("SELECT danelaw.tidy(1, {token}, 600, 10)"));
+    assert_eq!(server.sql("SELECT count(*) FROM danelaw.sts_policies"), "0");
     // A note of a danelaw that has not heard of it does not bring it back.
     let put = format!("SELECT count(*) FROM danelaw.sts_put('example.test', '1', 'x', {date}, 0, 0, NULL)");
     assert_eq!(server.sql(&put), "0");
@@ -593,7 +596,7 @@ async fn p18_more_policies_in_the_database_than_there_is_room_for_are_left_there
     let server = Server::start();
     let at = server.settings();
     let store = async || Store::connect(at.clone()).await.unwrap();
-    let (service, (log, _guard)) = (Service::new().await, captured());
+    let service = Service::new().await;
     drop(store().await);
     server.sql(
         "INSERT INTO danelaw.sts_policies SELECT 'd' || n || '.test', '1', \
@@ -603,15 +606,54 @@ async fn p18_more_policies_in_the_database_than_there_is_room_for_are_left_there
     );
     for (entries, expected) in [(1000, [40, 410]), (100, [40, 60]), (10, [10, 0])] {
         let settings = StsSettings { entries, ..service.settings.clone() };
+        let (log, _guard) = crate::log::captured();
         let policies = StsPolicies::open(Some(store().await), &settings).await.unwrap();
+        // One warning, however many of them there are.
+        assert_eq!(log.text().matches("there is no room").count(), usize::from(entries == 10), "{}", log.text());
         let counts = policies.figures().policies;
         let count = |mode: &str| counts.iter().find(|(known, _)| *known == mode).unwrap().1;
         assert_eq!([count("enforce"), count("testing")], expected, "{counts:?}");
     }
     assert_eq!(server.sql("SELECT count(*) FROM danelaw.sts_policies"), "450");
-    let text = log.text();
-    assert_eq!(text.matches("there is no room for all MTA-STS policies of the store").count(), 2, "{text}");
-    assert!(text.contains("left_out=350") && text.contains("left_out=440"), "{text}");
+}
+
+#[tokio::test]
+async fn p18_a_policy_that_leaves_one_danelaw_stays_for_the_others() {
+    // V29, P18: without it they would trust the first contact anew.
+    let server = Server::start();
+    let at = server.settings();
+    let store = async || Store::connect(at.clone()).await.unwrap();
+    let mut service = Service::new().await;
+    drop(store().await);
+    server.sql(
+        "INSERT INTO danelaw.sts_policies SELECT 'd' || n || '.test', '1', \
+         convert_to(E'version: STSv1\nmode: testing\nmx: mx.test\nmax_age: 86400\n', 'UTF8'), \
+         danelaw.clock() - 60, danelaw.clock() - 60, NULL, danelaw.clock() FROM generate_series(1, 3) AS n",
+    );
+    let stored = || server.sql("SELECT count(*) FROM danelaw.sts_policies WHERE domain <> 'example.test'");
+    let other = StsPolicies::open(Some(store().await), &service.settings).await.unwrap();
+    let small = StsPolicies::open(Some(store().await), &service.settings).await.unwrap();
+    assert!(small.running(&name("d1.test")).is_some());
+    // A reload has made its room smaller, and the next policy takes it.
+    (service.policies, service.settings.entries) = (small.clone(), 1);
+    assert_eq!(service.result().await, "enforce 1 fetched");
+    assert!(small.running(&name("d1.test")).is_none());
+    // It is written behind the others.
+    let is_written = |id: &str| server.sql("SELECT id FROM danelaw.sts_policies WHERE domain = 'example.test'") == id;
+    wait_for(|| is_written("1")).await;
+    assert_eq!((stored().as_str(), server.sql("SELECT count(*) FROM danelaw.sts_gone").as_str()), ("3", "0"));
+    (service.policies, service.settings.entries) = (other.clone(), 100);
+    service.mta_sts().refresh_due().await;
+    assert!(other.running(&name("d1.test")).is_some());
+    // One that has found them expired for long, by its own clock, drops them alone.
+    for days in [2, 31] {
+        pass(days * 86_400).await;
+        service.mta_sts().refresh_due().await;
+    }
+    service.dns.record("v=STSv1; id=2;");
+    assert_eq!(service.result().await, "enforce 2 fetched");
+    wait_for(|| is_written("2")).await;
+    assert_eq!((stored().as_str(), server.sql("SELECT count(*) FROM danelaw.sts_gone").as_str()), ("3", "0"));
 }
 
 #[tokio::test]

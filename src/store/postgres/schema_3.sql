@@ -36,7 +36,7 @@ BEGIN
   RETURN QUERY SELECT * FROM sts_policies WHERE domain = d;
 END $$;
 
--- Deletes the policy of a domain unless it was fetched later than this, and tells it to all.
+-- Deletes the policy that a domain has withdrawn unless it was fetched later than this, and tells it to all.
 CREATE FUNCTION danelaw.sts_delete(d text, dated bigint)
 RETURNS void LANGUAGE plpgsql VOLATILE SET search_path = danelaw, pg_temp AS $$
 #variable_conflict use_column
@@ -47,12 +47,21 @@ BEGIN
     INSERT INTO sts_gone AS gone (domain, fetched, changed) VALUES (d, dated, t)
       ON CONFLICT (domain) DO UPDATE SET fetched = greatest(gone.fetched, excluded.fetched), changed = excluded.changed;
   END IF;
-  -- No danelaw may have had room for these. A policy holds for a year at most, and stays for 30 days.
+END $$;
+
+-- As in version 2, and for policies of MTA-STS that hold no more.
+CREATE OR REPLACE FUNCTION danelaw.tidy(me bigint, mark bigint, expiry bigint, most bigint)
+RETURNS bigint LANGUAGE plpgsql VOLATILE SET search_path = danelaw, pg_temp AS $$
+DECLARE t bigint := clock();
+BEGIN
+  PERFORM need_lease('tidy', me, mark);
+  -- A policy holds for a year at most, and stays for 30 days. No danelaw deletes it because it has no room for it, or no use.
   DELETE FROM sts_policies WHERE domain IN (
-    SELECT domain FROM sts_policies WHERE fetched < t - 34149600 ORDER BY domain LIMIT 1000 FOR UPDATE SKIP LOCKED);
+    SELECT p.domain FROM sts_policies p WHERE p.fetched < t - 34149600 ORDER BY p.domain LIMIT 1000 FOR UPDATE SKIP LOCKED);
   -- Each danelaw asks once a minute; one that starts reads the policies themselves.
   DELETE FROM sts_gone WHERE domain IN (
-    SELECT domain FROM sts_gone WHERE changed < t - 604800 ORDER BY domain LIMIT 1000 FOR UPDATE SKIP LOCKED);
+    SELECT g.domain FROM sts_gone g WHERE g.changed < t - 604800 ORDER BY g.domain LIMIT 1000 FOR UPDATE SKIP LOCKED);
+  RETURN tidy(expiry, most);
 END $$;
 
 -- One row for each registered domain with counts on a day: about how many octets they take.
