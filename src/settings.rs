@@ -20,7 +20,7 @@ use crate::tls::server::{ListenerSecurity, ServerFiles, ServerTls, ServerTlsErro
 use crate::tls::{PostQuantum, SetupError, Tls};
 use crate::transaction::dialogue::Us;
 use crate::upstream::Connector;
-use crate::upstream::bounded_memory::{EightBitDomains, WithoutBdat};
+use crate::upstream::bounded_memory::{EightBitDomains, WaivedMails, WithoutBdat};
 use crate::upstream::connect::Dialer;
 use crate::upstream::host_status::HostStatusCache;
 use crate::upstream::limits::{ConnectionLimits, MaxConnections};
@@ -161,6 +161,7 @@ fn connector_of<R: Resolver + Clone>(config: &Config, parts: ConnectorParts<R>) 
         host_status: HostStatusCache::new(remote.failed_hosts_for),
         without_bdat: Arc::new(WithoutBdat::of_addresses()),
         eight_bit: Arc::new(EightBitDomains::of_domains()),
+        waived: Arc::new(WaivedMails::of_next_tries()),
         max_exchanges: remote.exchanges,
         max_addresses: remote.addresses,
         own_names: remote.own_names.iter().map(|name| name.0.clone()).collect(),

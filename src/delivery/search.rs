@@ -5,12 +5,14 @@
 //! none can be had, the mail goes to one without them, and MAIL leaves the parameters out. A later recipient or the message
 //! itself may still turn out to need more than this remote takes. The answer is that of the search then ([`Unmet`]): for
 //! good if every address of every exchange was seen to lack it, for now if one of them was not asked or not reached. The
-//! next try prefers an address that has it, so such mail does not wait for ever.
+//! next try prefers an address that has it, so such mail does not wait for ever. Mail with `TLS-Required: No` (RFC 8689 §4.1) is
+//! known again by its MAIL: once it has shown to hold more than the hosts take that met their policy, they are no way for it.
 //!
 //! | the host with the extension | the host without | mail | goes |
 //! |---|---|---|---|
 //! | has met its policy | any | any | to the first |
 //! | fails in TLS | has met its policy | enforced, or `TLS-Required: No` | to the second, if it needs no more |
+//! | fails in TLS | has met its policy | `TLS-Required: No`, and an earlier try has shown that it needs more | to the first |
 //! | fails in TLS | has met its policy | in mode `observe` | to the first |
 //! | fails in TLS | fails in TLS | enforced | nowhere for now |
 //! | fails in TLS | fails in TLS | in mode `observe`, or `TLS-Required: No` | to the first |
@@ -29,7 +31,7 @@ use crate::smtp::command::{Mail, Prdr, RequireTls};
 use crate::smtp::extensions::{Content, Extensions, SizeLimit};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
 use crate::transaction::Addressee;
-use crate::upstream::bounded_memory::EightBitDomains;
+use crate::upstream::bounded_memory::{EightBitDomains, WaivedMail, WaivedMails};
 use crate::upstream::verified::Ready;
 use crate::upstream::{MxIteration, PolicyMet};
 
@@ -39,6 +41,8 @@ pub(crate) struct Search<'a, R> {
     mail: &'a Mail,
     /// The content that a remote should take.
     wanted: Content,
+    /// The content that an earlier try of this mail has shown, if it may go at a lower level: a remote must take it.
+    shown: Content,
     /// Addresses that take the mail, and less than that.
     lesser: Vec<Lesser>,
     lap: Lap,
@@ -53,16 +57,11 @@ struct Lesser {
     held: PolicyMet,
 }
 
-impl Lesser {
-    fn rank(&self) -> LesserRank {
-        LesserRank { held: self.held, takes: self.takes }
-    }
-}
-
 /// The order of addresses that take less. In mode `observe` those that have met their policy come before the others, for
-/// enforcing would have gone to them.
+/// enforcing would have gone to them. Before all that come those which take the content that the mail has shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct LesserRank {
+    of_shown: Content,
     held: PolicyMet,
     takes: Content,
 }
@@ -93,6 +92,8 @@ pub(crate) struct Unmet {
     refusals: Refusals,
     /// Where the next try is told of a need that the client had not declared.
     undeclared: Option<(Arc<EightBitDomains>, Name)>,
+    /// Where the next try is told what the mail holds, if it may go at a lower level.
+    waived: Option<(Arc<WaivedMails>, WaivedMail)>,
 }
 
 impl Unmet {
@@ -101,8 +102,14 @@ impl Unmet {
         self.refusals.lack(lacking);
         // A rule is no remedy for what a remote lacks, at whatever level.
         let declined = Declined::by_all(&self.refusals, None);
-        if let (Some((domains, domain)), false) = (&self.undeclared, declined.answer.code().is_permanent()) {
+        if declined.answer.code().is_permanent() {
+            return declined;
+        }
+        if let Some((domains, domain)) = &self.undeclared {
             domains.note(domain);
+        }
+        if let (Some((mails, mail)), Some(holds)) = (&self.waived, shown_by(&lacking)) {
+            mails.note(&mail.holding(holds));
         }
         declined
     }
@@ -111,8 +118,13 @@ impl Unmet {
 impl<'a, R: Resolver> Search<'a, R> {
     /// For a remote for this mail. `undeclared` is a need that earlier mail to the domain had and did not declare.
     pub(crate) fn new(iteration: MxIteration<'a, R>, mail: &'a Mail, undeclared: Content) -> Self {
-        let wanted = mail.declares().max(undeclared);
-        Self { iteration, mail, wanted, lesser: Vec::new(), lap: Lap::First, unmet: None }
+        let (lesser, lap, unmet, shown) = (Vec::new(), Lap::First, None, Content::Ascii);
+        let mut search = Self { iteration, mail, wanted: mail.declares().max(undeclared), shown, lesser, lap, unmet };
+        if let Some((mails, mail)) = search.next_try() {
+            search.shown = mails.shown(&mail);
+            search.wanted = search.wanted.max(search.shown);
+        }
+        search
     }
 
     /// The way it goes.
@@ -144,6 +156,10 @@ impl<'a, R: Resolver> Search<'a, R> {
         match (self.iteration.waiver_for(refusals), has_lesser) {
             // The mode refuses no mail that an ordinary server delivers, so the mail first looks for a host with the extension.
             (Waiver::Observe, _) => AfterLap::Waive,
+            // The mail has come before, and these could not take it. Only for want of TLS or a proof it does not go to another.
+            (Waiver::TlsRequiredNo, true) if self.lesser.iter().all(|lesser| lesser.takes < self.shown) => {
+                AfterLap::Waive
+            }
             // RFC 8689 §4.1 waives a failure of TLS, and a missing extension is none: hosts that have met their policy come
             // first, as for any other mail.
             (Waiver::None | Waiver::TlsRequiredNo, true) => AfterLap::SecondLap,
@@ -154,9 +170,9 @@ impl<'a, R: Resolver> Search<'a, R> {
 
     /// No better exchange was found: once more along those that take the most.
     fn again(&mut self, refusals: Refusals) {
-        let Some(best) = self.lesser.iter().map(Lesser::rank).max() else { return };
-        let these = self.lesser.iter().filter(|lesser| lesser.rank() == best);
-        self.unmet = Some(Unmet { refusals, undeclared: None });
+        let Some(best) = self.lesser.iter().map(|lesser| rank(lesser, self.shown)).max() else { return };
+        let these = self.lesser.iter().filter(|lesser| rank(lesser, self.shown) == best);
+        self.unmet = Some(Unmet { refusals, undeclared: None, waived: self.next_try() });
         self.lap = Lap::Second(best);
         self.iteration.second_pass(best.held, these.map(|lesser| (lesser.peer.clone(), lesser.policy.clone())));
     }
@@ -177,7 +193,7 @@ impl<'a, R: Resolver> Search<'a, R> {
             return second;
         };
         let asked: Vec<_> =
-            self.lesser.iter().filter(|lesser| lesser.rank() == best).map(|lesser| &lesser.peer).collect();
+            self.lesser.iter().filter(|lesser| rank(lesser, self.shown) == best).map(|lesser| &lesser.peer).collect();
         let others: Vec<_> =
             self.lesser.iter().map(|lesser| &lesser.peer).filter(|peer| !asked.contains(peer)).collect();
         others.iter().for_each(|peer| first.forget_lacking(peer));
@@ -214,8 +230,9 @@ impl<'a, R: Resolver> Search<'a, R> {
             return Err(Lacking::SmtpUtf8);
         }
         let takes = offered.takes();
-        let goes_here =
-            takes >= self.wanted || self.lap != Lap::First || (self.is_best(ready, takes) && self.iteration.is_last());
+        let goes_here = takes >= self.wanted
+            || self.lap != Lap::First
+            || (self.is_best(ready, takes) && self.iteration.is_last() && !self.goes_lower_than(takes));
         if !goes_here {
             return Err(lacking(self.wanted, offered));
         }
@@ -253,7 +270,23 @@ impl<'a, R: Resolver> Search<'a, R> {
         refusals.extend(self.iteration.take_unasked());
         let domains = Arc::clone(&self.iteration.connector().eight_bit);
         let undeclared = (self.wanted == Content::Ascii).then(|| (domains, self.iteration.domain().clone()));
-        Unmet { refusals, undeclared }
+        Unmet { refusals, undeclared, waived: self.next_try() }
+    }
+
+    /// Whether the mail goes on at a lower level rather than to a remote that takes so much, since it has shown to hold more.
+    fn goes_lower_than(&self, takes: Content) -> bool {
+        takes < self.shown && self.iteration.waiver_for(self.iteration.skipped()) == Waiver::TlsRequiredNo
+    }
+
+    /// Where the next try of this mail is told what it holds, if it may go at a lower level.
+    fn next_try(&self) -> Option<(Arc<WaivedMails>, WaivedMail)> {
+        match self.iteration.waiver() {
+            Waiver::None | Waiver::Observe => None,
+            Waiver::TlsRequiredNo => {
+                let mails = Arc::clone(&self.iteration.connector().waived);
+                Some((mails, WaivedMail::new(self.iteration.domain(), self.mail)))
+            }
+        }
     }
 
     /// Whether the mail goes to this remote for an extension that it may not need, past others that take it without. The
@@ -303,6 +336,21 @@ fn unmet(unmet: TagUnmet) -> Lacking {
         TagUnmet::Missing => Lacking::RequireTls,
         TagUnmet::Unauthenticated => Lacking::Authentication,
     }
+}
+
+/// The content that mail has shown for which a remote lacks this.
+fn shown_by(lacking: &Lacking) -> Option<Content> {
+    match lacking {
+        Lacking::EightBitMime => Some(Content::EightBit),
+        Lacking::SmtpUtf8Header => Some(Content::International),
+        // Addresses are known before a remote has the mail.
+        Lacking::SmtpUtf8 => None,
+        Lacking::Size(_) | Lacking::RequireTls | Lacking::Authentication => None,
+    }
+}
+
+fn rank(lesser: &Lesser, shown: Content) -> LesserRank {
+    LesserRank { of_shown: lesser.takes.min(shown), held: lesser.held, takes: lesser.takes }
 }
 
 /// The extension that a remote lacks for such content.

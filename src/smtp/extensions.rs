@@ -28,7 +28,7 @@ pub struct Extensions {
 }
 
 /// The demands that the octets of a message make on a server, from the least to the most.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Content {
     /// ASCII alone.
     Ascii,

@@ -1,12 +1,14 @@
 //! Keys that were seen not long ago, in memory that has a bound: when it is full, the oldest key makes room.
 //!
-//! Two facts are remembered here, because a client's next try needs them and the message itself is gone:
+//! Three facts are remembered here, because a client's next try needs them and the message itself is gone:
 //!
 //! * An address that offers CHUNKING has refused BDAT as a command (RFC 3030 §4.2: a host with CHUNKING knows BDAT). A
 //!   message in chunks is not here any more when its first chunk is refused, and a server that does not know BDAT may have
 //!   read the chunk as commands. So the client hears 451, and its next try goes over another connection, as DATA.
 //! * A client sent 8-bit mail that it had not declared, to an exchange without 8BITMIME. The need shows only in the message,
 //!   when the remote is settled. So for a while exchanges with 8BITMIME come first for that domain (RFC 5321 §2.2.3).
+//! * Mail with `TLS-Required: No` holds more than the host takes that has met its policy, and the host that takes it fails in
+//!   TLS. Its next try goes to that one (RFC 8689 §4.1), for otherwise the mail would wait for ever.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -17,12 +19,38 @@ use tokio::time::Instant;
 
 use crate::name::Name;
 use crate::refusal::HostEndpoint;
+use crate::smtp::command::Mail;
 use crate::smtp::extensions::Content;
 
 /// Servers that have refused BDAT.
 pub type WithoutBdat = BoundedMemory<HostEndpoint>;
 /// Domains with 8-bit mail that clients did not declare.
 pub type EightBitDomains = BoundedMemory<Name>;
+
+/// Mail with `TLS-Required: No` that hosts which met their policy could not take.
+pub type WaivedMails = BoundedMemory<WaivedMail>;
+
+/// Mail with `TLS-Required: No`, as far as its next try is known again before its content comes: its MAIL has the sender, and
+/// mostly the size. It goes no further than mail whose author asks for it, so a mistake sends no other mail without a proof.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct WaivedMail {
+    domain: Name,
+    mail: String,
+    holds: Content,
+}
+
+impl WaivedMail {
+    /// Mail to this domain.
+    pub fn new(domain: &Name, mail: &Mail) -> Self {
+        Self { domain: domain.clone(), mail: mail.to_string(), holds: Content::Ascii }
+    }
+
+    /// The same mail, which has shown to hold this.
+    #[must_use]
+    pub fn holding(&self, holds: Content) -> Self {
+        Self { holds, ..self.clone() }
+    }
+}
 
 /// The memory.
 #[derive(Debug)]
@@ -76,9 +104,23 @@ impl EightBitDomains {
     }
 }
 
+impl WaivedMails {
+    /// For as long as clients keep trying (RFC 5321 §4.5.4.1). Hardly any mail is noted here.
+    pub fn of_next_tries() -> Self {
+        Self::new(Duration::from_secs(5 * 24 * 60 * 60), 1024)
+    }
+
+    /// The content that an earlier try of this mail has shown.
+    pub fn shown(&self, mail: &WaivedMail) -> Content {
+        let more = [Content::International, Content::EightBit];
+        more.into_iter().find(|content| self.knows(&mail.holding(*content))).unwrap_or(Content::Ascii)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::smtp::command::Command;
 
     fn name(text: &str) -> Name {
         Name::parse(text).unwrap()
@@ -92,6 +134,25 @@ mod tests {
         assert_eq!(domains.undeclared(&name("b.example")), Content::Ascii);
         tokio::time::advance(domains.keep).await;
         assert_eq!(domains.undeclared(&name("a.example")), Content::Ascii);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_mail_is_known_again_by_its_domain_and_mail_command() {
+        let mail = |line: &str| match Command::parse(format!("MAIL FROM:<a@b.example>{line}").as_bytes()) {
+            Ok(Command::Mail(mail)) => mail,
+            other => panic!("{other:?}"),
+        };
+        let (of, memory) =
+            (|domain: &str, line: &str| WaivedMail::new(&name(domain), &mail(line)), WaivedMails::of_next_tries());
+        for content in [Content::EightBit, Content::International] {
+            memory.note(&of("a.example", " SIZE=900").holding(content));
+            assert_eq!(memory.shown(&of("a.example", " SIZE=900")), content);
+            assert_eq!(memory.shown(&of("b.example", " SIZE=900")), Content::Ascii);
+            assert_eq!(memory.shown(&of("a.example", " SIZE=901")), Content::Ascii);
+            assert_eq!(memory.shown(&of("a.example", " SIZE=900 BODY=8BITMIME")), Content::Ascii);
+        }
+        tokio::time::advance(memory.keep).await;
+        assert_eq!(memory.shown(&of("a.example", " SIZE=900")), Content::Ascii);
     }
 
     #[tokio::test(start_paused = true)]

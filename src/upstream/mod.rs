@@ -55,7 +55,7 @@ use crate::tls::Tls;
 use crate::tlsrpt::event::Reporting;
 use crate::trace::{Trace, What};
 
-use bounded_memory::{EightBitDomains, WithoutBdat};
+use bounded_memory::{EightBitDomains, WaivedMails, WithoutBdat};
 use connect::Dialer;
 use host_status::HostStatusCache;
 use starttls::{Greeted, SessionOptions};
@@ -92,6 +92,8 @@ pub struct Connector<R> {
     pub without_bdat: Arc<WithoutBdat>,
     /// Domains with mail that needs 8BITMIME although clients do not declare it.
     pub eight_bit: Arc<EightBitDomains>,
+    /// Mail with `TLS-Required: No` that hosts which met their policy could not take.
+    pub waived: Arc<WaivedMails>,
     /// The most exchanges of one domain that are tried.
     pub max_exchanges: usize,
     /// The most addresses of one exchange that are tried.

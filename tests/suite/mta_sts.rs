@@ -25,7 +25,6 @@ use crate::lab::certs::{Authority, Identity};
 use crate::lab::dns::{Fault, Tree};
 use crate::lab::policy_host::{Answer, PolicyHost, answered, policy, served};
 use crate::lab::wait_for;
-use crate::log::captured;
 use crate::store::server::Server;
 
 const HOST: &str = "mta-sts.example.test";

@@ -34,6 +34,11 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
         }
     }
 
+    /// The waiver that the iteration has from the beginning.
+    pub fn waiver(&self) -> Waiver {
+        self.waiver
+    }
+
     /// The ground on which mail that was refused for these reasons may go on at a lower level.
     pub fn waiver_for(&self, refusals: &Refusals) -> Waiver {
         match self.observation {
