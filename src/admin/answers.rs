@@ -190,8 +190,6 @@ fn metrics(state: &AdminState, format: Format) -> Response<Full<Bytes>> {
     response
 }
 
-const NONE_REMEMBERED: &str = "no attempt that did not end in a delivery is remembered (admin.remember)\n";
-
 /// The attempts that can be explained.
 fn remembered(state: &AdminState) -> Response<Full<Bytes>> {
     match state.shared().reporter.remembered().as_slice() {
