@@ -45,7 +45,9 @@ fn assert_counted(metrics: &str, results: &[(&str, u64)]) {
     let name = "danelaw_tls_required_no_total{";
     let mut found: Vec<_> = metrics.lines().filter(|line| line.starts_with(name)).collect();
     found.sort_unstable();
-    let wanted: Vec<_> = results.iter().map(|(result, times)| format!("{name}result=\"{result}\"}} {times}")).collect();
+    let mut wanted: Vec<_> =
+        results.iter().map(|(result, times)| format!("{name}result=\"{result}\"}} {times}")).collect();
+    wanted.sort_unstable();
     assert_eq!(found, wanted);
 }
 
