@@ -92,7 +92,7 @@ pub(crate) struct Unmet {
     refusals: Refusals,
     /// Where the next try is told of a need that the client had not declared.
     undeclared: Option<(Arc<EightBitDomains>, Name)>,
-    /// Where the next try is told what the mail holds, if it may go at a lower level.
+    /// The memory that tells the next try of the mail's content, if the mail may go at a lower level.
     waived: Option<(Arc<WaivedMails>, WaivedMail)>,
 }
 
@@ -278,7 +278,7 @@ impl<'a, R: Resolver> Search<'a, R> {
         takes < self.shown && self.iteration.waiver_for(self.iteration.skipped()) == Waiver::TlsRequiredNo
     }
 
-    /// Where the next try of this mail is told what it holds, if it may go at a lower level.
+    /// The memory that tells the next try of the mail's content, if the mail may go at a lower level.
     fn next_try(&self) -> Option<(Arc<WaivedMails>, WaivedMail)> {
         match self.iteration.waiver() {
             Waiver::None | Waiver::Observe => None,

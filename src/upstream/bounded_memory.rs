@@ -31,7 +31,7 @@ pub type EightBitDomains = BoundedMemory<Name>;
 pub type WaivedMails = BoundedMemory<WaivedMail>;
 
 /// Mail with `TLS-Required: No`, as far as its next try is known again before its content comes: its MAIL has the sender, and
-/// mostly the size. It goes no further than mail whose author asks for it, so a mistake sends no other mail without a proof.
+/// mostly the size. All such mail has the field, so a mistake lowers no ordinary mail.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct WaivedMail {
     domain: Name,
