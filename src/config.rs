@@ -72,7 +72,7 @@ pub struct Config {
     /// Whether to add our one Received line to each message (RFC 5321 §4.4). Without it a mail loop through us has no
     /// trace.
     pub received: bool,
-    /// The listeners. Those listed, in whichever file, replace this one: list 127.0.0.1:10025 as well if mail comes by it.
+    /// The listeners. Listed ones, in any of the files, replace this one: list 127.0.0.1:10025 as well if mail comes by it.
     /// The allow-list is required for any address but loopback: every client on it can send mail through us.
     pub listener: Vec<Listener>,
     /// Name resolution.

@@ -39,7 +39,7 @@ const NOT_THERE: &str = "the page is for browsers on this machine alone, whateve
 /// The answer to a request that the page of another site makes.
 const OF_ANOTHER_SITE: &str =
     "questions about mail are not answered to the page of another site: open this address itself\n";
-/// The answer where nothing can be explained.
+/// The answer where no attempt can be explained.
 const NONE_REMEMBERED: &str = "no attempt that did not end in a delivery is remembered (admin.remember)\n";
 
 /// The answer to a request that may come from a web page of somebody else.

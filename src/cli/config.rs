@@ -76,10 +76,8 @@ enum EndedRules {
 fn check(settings: &ConfigFlags, judged: EndedRules) -> Result<String, String> {
     let (config, mut wrong, ended, files) = match load::loaded(settings.config.as_deref(), &settings.set) {
         Ok(Loaded { config, keys, files, ended }) => {
-            [replaced_listener(&config, &keys), unused_page(&config)]
-                .iter()
-                .flatten()
-                .for_each(|note| log::caution(note));
+            replaced_listener(&config, &keys).iter().for_each(|note| log::remark(note));
+            unused_page(&config).iter().for_each(|note| log::caution(note));
             (config, Vec::new(), ended, files)
         }
         Err(LoadError::Wrong { lines, ended, rest: Some(rest) }) => (*rest, lines, ended, Vec::new()),

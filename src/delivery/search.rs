@@ -100,7 +100,7 @@ impl Unmet {
     /// The answer to such mail.
     pub(crate) fn declined(&mut self, lacking: Lacking) -> Declined {
         self.refusals.lack(lacking);
-        // A rule is no remedy for what a remote lacks, at whatever level.
+        // A rule does not give a remote an extension, at any level.
         let declined = Declined::by_all(&self.refusals, None);
         if declined.answer.code().is_permanent() {
             return declined;

@@ -398,7 +398,7 @@ mod tests {
         let folder = Folder::new("", &[]);
         let at = folder.at("conf.d/a.toml");
         let said = || folder.loaded().map(drop).unwrap_err();
-        // Nobody writes to them: reading would never end.
+        // Reading would never end, since no program writes to them.
         for node in ["pipe", "socket"] {
             match node {
                 "pipe" => assert!(std::process::Command::new("mkfifo").arg(&at).status().unwrap().success()),

@@ -171,8 +171,8 @@ fn record(arguments: &GenerateArguments, usage: Usage, source: RecordSource<'_>)
     let form = TlsaForm { usage, selector: arguments.selector, matching: arguments.matching };
     if let Some(bits) = publish::refused_size(source) {
         log::caution(&format!(
-            "{}: the RSA key has {bits} bits; danelaw and others verify no server by a key below 2048 bits or above 8192, whatever \
-             record is published; take a new key first",
+            "{}: the RSA key has {bits} bits; danelaw verifies no server by a key below 2048 bits or above 8192, whatever record is \
+             published; take a new key first",
             arguments.file.display()
         ));
     }

@@ -10,7 +10,7 @@ use rustls_pki_types::pem::{Error, PemObject, SectionKind};
 
 use super::BadInput;
 
-/// What editors of Windows write before UTF-8.
+/// The octets that editors of Windows write before UTF-8.
 const BYTE_ORDER_MARK: &[u8] = &[0xef, 0xbb, 0xbf];
 /// The beginning of a boundary before a part (RFC 7468 §3).
 const BEGIN: &str = "-----BEGIN ";
@@ -84,7 +84,7 @@ fn other_form(label: &str) -> Option<String> {
     Some(format!("expected BEGIN CERTIFICATE, and found BEGIN {label}; convert it with {convert}"))
 }
 
-/// A boundary with something before it, be it a blank, the end of another part, or a mark that no editor shows.
+/// A boundary behind a blank, behind the end of another part, or behind a mark that no editor shows.
 fn begins_elsewhere(line: &str) -> Option<String> {
     let is_dash = |char: char| matches!(char, '-' | '\u{2010}'..='\u{2015}' | '\u{2212}');
     let upper = line.to_ascii_uppercase();
