@@ -42,7 +42,7 @@ const OF_ANOTHER_SITE: &str =
 /// The answer where no attempt can be explained.
 const NONE_REMEMBERED: &str = "no attempt that did not end in a delivery is remembered (admin.remember)\n";
 
-/// The answer to a request that may come from a web page of somebody else.
+/// The answer to a request that a web page of another site may have sent.
 const NOT_HERE: &str = "questions about mail are answered for the Host localhost alone: ask on this machine, by `danelaw status`, `danelaw explain` \
     or http://localhost, or through `ssh -L` or `kubectl port-forward`\n";
 
@@ -234,7 +234,7 @@ async fn reports(state: &AdminState, question: &ReportQuestion) -> Response<Full
     }
 }
 
-/// An answer for a browser. It loads the style sheet of this port and nothing else, and no other site may show or read it.
+/// An answer for a browser. It loads the style sheet of this port alone, and no other site may show or read it.
 fn for_browser(kind: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut response = text(StatusCode::OK, body);
     let fields = response.headers_mut();

@@ -1,4 +1,4 @@
-//! The state of a danelaw in words, for `danelaw status`: whether mail has a chance, what became of the mail of the last day, and
+//! The state of a danelaw in words, for `danelaw status`: whether mail has a chance, the mail of the last day by verdict, and
 //! which domains have had none since when.
 
 use std::fmt::{self, Write as _};

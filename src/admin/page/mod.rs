@@ -3,7 +3,7 @@
 //! | path | shows |
 //! |---|---|
 //! | `/` | the state of danelaw, as `danelaw status` |
-//! | `/domains` | the domains whose last mail was refused, or all of them |
+//! | `/domains` | the domains that fail, or all of them |
 //! | `/domains/NAME` | the last mail to a domain |
 //! | `/refusals` | the reasons that were seen, with cause and remedy |
 //! | `/explain/`, `/explain/ID` | the attempts that can be explained |
@@ -46,7 +46,7 @@ pub(super) enum PageQuestion {
 /// Which domains are listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DomainsShown {
-    /// Those whose last mail was refused.
+    /// Those that fail.
     Failing,
     /// All that are remembered.
     All,

@@ -1,4 +1,4 @@
-//! The rule that would hold for a domain now, for `danelaw rules suggest`. A person puts it in force: nothing here does.
+//! The rule that would hold for a domain now, for `danelaw rules suggest`. A person puts it in force.
 
 use super::report::{DomainReport, ExchangeReport, SessionReport};
 

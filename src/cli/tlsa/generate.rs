@@ -116,7 +116,7 @@ impl<'c> Sorted<'c> {
     fn authority(&self, arguments: &GenerateArguments) -> Result<&'c CertificateDer<'static>, BadInput> {
         match (self.issuer, self.others) {
             (Some(issuer), _) => Ok(issuer),
-            // An operator who asks for 2 and gives a single certificate means that one.
+            // With 2 and a single certificate, the operator means that one.
             (None, 0) => Ok(self.own),
             (None, _) => Err(BadInput(format!(
                 "{}: --usage 2 is about the authority that issued the server's certificate, and none of the others did",

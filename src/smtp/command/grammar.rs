@@ -1,7 +1,7 @@
 //! How strictly commands are read: as RFC 5321 writes them, or also as devices of old do and as Postfix takes them.
 //!
 //! The lenient reading puts a line into the form of RFC 5321 and reads that, so both give a command the same meaning. It is about
-//! commands alone: the end of a message is CRLF, dot, CRLF in either, and a bare LF in a message stays what it is (RFC 5321
+//! commands alone: the end of a message is CRLF, dot, CRLF in either, and a bare LF in a message stays as it is (RFC 5321
 //! §2.3.8), since two readers would else disagree about the end of a message.
 
 use std::borrow::Cow;
@@ -17,7 +17,7 @@ pub enum Strictness {
     /// It does not.
     #[default]
     Strict,
-    /// It takes what devices of old send.
+    /// It takes the commands of old devices.
     Lenient,
 }
 
@@ -40,7 +40,7 @@ impl Grammar<'_> {
     /// The line is no command, for this reason; the client gets a reply, and the session goes on.
     pub fn read(self, line: &Line) -> Result<Command, CommandError> {
         match (self, line) {
-            // The octets behind a BDAT are counted from the end of its line, of which nobody may be in doubt.
+            // The octets behind a BDAT are counted from the end of its line, which must be beyond doubt.
             (Self::Lenient { .. }, Line::BareLineFeed(text)) if !is_bdat(text) => self.parse(text),
             (Self::Strict | Self::Lenient { .. }, Line::Complete(text)) => self.parse(text),
             (Self::Strict | Self::Lenient { .. }, Line::TooLong(_) | Line::BareLineFeed(_)) => Command::read(line),
