@@ -285,8 +285,8 @@ fn rustls_is_named_where_it_is_needed() {
     }
 }
 
-/// The statements in `code` that borrow a watched value twice. A guard lives until the end of its statement, and a writer that comes
-/// between the two waits for the first, while the second waits for the writer: the thread never goes on.
+/// The statements in `code` that borrow a watched value twice. A guard lives until the end of its statement, and a writer
+/// that comes between the two waits for the first, while the second waits for the writer: the thread never goes on.
 fn borrowed_twice(code: &str) -> Vec<String> {
     let borrowed = |statement: &str| {
         let parts: Vec<&str> = statement.split(".borrow()").collect();

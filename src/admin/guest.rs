@@ -1,6 +1,6 @@
-//! Which requests may ask about mail. Any web page that a browser on this machine shows can send a request to a loopback port, and by
-//! DNS rebinding it can read the answer under a name of its own. Health and metrics do not tell of mail, and monitors ask for
-//! them under many names.
+//! Which requests may ask about mail. Any web page that a browser on this machine shows can send a request to a loopback
+//! port, and by DNS rebinding it can read the answer under a name of its own. Health and metrics do not tell of mail, and
+//! monitors ask for them under many names.
 
 use std::net::IpAddr;
 

@@ -23,15 +23,15 @@ Exit status:
 #[derive(Debug, clap::Args)]
 #[command(after_help = STATUS)]
 pub(super) struct ExplainArguments {
-    /// The id at the end of a refusal, in its log event, or in the Received line. Without one, all that are remembered are listed, the
-    /// last one first.
+    /// The id at the end of a refusal, in its log event, or in the Received line. Without one, all that are remembered are
+    /// listed, the last one first.
     #[arg(value_parser = id)]
     id: Option<String>,
     /// Explain the last attempt.
     #[arg(long, conflicts_with = "id")]
     last: bool,
-    /// Forecast, in the place of the account, how mail to the domain of the attempt would fare by this listener of the configuration:
-    /// as "danelaw check --listener" does.
+    /// Forecast, in the place of the account, how mail to the domain of the attempt would fare by this listener of the
+    /// configuration: as "danelaw check --listener" does.
     #[arg(long, value_name = "ADDRESS")]
     listener: Option<Address>,
 }

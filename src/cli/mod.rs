@@ -130,7 +130,8 @@ enum Subcommands {
         #[command(subcommand)]
         what: config::ConfigCommand,
     },
-    /// Show the state of the running danelaw: its readiness, the mail of the last day by verdict, and the domains whose last mail was refused.
+    /// Show the state of the running danelaw: its readiness, the mail of the last day by verdict, and the domains whose
+    /// last mail was refused.
     ///
     /// Asks the danelaw that runs, at admin.address. Its counts begin when it starts.
     Status(status::StatusArguments),

@@ -52,9 +52,9 @@ pub(super) struct RulesArguments {
 enum RulesCommand {
     /// Print the rules that would hold for domains without DANE and without MTA-STS, to be copied into the configuration.
     ///
-    /// Looks each domain up and shakes hands with each of its exchanges, as `danelaw check` does. A rule is printed where a public CA
-    /// vouches for the name of every exchange now, and a comment with the reason where not. Only you put it in force, and it
-    /// stops the mail of a domain when that changes. The exit status is that of `danelaw check`.
+    /// Looks each domain up and shakes hands with each of its exchanges, as `danelaw check` does. A rule is printed where a
+    /// public CA vouches for the name of every exchange now, and a comment with the reason where not. Only you put it in
+    /// force, and it stops the mail of a domain when that changes. The exit status is that of `danelaw check`.
     Suggest {
         /// Domains, or mail addresses for their domains; "-" reads them from standard input, one a line.
         #[arg(value_name = "DOMAIN", required = true)]

@@ -89,7 +89,8 @@ enum TlsrptCommand {
     Preview(TlsrptPreviewArguments),
     /// Make the key that signs TLS reports for tlsrpt.mode = "send", and print the TXT record to publish for it.
     ///
-    /// The key is RSA of 2048 bits, or Ed25519 with --ed25519. The file gets the mode 0600. A file that is there stays as it is, and its record is printed.
+    /// The key is RSA of 2048 bits, or Ed25519 with --ed25519. The file gets the mode 0600. A file that is there stays as
+    /// it is, and its record is printed.
     #[command(after_help = KEY_STATUS)]
     Key(TlsrptKeyArguments),
 }

@@ -30,8 +30,8 @@ pub struct Listener {
     /// Networks or addresses that may connect; all other clients are turned away with 554. Not for a Unix socket.
     #[serde(default)]
     pub allow: Option<Vec<Network>>,
-    /// Balancers in front of it, as networks or addresses. Each of their connections must begin with a PROXY header, version 2, whose
-    /// client address counts for allow and the log; no other connection may have one.
+    /// Balancers in front of it, as networks or addresses. Each of their connections must begin with a PROXY header,
+    /// version 2, whose client address counts for allow and the log; no other connection may have one.
     #[serde(default)]
     pub proxy_from: Vec<Network>,
     /// Which recipients one plain SMTP transaction may have: "split" (those of one domain; others get 452 and come in
@@ -44,14 +44,14 @@ pub struct Listener {
     /// "observe" does not lower it. Empty: that of the rule, or tls.level.
     #[serde(default, deserialize_with = "optional")]
     pub level: Option<LevelFloor>,
-    /// Whether mail from here goes as if its client had asked for REQUIRETLS (RFC 8689), at level "secure" at least: "where-offered"
-    /// (verified hosts only, and those that offer it are told to go on likewise) or "always" (not delivered to hosts that do not
-    /// offer it, which nearly none does). Empty: only if the client asks, which it may do under TLS.
+    /// Whether mail from here goes as if its client had asked for REQUIRETLS (RFC 8689), at level "secure" at least:
+    /// "where-offered" (verified hosts only, and those that offer it are told to go on likewise) or "always" (not delivered
+    /// to hosts that do not offer it, which nearly none does). Empty: only if the client asks, which it may do under TLS.
     #[serde(default, deserialize_with = "optional")]
     pub require_tls: Option<Tag>,
-    /// "only": takes no mail but mail with the header field "TLS-Required: No" (RFC 8689), and delivers it unverified or in cleartext
-    /// where its level would refuse it for want of a proof; `fingerprint` and `dane-only` still hold. Empty: that field means
-    /// nothing here.
+    /// "only": takes no mail but mail with the header field "TLS-Required: No" (RFC 8689), and delivers it unverified or in
+    /// cleartext where its level would refuse it for want of a proof; `fingerprint` and `dane-only` still hold. Empty: that
+    /// field means nothing here.
     #[serde(default, with = "ListenerMailWord")]
     pub tls_required_no: ListenerMail,
     /// Whether commands of old devices are taken too, as Postfix does: an address without angle brackets, a sender without a

@@ -2,8 +2,8 @@
 //!
 //! A task counts the events of sessions and writes the counts to the store every few seconds. Another one looks each minute
 //! for reports that are due, by [`schedule`](crate::tlsrpt::schedule), and starts a task that looks up records and one for each
-//! report, which goes by [`mail`] or [`https`]. No mail of clients waits for any of them. The states of reports are in the store too, so that
-//! a restart neither repeats a report nor forgets one.
+//! report, which goes by [`mail`] or [`https`]. No mail of clients waits for any of them. The states of reports are in the
+//! store too, so that a restart neither repeats a report nor forgets one.
 //!
 //! With a file, one danelaw has all counts and states in memory. With a database several danelaws add to its counts; one of them
 //! [leads](leading) and makes the reports of a day, and each of them [takes](taking) some of the reports that are due.

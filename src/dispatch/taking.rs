@@ -103,8 +103,8 @@ impl<R: Resolver + Clone> Dispatch<R> {
         }
     }
 
-    /// Goes on with the right to send a report. The report may have been taken long ago, and the right may have ended since. Then, and
-    /// if the store does not answer, the report goes back.
+    /// Goes on with the right to send a report. The report may have been taken long ago, and the right may have ended
+    /// since. Then, and if the store does not answer, the report goes back.
     pub(super) async fn hold(&self, key: &ReportKey) -> ReportRight {
         let Some(pool) = &self.pool else { return ReportRight::Ours };
         let Some(held) = self.state().taken.held(key) else { return ReportRight::Lost };

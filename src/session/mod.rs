@@ -335,8 +335,8 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         }
     }
 
-    /// The next command as remotes may learn of it. On a listener for `TLS-Required: No` it stays unknown until the header has shown that
-    /// field.
+    /// The next command as remotes may learn of it. On a listener for `TLS-Required: No` it stays unknown until the header
+    /// has shown that field.
     fn next(&self, command: &Command) -> NextCommand {
         match self.terms.takes {
             ListenerMail::Any => NextCommand::of(command),

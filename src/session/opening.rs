@@ -184,7 +184,8 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     }
 
     /// Looks after a reload whether the certificate that has let the client in still opens the listener: its CA or its key may
-    /// have been taken off the configuration, or it has expired. If it does not, the session ends with 421, as for a new one there is no place.
+    /// have been taken off the configuration, or it has expired. If it does not, the session ends with 421, as for a new
+    /// one there is no place.
     pub(super) async fn admit_again(&mut self) -> Result<AfterCommand, WireError> {
         let certificate = match (self.way_in, self.client.stream()) {
             (WayIn::Certificate, Either::Right(stream)) => {

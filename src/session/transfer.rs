@@ -133,8 +133,8 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         Ok(())
     }
 
-    /// Each attempt has the names of the message, and whether the message says that it once had a tag. A field that means nothing here
-    /// is counted.
+    /// Each attempt has the names of the message, and whether the message says that it once had a tag. A field that means
+    /// nothing here is counted.
     fn note_fields(&self, passage: &mut Passage) {
         let names = passage.scanner.names();
         passage.deliveries.all().iter_mut().for_each(|delivery| delivery.named(&names));

@@ -301,7 +301,8 @@ impl DataScanner {
 }
 
 /// Moves the output to a block in which the rest of the input has room, unless it has room already. Line ends that are
-/// mended make a message longer than its input, so the block grows to twice its octets at least: each octet is moved a few times at most.
+/// mended make a message longer than its input, so the block grows to twice its octets at least: each octet is moved a few
+/// times at most.
 fn make_room(output: &mut BytesMut, more: usize) {
     if output.capacity() - output.len() < more {
         let mut moved = block(READ_OFFSET, output.len() + more.max(output.len()));

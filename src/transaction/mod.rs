@@ -215,8 +215,8 @@ impl Transaction {
         self.recipients.all().iter().any(|recipient| recipient.destination == id && recipient.is_accepted())
     }
 
-    /// The recipients that wait to be asked for, by destination. A destination with an empty batch is listed too, since its remote may
-    /// still need DATA.
+    /// The recipients that wait to be asked for, by destination. A destination with an empty batch is listed too, since its
+    /// remote may still need DATA.
     pub fn turns(&self) -> Vec<Turn> {
         let mut named: BTreeMap<DestinationId, Vec<Addressee>> = BTreeMap::new();
         for recipient in self.recipients.all().iter().filter(|recipient| recipient.is_named()) {

@@ -8,9 +8,9 @@
 //! 4. The result is a session of [`verified`], the only type on which mail can be sent. After its transaction it waits in the
 //!    [`pool`] for mail that asks for an equal session ([`reuse`]).
 //!
-//! Beside them, [`sts`] has the MTA-STS policy of the domain, [`bounded_memory`] remembers remotes that refuse BDAT and domains that need
-//! 8BITMIME for the client's next try, and [`original_destination`] compares the destination of an intercepted client with the exchanges
-//! of the domain.
+//! Beside them, [`sts`] has the MTA-STS policy of the domain, [`bounded_memory`] remembers remotes that refuse BDAT and
+//! domains that need 8BITMIME for the client's next try, and [`original_destination`] compares the destination of an
+//! intercepted client with the exchanges of the domain.
 
 pub mod bounded_memory;
 mod command;

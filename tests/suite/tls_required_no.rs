@@ -244,7 +244,8 @@ async fn q6_a_missing_extension_lowers_nothing_but_the_next_try() {
 
 #[tokio::test]
 async fn q6_the_next_try_is_lowered_for_want_of_a_proof_alone() {
-    // Q6, A-115: the other host cannot be reached, or refuses the mail; in both cases the mail waits. Ordinary mail is never lowered.
+    // Q6, A-115: the other host cannot be reached, or refuses the mail; in both cases the mail waits. Ordinary mail is
+    // never lowered.
     let lacks = || verified(10, "250 mx");
     let other = || Exchange::new("example.test", "other.example.test").preference(20);
     let takes_all = |mx: &mut Mx| mx.ehlo_under_tls = say("250-mx\r\n250 8BITMIME");

@@ -68,8 +68,8 @@ impl PolicySought {
 }
 
 impl PublishedPolicies {
-    /// By the resolver and the certification authorities of this configuration. Policy hosts at reserved addresses are not connected to:
-    /// any stranger may name one.
+    /// By the resolver and the certification authorities of this configuration. Policy hosts at reserved addresses are not
+    /// connected to: any stranger may name one.
     pub(super) fn of(config: &Config) -> Result<Self, StartError> {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(StartError::system)?;
         let (dns, roots) = (runtime.block_on(run::tested_resolver(config))?, run::roots(config)?);

@@ -1,5 +1,5 @@
-//! Programs of others read a report as it arrives: OpenDKIM and dkimpy verify its signature, parsedmarc reads its content, and so does
-//! Stalwart's library with LONG_TESTS=yes.
+//! Programs of others read a report as it arrives: OpenDKIM and dkimpy verify its signature, parsedmarc reads its content,
+//! and so does Stalwart's library with LONG_TESTS=yes.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
