@@ -248,22 +248,25 @@ impl RecentState {
         counts.fold(VerdictCounts::default(), VerdictCounts::plus)
     }
 
-    /// Puts a domain among the working ones or among the failing ones.
+    /// Notes an attempt among the working domains or among the failing ones.
     fn place(&mut self, outcome: &Outcome, now: OffsetDateTime) {
-        let before = self.failing.take(&outcome.domain).or_else(|| self.working.take(&outcome.domain));
-        let mut domain = RecentDomain::of(outcome, now);
-        if let Some(before) = before {
-            domain.counts = before.counts;
-            if outcome.verdict == Verdict::Aborted {
-                domain = RecentDomain { counts: before.counts, ..before };
-            } else if before.is_working() == domain.is_working() {
-                domain.since = before.since;
-            }
+        let name = &outcome.domain;
+        let (same, other) = match is_working(outcome.verdict) {
+            true => (&mut self.working, &mut self.failing),
+            false => (&mut self.failing, &mut self.working),
+        };
+        // Most mail goes to a domain that is known, and takes no second look.
+        if let Some(domain) = same.get_mut(name) {
+            domain.go_on(outcome, now);
+        } else if let Some(domain) = other.get_mut(name).filter(|_| outcome.verdict == Verdict::Aborted) {
+            // An attempt that the client ended does not make a failing domain work.
+            domain.counts.add(outcome.verdict);
+        } else {
+            let counts = other.take(name).map(|before| before.counts).unwrap_or_default();
+            let mut domain = RecentDomain { counts, ..RecentDomain::of(outcome, now) };
+            domain.counts.add(outcome.verdict);
+            same.put(name.clone(), domain);
         }
-        domain.counts.add(outcome.verdict);
-        // An attempt that the client ended does not make a domain fail.
-        let places = if domain.is_working() { &mut self.working } else { &mut self.failing };
-        places.put(outcome.domain.clone(), domain);
     }
 }
 
@@ -281,12 +284,22 @@ impl RecentDomain {
         }
     }
 
-    fn is_working(&self) -> bool {
-        matches!(self.verdict, Verdict::Delivered | Verdict::Aborted)
+    /// One more attempt that leaves the domain as it is.
+    fn go_on(&mut self, outcome: &Outcome, now: OffsetDateTime) {
+        self.counts.add(outcome.verdict);
+        if outcome.verdict != Verdict::Aborted {
+            let (since, counts) = (self.since, self.counts);
+            *self = Self { since, counts, ..Self::of(outcome, now) };
+        }
     }
 }
 
-/// Domains up to a number; the one that had no mail for the longest time makes room.
+/// Whether an attempt does not count against its domain.
+fn is_working(verdict: Verdict) -> bool {
+    matches!(verdict, Verdict::Delivered | Verdict::Aborted)
+}
+
+/// Domains up to a number; the one that has been among them for the longest time makes room.
 #[derive(Debug)]
 struct DomainPlaces {
     most: usize,
@@ -304,6 +317,10 @@ impl DomainPlaces {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let rows = self.by_name.range::<Name, _>((from, Bound::Unbounded));
         rows.take(most).map(|(name, (_, domain))| (name.clone(), domain.clone())).collect()
+    }
+
+    fn get_mut(&mut self, name: &Name) -> Option<&mut RecentDomain> {
+        self.by_name.get_mut(name).map(|(_, domain)| domain)
     }
 
     fn take(&mut self, name: &Name) -> Option<RecentDomain> {
