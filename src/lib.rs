@@ -42,8 +42,8 @@
 //!    never. If the client is lost, the remote sees a reset, never an end of data and never a last chunk. The [`journal`]
 //!    keeps the final outcomes of a fan-out message in the store until the client has sent it again.
 //! 6. Each attempt leaves one [`report::Outcome`]. It becomes one log event, counters, and the account that the [`admin`]
-//!    port gives for `danelaw explain`. The TLS handshakes of the attempt are counted for TLS reports ([`tlsrpt`]), which
-//!    [`dispatch`] sends.
+//!    port gives for `danelaw explain` and `danelaw status`. The TLS handshakes of the attempt are counted for TLS reports
+//!    ([`tlsrpt`]), which [`dispatch`] sends.
 //!
 //! # Modules, in the order of their imports
 //!

@@ -42,7 +42,7 @@ pub struct StoreFigures {
     pub operations: Vec<OperationFigures>,
     /// Errors by kind.
     pub errors: Vec<(&'static str, u64)>,
-    /// Messages whose danelaw died, or lost the store, in the middle. This danelaw has found them.
+    /// Messages that a danelaw left in the middle: it died, or lost the store. This danelaw has found them.
     pub unknown: u64,
 }
 
@@ -67,7 +67,7 @@ impl StoreCounts {
         }
     }
 
-    /// Counts messages whose claim has ended by time.
+    /// Counts messages with a claim that has ended by time.
     pub(super) fn count_unknown(&self, messages: u64) {
         self.unknown.fetch_add(messages, Relaxed);
     }
