@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::client;
 use super::guest::{self, AskedAt, Misdirected};
-use super::page::{self, DomainsShown, DomainsView, PageQuestion};
+use super::page::{self, DomainsShown, PageQuestion};
 use super::reports::ReportQuestion;
 use super::status::{self, StatusView, StoreState};
 use crate::dispatch::Dispatch;
@@ -25,7 +25,6 @@ use crate::name::Name;
 use crate::policy::Mode;
 use crate::report::Reporter;
 use crate::report::metrics::{Format, Moment};
-use crate::report::recent::ListedDomains;
 use crate::rules::Rules;
 use crate::server::OpenSessions;
 use crate::session::Shared;
@@ -287,8 +286,7 @@ impl AdminState {
                     DomainsShown::Failing => recent.failing(after.as_ref(), page::ROWS),
                     DomainsShown::All => recent.all(after.as_ref(), page::ROWS),
                 });
-                let ListedDomains { rows, more } = listed.unwrap_or_default();
-                page::domains(&DomainsView { shown: *shown, rows, more }, now)
+                page::domains(*shown, &listed.unwrap_or_default(), now)
             }
             PageQuestion::Domain(name) => {
                 page::domain(name, recent.and_then(|recent| recent.domain(name)).as_ref(), now)

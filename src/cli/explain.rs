@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 
+use super::EX_CONFIG;
 use super::check::{self, CheckArguments};
+use super::running::{NotTold, RunningDanelaw};
 use super::stdout::Stdout;
-use super::{EX_CONFIG, EX_UNAVAILABLE, log};
-use crate::admin::client;
 use crate::config::{Address, Config};
 
 const STATUS: &str = "\
@@ -63,32 +63,24 @@ pub(super) fn run(config: Config, arguments: &ExplainArguments) -> ExitCode {
     if let Some(Err(why)) = arguments.listener.as_ref().map(|listener| check::has_listener(&config, listener)) {
         super::Arguments::usage_error("explain", ErrorKind::ValueValidation, &why);
     }
-    let fail = |code: u8, why: String| {
-        log::complain(&why);
-        ExitCode::from(code)
-    };
-    let Some(address) = &config.admin.address else {
-        return fail(
-            EX_CONFIG,
-            "admin.address is empty, so that danelaw answers no questions: set it, as in \"127.0.0.1:7671\", and restart danelaw; \
-             of attempts before the restart only the log events are left"
-                .into(),
-        );
+    let running = match RunningDanelaw::of(&config) {
+        Ok(running) => running,
+        Err(NotTold { code: code @ EX_CONFIG, why }) => {
+            let why = format!("{why}; of attempts before the restart only the log events are left");
+            return NotTold { code, why }.complain();
+        }
+        Err(not_told) => return not_told.complain(),
     };
     let asked = if arguments.last { "last" } else { arguments.id.as_deref().unwrap_or_default() };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(EX_UNAVAILABLE, error.to_string()),
-    };
-    match runtime.block_on(client::ask(address, &format!("/explain/{asked}"))) {
-        Ok((status, text)) if status.is_success() => match (&arguments.listener, domain(&text)) {
+    match running.ask(&format!("/explain/{asked}")) {
+        Ok(Ok(text)) => match (&arguments.listener, domain(&text)) {
             (Some(listener), Some(domain)) => check::run(config, &CheckArguments::by(listener.clone(), domain)),
             (Some(_), None) | (None, _) => {
                 Stdout::print(&text);
                 ExitCode::SUCCESS
             }
         },
-        Ok((_, why)) => fail(UNKNOWN, why.trim_end().to_owned()),
-        Err(error) => fail(EX_UNAVAILABLE, error.to_string()),
+        Ok(Err(why)) => NotTold { code: UNKNOWN, why }.complain(),
+        Err(not_told) => not_told.complain(),
     }
 }

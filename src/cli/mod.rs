@@ -20,6 +20,7 @@ mod reports;
 mod resolve;
 mod rules;
 mod run;
+mod running;
 mod status;
 mod stdout;
 mod store;

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use super::check;
+use super::running::{NotTold, RunningDanelaw};
 use super::stdout::Stdout;
-use super::{EX_CONFIG, EX_UNAVAILABLE, log};
 use crate::admin::client;
 use crate::config::Config;
 use crate::name::Name;
@@ -31,27 +31,14 @@ pub(super) struct StatusArguments {
 
 /// Asks and prints.
 pub(super) fn run(config: &Config, arguments: &StatusArguments) -> ExitCode {
-    let fail = |code: u8, why: &str| {
-        log::complain(why);
-        ExitCode::from(code)
-    };
-    let Some(address) = &config.admin.address else {
-        return fail(
-            EX_CONFIG,
-            "admin.address is empty, so that danelaw answers no questions: set it, and restart danelaw",
-        );
-    };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(EX_UNAVAILABLE, &error.to_string()),
-    };
     let domain = arguments.domain.as_ref().map(Name::as_str).unwrap_or_default();
-    match runtime.block_on(client::ask(address, &format!("{}{domain}", client::STATUS))) {
-        Ok((status, text)) if status.is_success() => {
+    let answer = RunningDanelaw::of(config).and_then(|running| running.ask(&format!("{}{domain}", client::STATUS)));
+    match answer {
+        Ok(Ok(text)) => {
             Stdout::print(&text);
             ExitCode::from(if domain.is_empty() && !text.starts_with("ready\n") { NOT_READY } else { 0 })
         }
-        Ok((_, why)) => fail(NOT_READY, why.trim_end()),
-        Err(error) => fail(EX_UNAVAILABLE, &error.to_string()),
+        Ok(Err(why)) => NotTold { code: NOT_READY, why }.complain(),
+        Err(not_told) => not_told.complain(),
     }
 }

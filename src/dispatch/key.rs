@@ -117,11 +117,13 @@ impl DkimKey {
     /// # Errors
     /// It is a key of another kind, or the library fails.
     pub fn sign(&self, octets: &[u8]) -> Result<Vec<u8>, DkimKeyError> {
-        let digest = Sha256::digest(octets);
-        let (scheme, signed): (_, &[u8]) = match self.algorithm {
-            DkimAlgorithm::Rsa => (SignatureScheme::RSA_PKCS1_SHA256, octets),
-            DkimAlgorithm::Ed25519 => (SignatureScheme::ED25519, &digest),
-        };
+        match self.algorithm {
+            DkimAlgorithm::Rsa => self.sign_by(SignatureScheme::RSA_PKCS1_SHA256, octets),
+            DkimAlgorithm::Ed25519 => self.sign_by(SignatureScheme::ED25519, &Sha256::digest(octets)),
+        }
+    }
+
+    fn sign_by(&self, scheme: SignatureScheme, signed: &[u8]) -> Result<Vec<u8>, DkimKeyError> {
         let signer = self.key.choose_scheme(&[scheme]).ok_or(DkimKeyError::Unsuitable)?;
         signer.sign(signed).map_err(|error| DkimKeyError::Library(error.to_string()))
     }

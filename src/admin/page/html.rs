@@ -4,11 +4,11 @@ use maud::{DOCTYPE, Markup, html};
 use time::OffsetDateTime;
 
 use super::super::status::{self, StatusView, StoreState};
-use super::{DomainsShown, DomainsView};
+use super::DomainsShown;
 use crate::name::Name;
 use crate::refusal::Label;
 use crate::refusal::table::{ROWS, SILENT};
-use crate::report::recent::{RecentDomain, RecentSummary, SeenReason, VerdictCounts};
+use crate::report::recent::{ListedDomains, RecentDomain, RecentSummary, SeenReason, VerdictCounts};
 use crate::version;
 
 /// A page that a browser fetches anew by itself.
@@ -139,18 +139,19 @@ fn row_of(name: &Name, domain: &RecentDomain, now: OffsetDateTime) -> Markup {
 }
 
 /// Some of the domains.
-pub(in crate::admin) fn domains(view: &DomainsView, now: OffsetDateTime) -> String {
-    let last = view.rows.last().filter(|_| view.more).map(|(name, _)| name);
+pub(in crate::admin) fn domains(shown: DomainsShown, listed: &ListedDomains, now: OffsetDateTime) -> String {
+    let ListedDomains { rows, more } = listed;
+    let last = rows.last().filter(|_| *more).map(|(name, _)| name);
     let body = html! {
         p {
-            @match view.shown {
+            @match shown {
                 DomainsShown::Failing => { "Those whose last mail was refused. " a href="/domains?state=all" { "All domains" } }
                 DomainsShown::All => { "All that are remembered since danelaw started. " a href="/domains" { "Those whose last mail was refused" } }
             }
         }
-        @if view.rows.is_empty() { p { "None." } }
-        (table_of(&view.rows, now))
-        @if let Some(last) = last { p { a href=(format!("/domains?state={}&after={last}", view.shown.as_str())) { "More" } } }
+        @if rows.is_empty() { p { "None." } }
+        (table_of(rows, now))
+        @if let Some(last) = last { p { a href=(format!("/domains?state={}&after={last}", shown.as_str())) { "More" } } }
     };
     page("Domains", Renewal::Never, &body)
 }

@@ -15,7 +15,6 @@ mod html;
 use hyper::Uri;
 
 use crate::name::Name;
-use crate::report::recent::RecentDomain;
 
 pub(super) use html::{account, attempts, domain, domains, overview, reasons};
 
@@ -59,14 +58,6 @@ impl DomainsShown {
             Self::All => "all",
         }
     }
-}
-
-/// Domains in their order.
-pub(super) struct DomainsView {
-    pub(super) shown: DomainsShown,
-    pub(super) rows: Vec<(Name, RecentDomain)>,
-    /// Whether more follow.
-    pub(super) more: bool,
 }
 
 impl PageQuestion {

@@ -3,9 +3,10 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use super::running::{ReportsNotTold, RunningReports, behind};
+use super::running::{RunningReports, behind};
 use crate::admin::client::PREVIEW;
 use crate::cli::log;
+use crate::cli::running::NotTold;
 use crate::cli::stdout::Stdout;
 use crate::config::Config;
 use crate::dispatch::preview::{PreviewPage, PreviewedAddress, PreviewedReport};
@@ -42,19 +43,16 @@ pub(super) fn run(config: &Config, arguments: &TlsrptPreviewArguments) -> ExitCo
             ExitCode::from(NOTHING)
         }
         Ok(_) => ExitCode::SUCCESS,
-        Err(ReportsNotTold { code, why }) => {
-            log::complain(&why);
-            ExitCode::from(code)
-        }
+        Err(not_told) => not_told.complain(),
     }
 }
 
 /// Prints all pages, and returns how many reports that were.
 fn print(
     arguments: &TlsrptPreviewArguments,
-    page: impl Fn(&str) -> Result<PreviewPage, ReportsNotTold>,
+    page: impl Fn(&str) -> Result<PreviewPage, NotTold>,
     out: &mut impl Write,
-) -> Result<usize, ReportsNotTold> {
+) -> Result<usize, NotTold> {
     let (mut count, mut last) = (0, None);
     loop {
         let path = match &arguments.domain {

@@ -23,6 +23,8 @@ use crate::tlsrpt::read::received::{MAX_STRING, MAX_TEXTS, PublishedPolicy, Rece
 const MAX_LOOKUPS: usize = 200;
 /// How many hosts may be the one that a policy is of.
 const MAX_HOSTS: usize = 8;
+/// The port of mail servers.
+const SMTP: u16 = 25;
 /// How long all lookups may take together.
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -118,7 +120,7 @@ async fn tlsa(dns: &Stub, names: &[Name]) -> PublishedPolicy {
     }
     let mut sets = Vec::new();
     for host in hosts {
-        let Ok(owner) = Name::parse(&format!("_25._tcp.{host}")) else { continue };
+        let Ok(owner) = host.tlsa_owner(SMTP) else { continue };
         match dns.lookup(&owner, Rtype::TLSA).await {
             Err(failure) => return PublishedPolicy::Unknown(failure.to_string()),
             Ok(found) if found.answer.records().is_empty() || found.security() == Security::Insecure => {}

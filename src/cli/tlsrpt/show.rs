@@ -7,9 +7,9 @@ use time::format_description::well_known::Iso8601;
 use time::{Date, OffsetDateTime};
 
 use super::FAILURES;
-use super::running::{ReportsNotTold, RunningReports, behind};
+use super::running::{RunningReports, behind};
 use crate::admin::client::COUNTS;
-use crate::cli::log;
+use crate::cli::running::NotTold;
 use crate::cli::stdout::Stdout;
 use crate::config::Config;
 use crate::dispatch::view::{CountedDomain, CountsPage};
@@ -76,10 +76,7 @@ pub(super) fn run(config: &Config, arguments: &TlsrptShowArguments) -> ExitCode 
     match shown {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::from(FAILURES),
-        Err(ReportsNotTold { code, why }) => {
-            log::complain(&why);
-            ExitCode::from(code)
-        }
+        Err(not_told) => not_told.complain(),
     }
 }
 
@@ -100,16 +97,12 @@ struct ShownSums {
 }
 
 impl<W: Write> Showing<'_, W> {
-    fn day(
-        &mut self,
-        day: Date,
-        page: impl Fn(&str) -> Result<CountsPage, ReportsNotTold>,
-    ) -> Result<(), ReportsNotTold> {
+    fn day(&mut self, day: Date, page: impl Fn(&str) -> Result<CountsPage, NotTold>) -> Result<(), NotTold> {
         let (mut sums, mut last) = (ShownSums::default(), None);
         loop {
             let CountsPage { domains, unnamed, more } = page(&format!("{COUNTS}{day}{}", behind(last.as_ref())))?;
             for domain in &domains {
-                self.domain(day, domain, &mut sums).map_err(|error| ReportsNotTold::unavailable(&error))?;
+                self.domain(day, domain, &mut sums).map_err(|error| NotTold::unavailable(&error))?;
             }
             last = domains.into_iter().next_back().map(|domain| domain.domain);
             if !more || last.is_none() {
