@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::declined::Declined;
 use super::search::Unmet;
 use crate::name::Name;
-use crate::policy::{ListenerMail, Mode};
+use crate::policy::Mode;
 use crate::refusal::{Label, Lacking, Peer, Refusal, Refusals};
 use crate::report::{Outcome, ReachedRemote, Reporter, Verdict, Would};
 use crate::requiretls::{TagDemand, TagResult};
@@ -67,7 +67,7 @@ enum Told {
 impl Attempt {
     /// Starts the clock.
     pub(crate) fn start(domain: &Name, mode: Mode, reporter: &Arc<Reporter>) -> Self {
-        let outcome = Box::new(unfinished(domain, mode));
+        let outcome = Box::new(Outcome::unfinished(domain, mode));
         let reporter = Arc::clone(reporter);
         Self {
             outcome,
@@ -329,36 +329,6 @@ impl Attempt {
             self.outcome.elapsed = self.started.elapsed();
             self.reporter.report(&self.outcome);
         }
-    }
-}
-
-/// The outcome of an attempt that ends now.
-fn unfinished(domain: &Name, mode: Mode) -> Outcome {
-    Outcome {
-        id: format!("{:012X}", fastrand::u64(..) >> 16),
-        domain: domain.clone(),
-        sender_domain: None,
-        names: MessageNames::default(),
-        refused_by: None,
-        mode,
-        would: None,
-        remote: None,
-        verdict: Verdict::Aborted,
-        code: None,
-        reason: Some(Label::Aborted),
-        text: "the transaction ended before its message was answered".to_owned(),
-        recipients: 0,
-        octets: 0,
-        elapsed: std::time::Duration::ZERO,
-        rule: None,
-        sts: None,
-        client_tls: None,
-        listener_level: None,
-        requiretls: None,
-        listener_mail: ListenerMail::Any,
-        original_destination: None,
-        skipped: Vec::new(),
-        seen: Trace::default(),
     }
 }
 

@@ -298,6 +298,36 @@ impl fmt::Display for Verdict {
 }
 
 impl Outcome {
+    /// The outcome of an attempt that ends now.
+    pub fn unfinished(domain: &Name, mode: Mode) -> Self {
+        Self {
+            id: format!("{:012X}", fastrand::u64(..) >> 16),
+            domain: domain.clone(),
+            sender_domain: None,
+            names: MessageNames::default(),
+            refused_by: None,
+            mode,
+            would: None,
+            remote: None,
+            verdict: Verdict::Aborted,
+            code: None,
+            reason: Some(Label::Aborted),
+            text: "the transaction ended before its message was answered".to_owned(),
+            recipients: 0,
+            octets: 0,
+            elapsed: Duration::ZERO,
+            rule: None,
+            sts: None,
+            client_tls: None,
+            listener_level: None,
+            requiretls: None,
+            listener_mail: ListenerMail::Any,
+            original_destination: None,
+            skipped: Vec::new(),
+            seen: Trace::default(),
+        }
+    }
+
     /// The word for the protection of the mail in transit, if it was sent.
     fn protection(&self) -> &'static str {
         self.remote.as_ref().map_or("none", |remote| remote.channel.label())
@@ -426,32 +456,17 @@ mod tests {
     pub(super) fn outcome() -> Outcome {
         Outcome {
             id: "A1B2".to_owned(),
-            domain: Name::parse("example").unwrap(),
             sender_domain: Some("client.example".to_owned()),
             names: MessageNames {
                 message_id: Some("<1@client.example>".to_owned()),
                 queue_id: Some("4F2B".to_owned()),
             },
-            refused_by: None,
-            mode: Mode::Observe,
             would: Some(Would { reason: Label::TlsaMismatch, answer: "451 no\"\n".to_owned() }),
-            remote: None,
             verdict: Verdict::Rejected,
             code: Some(Code::MAILBOX_UNAVAILABLE),
             reason: Some(Label::RecipientRefused),
             text: "550 no\" verdict=delivered\n\u{1b}[2J".to_owned(),
-            recipients: 0,
-            octets: 0,
-            elapsed: Duration::ZERO,
-            rule: None,
-            sts: None,
-            client_tls: None,
-            listener_level: None,
-            requiretls: None,
-            listener_mail: ListenerMail::Any,
-            original_destination: None,
-            skipped: Vec::new(),
-            seen: Trace::default(),
+            ..Outcome::unfinished(&Name::parse("example").unwrap(), Mode::Observe)
         }
     }
 

@@ -14,11 +14,10 @@ use danelaw::admin::client::ask;
 use danelaw::config::Address;
 use danelaw::discovery::StsFigures;
 use danelaw::name::Name;
-use danelaw::policy::{ListenerMail, Mode};
+use danelaw::policy::Mode;
 use danelaw::refusal::Label;
 use danelaw::report::metrics::{Format, Moment};
 use danelaw::report::{Outcome, Reporter, Verdict, Would};
-use danelaw::smtp::message_names::MessageNames;
 use danelaw::smtp::reply::Code;
 use danelaw::store::StoreFigures;
 use danelaw::trace::{Trace, What};
@@ -159,29 +158,15 @@ fn a111_a_client_cannot_make_a_metric_series() {
         seen.since(tokio::time::Instant::now(), What::Connect("greeting-refused"), random());
         reporter.report(&Outcome {
             id: random(),
-            domain,
-            mode: Mode::Observe,
             would: Some(Would { reason: Label::StartTlsMissing, answer: random() }),
-            remote: None,
-            sender_domain: None,
-            names: MessageNames::default(),
-            refused_by: None,
             verdict: Verdict::Deferred,
             code: Code::new(451),
             reason: Some(Label::GreetingRefused),
             text: random(),
-            recipients: 0,
-            octets: 0,
-            elapsed: Duration::ZERO,
-            sts: None,
             rule: Some(random()),
-            listener_level: None,
-            requiretls: None,
-            listener_mail: ListenerMail::Any,
-            client_tls: None,
-            original_destination: None,
             skipped: vec![random()],
             seen,
+            ..Outcome::unfinished(&domain, Mode::Observe)
         });
     };
     let series = || {

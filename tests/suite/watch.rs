@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use danelaw::discovery::StsFigures;
 use danelaw::name::Name;
@@ -18,7 +17,6 @@ use danelaw::report::metrics::{Format, Moment};
 use danelaw::report::{Outcome, Reporter, Verdict, Would};
 use danelaw::requiretls::TagResult;
 use danelaw::rules::LevelFloor;
-use danelaw::smtp::message_names::MessageNames;
 use danelaw::store::{OperationFigures, StoreFigures};
 use danelaw::tls::server::{ClientCertificate, ClientTls};
 use danelaw::tlsrpt::TlsEvent;
@@ -102,22 +100,12 @@ fn attempt() -> Outcome {
     });
     Outcome {
         id: "A1B2".to_owned(),
-        domain: Name::parse("example").unwrap(),
-        mode: Mode::Observe,
         would: Some(Would { reason: Label::TlsaMismatch, answer: "451 no".to_owned() }),
-        remote: None,
-        sender_domain: None,
-        names: MessageNames::default(),
-        refused_by: None,
         verdict: Verdict::Delivered,
-        code: None,
         reason: None,
         text: String::new(),
         recipients: 1,
         octets: 1,
-        elapsed: Duration::ZERO,
-        sts: None,
-        rule: None,
         listener_level: Some(LevelFloor::Secure),
         requiretls: Some(TagResult::Sent),
         listener_mail: ListenerMail::TlsRequiredNo,
@@ -130,8 +118,8 @@ fn attempt() -> Outcome {
             address: [192, 0, 2, 1].into(),
             relation: Relation::Exchange,
         }),
-        skipped: Vec::new(),
         seen,
+        ..Outcome::unfinished(&name, Mode::Observe)
     }
 }
 
