@@ -10,8 +10,8 @@ use tempfile::TempDir;
 use crate::command::run;
 use crate::program::{prepared, repository};
 
-const CONFIGURATION: &str = "etc/danelaw/danelaw.toml";
-const ENABLED: &str = "etc/systemd/system/multi-user.target.wants/danelaw.service";
+pub(crate) const CONFIGURATION: &str = "etc/danelaw/danelaw.toml";
+pub(crate) const ENABLED: &str = "etc/systemd/system/multi-user.target.wants/danelaw.service";
 
 /// A Debian for one test: all changes are gone with this value, and the prepared Debian stays unchanged.
 pub(crate) struct Debian {
@@ -55,7 +55,7 @@ impl Debian {
     }
 
     /// All files except those that the installation of any package changes.
-    fn files(&self) -> BTreeSet<String> {
+    pub(crate) fn files(&self) -> BTreeSet<String> {
         let find = "find / -xdev ! -path '/var/lib/dpkg/*' ! -path '/var/log/*' ! -path '/etc/*-' ! -path '/proc/*' ! -path '/run/systemd*'";
         self.shell(find).lines().map(str::to_owned).collect()
     }
@@ -68,20 +68,20 @@ impl Drop for Debian {
 }
 
 /// The one package that was built.
-fn package() -> PathBuf {
+pub(crate) fn package() -> PathBuf {
     let files = fs::read_dir(prepared("")).unwrap().map(|entry| entry.unwrap().path());
     files.into_iter().find(|path| path.extension().is_some_and(|name| name == "deb")).expect("a package")
 }
 
 /// Changes a file of an unpacked package.
-fn edit(tree: &Path, path: &str, change: &dyn Fn(String) -> String) {
+pub(crate) fn edit(tree: &Path, path: &str, change: &dyn Fn(String) -> String) {
     let path = tree.join(path);
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, change(text)).unwrap();
 }
 
 /// The package after changes to its unpacked files.
-fn changed(directory: &Path, change: impl FnOnce(&Path)) -> PathBuf {
+pub(crate) fn changed(directory: &Path, change: impl FnOnce(&Path)) -> PathBuf {
     let (tree, package_file) = (directory.join("tree"), directory.join("changed.deb"));
     run(Command::new("dpkg-deb").arg("-R").arg(package()).arg(&tree));
     change(&tree);
@@ -92,7 +92,7 @@ fn changed(directory: &Path, change: impl FnOnce(&Path)) -> PathBuf {
 }
 
 /// The same package with a later version and another configuration file.
-fn upgrade(directory: &Path) -> PathBuf {
+pub(crate) fn upgrade(directory: &Path) -> PathBuf {
     changed(directory, |tree| {
         edit(tree, "DEBIAN/control", &|text| text.replace("\nVersion: ", "\nVersion: 99."));
         edit(tree, CONFIGURATION, &|text| text + "# later\n");
@@ -115,7 +115,7 @@ fn of_0_1_0(directory: &Path) -> PathBuf {
 }
 
 /// The configuration file of the package.
-fn commented() -> String {
+pub(crate) fn commented() -> String {
     let script = repository("config/debian/commented.sed");
     run(Command::new("sed").arg("-E").arg("-f").arg(script).arg(repository("config/danelaw.toml")))
 }

@@ -1,4 +1,4 @@
-//! danelaw as it is shipped: the systemd units, the Debian package, the container image and the pod.
+//! danelaw as it is shipped: the systemd units, the Debian and the RPM package with their bill of materials, the container image and the pod.
 
 // A test that cannot go on may panic.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -14,4 +14,6 @@ mod intercept;
 mod lab;
 mod pod;
 mod program;
+mod rpm;
+mod sbom;
 mod systemd;
