@@ -30,7 +30,7 @@ pub(crate) async fn get(address: &Address, path: &str) -> (u16, String) {
     (status.as_u16(), text)
 }
 
-async fn self_test(lab: &Lab) {
+pub(crate) async fn self_test(lab: &Lab) {
     let dns = lab.shared.borrow().connector.dns.clone();
     dns.self_test().await;
 }

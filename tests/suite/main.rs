@@ -22,6 +22,7 @@ mod sequences;
 
 // The delivery path.
 mod admin;
+mod browser;
 mod chunking;
 mod cut;
 mod declared;
