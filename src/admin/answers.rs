@@ -104,7 +104,7 @@ pub(super) async fn answer(request: &Parts, at: AskedAt, state: &AdminState) -> 
     }
     match request.uri.path() {
         "/livez" => text(StatusCode::OK, "alive\n"),
-        "/readyz" => {
+        client::READY => {
             let Readiness { ready, text: why } = state.readiness();
             text(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, why)
         }

@@ -28,6 +28,9 @@ pub const PREVIEW: &str = "/tlsrpt/preview/";
 /// The path of the state of the danelaw that runs, or of the domain behind it.
 pub const STATUS: &str = "/status/";
 
+/// The path of the readiness of the danelaw that runs.
+pub const READY: &str = "/readyz";
+
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {

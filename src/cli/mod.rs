@@ -13,6 +13,7 @@ mod log;
 mod man;
 mod policies;
 mod ports;
+mod ready;
 mod reference;
 mod refusals;
 mod reload;
@@ -136,6 +137,11 @@ enum Subcommands {
     ///
     /// Asks the danelaw that runs, at admin.address. Its counts begin when it starts.
     Status(status::StatusArguments),
+    /// Say whether the running danelaw passes mail on, for the health check of a container.
+    ///
+    /// Asks the danelaw that runs, at admin.address, and prints the lines of /readyz.
+    #[command(after_help = ready::STATUS)]
+    Ready,
     /// Say everything that was seen of an attempt that did not end in a delivery.
     ///
     /// Asks the danelaw that runs, at admin.address. It remembers the last admin.remember such attempts, until it is
@@ -178,6 +184,7 @@ pub fn main() -> ExitCode {
         Subcommands::Rules(rules) => arguments.settings.with(|config| rules::run(config, &rules)),
         Subcommands::Store { what } => arguments.settings.with(|config| store::run(&what, &config)),
         Subcommands::Status(status) => arguments.settings.with(|config| status::run(&config, &status)),
+        Subcommands::Ready => arguments.settings.with(|config| ready::run(&config)),
         Subcommands::Explain(explain) => arguments.settings.with(|config| explain::run(config, &explain)),
         // Commands that work on files alone work without a configuration.
         Subcommands::Tlsa(tlsa) => tlsa::run(&tlsa, &arguments.settings),

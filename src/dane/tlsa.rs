@@ -241,7 +241,8 @@ impl fmt::Display for TlsaForm {
 pub enum ParseTlsaError {
     /// Not of the form `3 1 1 AB..`.
     #[error(
-        "a TLSA record is three numbers and its data in hexadecimal, in full (the dots of \"3 1 1 8CB0..\" stand for the rest)"
+        "a TLSA record is three numbers and its data in hexadecimal, as in \"3 1 1 8CB0..\", or its line in a zone, as in \
+         \"_25._tcp.mx.example.com. IN TLSA 3 1 1 8CB0..\"; give the data in full, since the dots stand for the rest"
     )]
     Syntax,
     /// A record, but one that cannot authenticate a server.

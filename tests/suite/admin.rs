@@ -382,14 +382,36 @@ async fn every_refusal_of_ours_has_an_id_and_a_remotes_text_is_unchanged() {
 
 /// `danelaw status` with this admin port: its exit status and its output.
 async fn status_of(admin: &Address, domain: Option<&str>) -> (i32, String) {
+    told_by("status", admin, domain).await
+}
+
+/// The exit status and the output of a command that asks at this admin port.
+async fn told_by(command: &str, admin: &Address, argument: Option<&str>) -> (i32, String) {
     let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_danelaw"))
-        .args(["status", "--config", "/dev/null", "--set", &format!("admin.address={:?}", admin.to_string())])
-        .args(domain)
+        .args([command, "--config", "/dev/null", "--set", &format!("admin.address={:?}", admin.to_string())])
+        .args(argument)
         .output()
         .await
         .unwrap();
     let told = if output.stdout.is_empty() { output.stderr } else { output.stdout };
     (output.status.code().unwrap(), String::from_utf8(told).unwrap())
+}
+
+#[tokio::test]
+async fn a_health_check_is_one_command() {
+    let mut lab = Scenario::new().start().await;
+    let admin = lab.admin().await;
+    let (status, text) = told_by("ready", &admin, None).await;
+    assert!(status == 1 && text.starts_with("not ready\n") && text.contains("not tested yet"), "{status} {text}");
+    self_test(&lab).await;
+    let (status, text) = told_by("ready", &admin, None).await;
+    assert!(status == 0 && text.starts_with("ready\nlisteners: open\n"), "{status} {text}");
+    lab.stop();
+    lab.stopped().await;
+    let (status, text) = told_by("ready", &admin, None).await;
+    assert!(status == 1 && text.contains("danelaw is stopping"), "{status} {text}");
+    let gone = "unix:/nonexistent/admin.sock".parse().unwrap();
+    assert_eq!(told_by("ready", &gone, None).await.0, 69);
 }
 
 #[tokio::test]

@@ -436,7 +436,7 @@ fn what_cannot_be_read_is_named() {
         (vec!["verify", "--chain", key, "--record", digest], "key.pem: holds a public key; expected the certificates"),
         (
             vec!["verify", "--chain", chain_file, "--record", "3 1 1 xyz"],
-            "a TLSA record is three numbers and its data in hexadecimal, in full",
+            "as in \"3 1 1 8CB0..\", or its line in a zone, as in \"_25._tcp.mx.example.com. IN TLSA 3 1 1 8CB0..\"; give",
         ),
         (vec!["verify", "--chain", chain_file, "--record", anchor], "give it with --name"),
         (vec!["verify", "--chain", chain_file], "--record"),
