@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind};
 use std::path::Path;
+use std::process;
 use std::sync::Arc;
 
 use tokio::task::AbortHandle;
@@ -43,6 +44,18 @@ fn tell_missing(socket: &Path, error: &io::Error) {
         // A danelaw that a person has started.
         ErrorKind::NotFound => tracing::info!(socket, %error, "{WITHOUT}"),
         _ => tracing::warn!(socket, %error, "{WITHOUT}"),
+    }
+}
+
+/// A port that a container publishes leads to its own address, on which no listener is by default.
+pub(super) fn tell_of_published(config: &Config) {
+    let is_loopback = |address: &Address| matches!(address, Address::Tcp(address) if address.ip().is_loopback());
+    // The first process of a container.
+    if process::id() == 1 && config.listener.iter().all(|listener| is_loopback(&listener.address)) {
+        tracing::info!(
+            "only programs in the network of this container reach danelaw; for a port that is published (docker run -p) set \
+             listener.address to \"0.0.0.0:10025\", and listener.allow to the networks that may send mail"
+        );
     }
 }
 

@@ -211,6 +211,7 @@ fn announce(config: &Config, listeners: &[OpenListener], dns: &Stub) -> String {
         commit = version::COMMIT,
         "listening"
     );
+    ports::tell_of_published(config);
     if health.is_open() {
         tracing::warn!("the self-test of the resolvers goes on; mail whose lookups fail meanwhile is deferred");
     }

@@ -68,12 +68,37 @@ pub(crate) fn with_images(program: &str) -> Command {
     let mut command = Command::new(program);
     command
         .env("CONTAINERS_CONF", prepared("containers.conf"))
-        .env("CONTAINERS_STORAGE_CONF", prepared("storage.conf"));
+        .env("CONTAINERS_STORAGE_CONF", prepared("storage.conf"))
+        // No systemd runs the health checks here.
+        .env("DISABLE_HC_SYSTEMD", "true");
     command
 }
 
 pub(crate) fn podman() -> Command {
     with_images("podman")
+}
+
+/// A container of danelaw's image alone, which is removed with this value.
+struct Container(String);
+
+impl Container {
+    /// Starts it in a network of its own, with no more than loopback.
+    fn start(flags: &[&str]) -> Self {
+        let mut command = podman();
+        command.args(["run", "--detach", "--network=none"]).args(flags);
+        Self(run(command.arg("localhost/danelaw:latest")).trim().to_owned())
+    }
+
+    fn log(&self) -> String {
+        let output = output(podman().args(["logs", &self.0]));
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        let _ = output(podman().args(["rm", "--force", "--time=0", &self.0]));
+    }
 }
 
 /// The sidecar that the chart makes, and the scrape of its metrics.
@@ -246,6 +271,52 @@ fn the_image_is_small_and_holds_nothing_else() {
     assert_eq!(files, ["/etc/ssl/certs/ca-certificates.crt", "/usr/bin/danelaw"]);
 }
 
+#[test]
+fn the_image_has_a_health_check_that_needs_no_shell() {
+    let _one = ONE_POD.blocking_lock();
+    let check =
+        run(podman().args(["image", "inspect", "localhost/danelaw:latest", "--format", "{{json .HealthCheck}}"]));
+    let check: Value = serde_json::from_str(&check).unwrap();
+    assert_eq!(check["Test"], json!(["CMD", "/usr/bin/danelaw", "ready"]));
+    // No name server answers.
+    let danelaw = Container::start(&["--env", "DANELAW_DNS__SERVERS=[\"127.0.0.1:1\"]"]);
+    eventually("danelaw to listen", || danelaw.log().contains("listening").then_some(()));
+    let asked = output(podman().args(["healthcheck", "run", &danelaw.0]));
+    assert_eq!(asked.status.code(), Some(1), "{asked:?}\n{}", danelaw.log());
+    let ready = output(podman().args(["exec", &danelaw.0, "/usr/bin/danelaw", "ready"]));
+    let text = String::from_utf8_lossy(&ready.stdout);
+    assert!(ready.status.code() == Some(1) && text.contains("all mail is deferred"), "{ready:?}");
+}
+
+#[test]
+fn a_published_port_reaches_a_listener_or_the_log_names_the_keys() {
+    let _one = ONE_POD.blocking_lock();
+    let danelaw = Container::start(&["--env", "DANELAW_DNS__SERVERS=[\"127.0.0.1:1\"]"]);
+    eventually("the advice", || danelaw.log().contains("(docker run -p) set listener.address to").then_some(()));
+    let on_all = |allow: &str| format!("DANELAW_LISTENER=[{{address=\"0.0.0.0:10025\"{allow}}}]");
+    let refused = Container::start(&["--env", &on_all("")]);
+    let ended = run(podman().args(["wait", &refused.0]));
+    let log = refused.log();
+    assert!(ended.trim() == "78" && log.contains("listener.allow: 0.0.0.0:10025 is not loopback"), "{ended} {log}");
+    let open = Container::start(&[
+        "--env",
+        &on_all(", allow=[\"10.200.0.0/24\"]"),
+        "--env",
+        "DANELAW_DNS__SERVERS=[\"127.0.0.1:1\"]",
+    ]);
+    let process = run(podman().args(["inspect", &open.0, "--format", "{{.State.Pid}}"]));
+    link(process.trim());
+    // What the publication of a port does: a connection to the container's own address.
+    let greeting = eventually("a greeting", || {
+        let mut stream = TcpStream::connect((POD, 10025)).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let mut text = [0; 4];
+        stream.read_exact(&mut text).ok().map(|()| text)
+    });
+    assert_eq!(&greeting, b"220 ");
+    assert!(!open.log().contains("docker run -p"), "{}", open.log());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mail_server_in_a_pod_sends_to_dane_domains_and_not_to_stripped_ones() {
     // The link appears only with the pod, but the pod's configuration needs the resolver's port: addresses first.
@@ -272,6 +343,8 @@ async fn a_mail_server_in_a_pod_sends_to_dane_domains_and_not_to_stripped_ones()
             let answer = get(SocketAddr::from((POD, port)), &path);
             assert!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
         }
+        let ready = run(podman().args(["exec", "mta-danelaw", "/usr/bin/danelaw", "ready"]));
+        assert!(ready.starts_with("ready\n"), "{ready}");
         submit("mta-postfix", "bob@example.test");
         submit("mta-postfix", "bob@stripped.test");
         let outcome = pod.outcome("bob@example.test");
