@@ -219,7 +219,8 @@ fn the_package_has_the_manual_and_the_pages_that_its_readme_leads_to() {
     {
         assert!(at("usr/share/man").join(page).is_file(), "{page} is missing");
     }
-    for page in ["README.md", "CHANGELOG.md", "SECURITY.md", "config/README.md", "config/troubleshooting.md"] {
+    for page in ["README.md", "CHANGELOG.md", "SECURITY.md", "LICENSE", "config/README.md", "config/troubleshooting.md"]
+    {
         assert!(at("usr/share/doc/danelaw").join(page).is_file(), "{page} is missing");
     }
     assert!(at("usr/share/doc/danelaw/examples/unix-socket.conf").is_file());

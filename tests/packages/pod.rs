@@ -306,7 +306,7 @@ fn a_published_port_reaches_a_listener_or_the_log_names_the_keys() {
     ]);
     let process = run(podman().args(["inspect", &open.0, "--format", "{{.State.Pid}}"]));
     link(process.trim());
-    // What the publication of a port does: a connection to the container's own address.
+    // A published port connects to the container's own address.
     let greeting = eventually("a greeting", || {
         let mut stream = TcpStream::connect((POD, 10025)).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();

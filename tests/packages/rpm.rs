@@ -11,7 +11,7 @@ use crate::command::{output, run};
 use crate::debian::{self, CONFIGURATION, Debian, ENABLED};
 use crate::program::{prepared, repository};
 
-/// A root with the directories of a Debian, for rpm. Nothing is installed in it but the package that danelaw needs.
+/// A root with the directories of a Debian, for rpm. One package, with the needs of danelaw, is installed in it.
 struct RpmRoot {
     system: Debian,
 }
@@ -36,7 +36,7 @@ impl RpmRoot {
         root
     }
 
-    /// Runs rpm on this root, and returns what it says. An exit status other than success is a panic.
+    /// Runs rpm on this root, and returns its output. An exit status other than success is a panic.
     #[track_caller]
     fn rpm(&self, arguments: &[&str]) -> String {
         let done = output(
@@ -111,7 +111,7 @@ fn the_rpm_package_has_the_files_of_the_debian_package() {
     assert_eq!(files, expected);
     let kept = format!("/etc/danelaw/conf.d/README\n/{CONFIGURATION}\n");
     assert_eq!(ask(&package, &["--configfiles"]), kept);
-    // rpm -V of a directory that no package owns would say nothing, and a removal would leave it.
+    // A removal leaves a directory that no package owns.
     for directory in ["/etc/danelaw", "/etc/danelaw/conf.d", "/usr/share/doc/danelaw", "/usr/share/licenses/danelaw"] {
         assert!(listed.contains(&format!("40755 root:root {directory}\n")), "{directory} is not in {listed}");
     }
@@ -135,7 +135,7 @@ fn the_rpm_package_installs_upgrades_and_leaves_a_changed_configuration_alone() 
     assert_eq!(fs::read_to_string(root.system.path(CONFIGURATION)).unwrap(), debian::commented());
     root.system.shell("systemd-analyze verify --man=no danelaw.service danelaw.socket");
 
-    // An upgrade asks and says nothing, and keeps the administrator's changes.
+    // An upgrade is silent, and keeps the administrator's changes.
     let changed = debian::commented().replace("#cache_max_ttl = \"1h\"", "cache_max_ttl = \"2h\"");
     fs::write(root.system.path(CONFIGURATION), &changed).unwrap();
     root.system.shell("systemctl disable danelaw.service 2>&1");
@@ -193,7 +193,7 @@ fn an_rpm_package_starts_nothing_and_restarts_what_runs_with_a_good_configuratio
     record_systemctl(&root);
     root.install(&package());
     assert_eq!(recorded(&root), "--no-reload preset danelaw.service\ndaemon-reload\n");
-    // A configuration of no use: what runs goes on with the one that it has read.
+    // A configuration of no use: the running danelaw goes on with the older one.
     let drop_in = root.system.path("etc/danelaw/conf.d/20-level.toml");
     fs::write(&drop_in, "[tls]\nlevel = \"none\"\n").unwrap();
     let upgrade = upgrade(directory.path());

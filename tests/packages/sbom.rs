@@ -41,7 +41,7 @@ fn text(value: &Value, key: &str) -> String {
 fn compiled() -> BTreeSet<Crate> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let arguments = ["build", "-Zunstable-options", "--unit-graph", "--locked", "--offline", "--package", "danelaw"];
-    // Only an unstable cargo tells its plan. It builds nothing.
+    // The plan needs the unstable options of cargo. Nothing is built.
     let mut plan = Command::new(cargo);
     plan.args(arguments).args(["--bin", "danelaw"]).current_dir(repository("")).env("RUSTC_BOOTSTRAP", "1");
     let plan: Value = serde_json::from_str(&run(&mut plan)).unwrap();
