@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::latency::{Latency, LatencyFigures};
 
 /// The operations that are timed.
-const OPERATIONS: [&str; 10] =
-    ["served", "claim", "put", "take", "release", "tidy", "lease", "tally", "reports", "policies"];
+const OPERATIONS: [&str; 12] =
+    ["served", "claim", "put", "take", "release", "tidy", "lease", "tally", "reports", "policies", "mails", "watch"];
 /// The kinds of errors.
 const KINDS: [&str; 6] = ["busy", "claim-ended", "lease-ended", "timeout", "down", "other"];
 /// The upper bounds of the buckets of a latency, in seconds.

@@ -9,6 +9,8 @@ pub(crate) enum SoleTask {
     Tidy,
     /// The TLS reports of a day are made.
     Reports,
+    /// The entries of the watch are written.
+    Watch,
 }
 
 impl SoleTask {
@@ -17,20 +19,21 @@ impl SoleTask {
         match self {
             Self::Tidy => "tidy",
             Self::Reports => "tlsrpt",
+            Self::Watch => "watch",
         }
     }
 
     /// How long a lease lasts that is not renewed: longer than three rounds of the task.
     pub(crate) const fn term(self) -> Duration {
         match self {
-            Self::Tidy | Self::Reports => Duration::from_secs(5 * 60),
+            Self::Tidy | Self::Reports | Self::Watch => Duration::from_secs(5 * 60),
         }
     }
 }
 
 /// The right to do a task until the lease ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct TaskLease {
+pub struct TaskLease {
     /// The number of the term. A write of an earlier term fails.
     pub(crate) token: i64,
 }

@@ -1,5 +1,5 @@
 //! The memory that outlives the process: the final outcomes of fan-out messages, one record for each message, the policies of
-//! MTA-STS, and the counts and states of TLS reports.
+//! MTA-STS, the counts and states of TLS reports, the mails of each month, and the entries of the watch.
 //!
 //! The store keeps records and evicts the oldest ones. It does not decide which messages have a record, and it does
 //! not know sessions: [`crate::journal`] does both. Nor does it decide which policies are kept: [`crate::discovery`] does;
@@ -16,11 +16,13 @@ mod kept;
 pub mod key;
 mod local;
 mod lease;
+mod mails;
 mod policies;
 mod postgres;
 mod reports;
 mod rows;
 mod sqlite;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -35,7 +37,7 @@ use figures::StoreCounts;
 use local::Local;
 use postgres::Postgres;
 
-pub(crate) use lease::{SoleTask, TaskLease};
+pub(crate) use lease::SoleTask;
 pub(crate) use policies::{DatedPolicy, GonePolicy, HostClock, PolicyChanges, PolicyPart, PolicyWrite};
 pub(crate) use reports::SharedReports;
 pub(crate) use rows::{
@@ -45,8 +47,11 @@ pub(crate) use rows::{
 
 pub use figures::{OperationFigures, StoreFigures};
 pub use key::{ContentDigest, ContentHasher, MessageKey, Pair, RecordId};
+pub use lease::TaskLease;
+pub use mails::{MailDelta, MailRow, MailWrite, MailedDomain};
 pub use postgres::{DatabaseCheck, DatabaseOpenError, DatabaseSettings, Migration, migration_sql};
 pub use sqlite::{OpenError, SqliteError};
+pub use watch::{HostSessions, WatchRow};
 
 /// A message whose record is to be locked and read.
 pub(crate) struct Claim<'a> {

@@ -9,13 +9,16 @@
 mod circuit;
 mod fault;
 mod leases;
+mod mails;
 mod policies;
 mod pool;
 mod reports;
 mod schema;
 mod settings;
+mod watch;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -59,6 +62,8 @@ pub(super) struct Postgres {
     leases: Mutex<HeldLeases>,
     /// This process among all that use the database.
     owner: i64,
+    /// The number of the next write of sessions.
+    session_writes: AtomicI64,
     pepper: Option<hmac::Key>,
 }
 
@@ -87,8 +92,8 @@ impl Postgres {
         // The server's limits are those of the settings.
         let leisurely = DatabaseSettings { connections: 1, patience: LEISURE, ..settings.clone() };
         let (pool, leisurely) = (ConnectionPool::new(settings), ConnectionPool::new(leisurely));
-        let (circuit, leases) = Default::default();
-        let postgres = Self { pool, leisurely, circuit, leases, owner, pepper };
+        let (circuit, leases, session_writes) = Default::default();
+        let postgres = Self { pool, leisurely, circuit, leases, owner, session_writes, pepper };
         match postgres.prepare().await {
             Ok(()) => postgres.circuit.came_up(),
             Err(error) if error.may_pass() => postgres.circuit.went_down(&error.to_string()),

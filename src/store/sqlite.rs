@@ -3,7 +3,9 @@
 //! One process has the file: it is locked for as long as it is open, so that the index of [`Local`](super::local) has every
 //! record.
 
+mod mails;
 mod reports;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,12 +22,14 @@ use super::kept::{damaged, kept_reply, reply_of};
 use super::postgres::DatabaseOpenError;
 use super::{MessageKey, Pair, PolicyRow, RecordId, Served, Writing, Written};
 use crate::smtp::reply::Reply;
+use mails::MAILS;
 use reports::{FROM_4, REPORTER, REPORTS};
+use watch::WATCH;
 
 /// "danl": names the program that made the file, in the place that SQLite keeps for it.
 const APPLICATION: i64 = 0x64_61_6e_6c;
 /// The version of the tables. A change of them counts it up, and [`open_file`] converts the files of each earlier version.
-const VERSION: i64 = 6;
+const VERSION: i64 = 7;
 /// One row for each message, and one for each final outcome of it. `seen` is the time of the last attempt in seconds of
 /// the Unix clock. `reply` is the reply as it would go over the wire.
 const OUTCOMES: &str = "
@@ -56,7 +60,7 @@ const POLICIES: &str = "
 /// What makes a file a store of this version.
 const MARKS: &str = "
     PRAGMA application_id = 1684106860;
-    PRAGMA user_version = 6;
+    PRAGMA user_version = 7;
 ";
 /// From version 1, which kept outcomes by recipient and octets alone. They do not belong to a message by its key, so
 /// they are dropped: a message that was open then may bring a second copy.
@@ -152,7 +156,7 @@ impl Sqlite {
             None => {
                 let options = SqliteConnectOptions::new().disable_statement_logging();
                 let mut connection = options.connect().await.map_err(library)?;
-                let sql = format!("{OUTCOMES} {POLICIES} {REPORTS} {REPORTER} {MARKS}");
+                let sql = format!("{OUTCOMES} {POLICIES} {REPORTS} {REPORTER} {MAILS} {WATCH} {MARKS}");
                 sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.map_err(library)?;
                 connection
             }
@@ -323,7 +327,7 @@ async fn make_tables(connection: &mut SqliteConnection, path: &Path) -> Result<(
         (APPLICATION, found, _) if found > VERSION => {
             return Err(OpenError::Newer { path: path.to_owned(), found });
         }
-        (APPLICATION, 5, _) => String::new(),
+        (APPLICATION, 5 | 6, _) => String::new(),
         (APPLICATION, 4, _) => FROM_4.to_owned(),
         (APPLICATION, 3, _) => REPORTS.to_owned(),
         (APPLICATION, 2, _) => format!("{POLICIES} {REPORTS}"),
@@ -334,7 +338,7 @@ async fn make_tables(connection: &mut SqliteConnection, path: &Path) -> Result<(
             return Err(OpenError::NotAStore { path: path.to_owned(), found });
         }
     };
-    let sql = format!("BEGIN IMMEDIATE; {changes} {REPORTER} {MARKS} COMMIT;");
+    let sql = format!("BEGIN IMMEDIATE; {changes} {REPORTER} {MAILS} {WATCH} {MARKS} COMMIT;");
     sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(connection).await.map_err(wrong)?;
     if (application, version) == (APPLICATION, 1) {
         tracing::warn!(store = %path.display(), "outcomes of an earlier version are dropped; they may be delivered twice");

@@ -6,9 +6,9 @@ use sqlx::{Connection, Row};
 use super::{DatabaseOpenError, Migration};
 
 /// The version of the tables that this danelaw makes and uses. A later version that it can use says so in `readable_from`.
-const VERSION: i32 = 3;
+const VERSION: i32 = 4;
 /// The tables that danelaw writes to.
-const WRITTEN: [&str; 11] = [
+const WRITTEN: [&str; 16] = [
     "records",
     "outcomes",
     "leases",
@@ -20,12 +20,21 @@ const WRITTEN: [&str; 11] = [
     "tls_suppressed",
     "sts_policies",
     "sts_gone",
+    "sum_writers",
+    "mail_months",
+    "mail_domains",
+    "watch_entries",
+    "host_sessions",
 ];
 /// "danelaw": the advisory lock under which tables are made.
 const LOCK: i64 = 0x64_61_6e_65_6c_61_77;
 /// The statements that make each version from the one before. Each adds to it, so that programs of the versions before run on.
-const STEPS: [(i32, &str); 3] =
-    [(1, include_str!("schema.sql")), (2, include_str!("schema_2.sql")), (3, include_str!("schema_3.sql"))];
+const STEPS: [(i32, &str); 4] = [
+    (1, include_str!("schema.sql")),
+    (2, include_str!("schema_2.sql")),
+    (3, include_str!("schema_3.sql")),
+    (4, include_str!("schema_4.sql")),
+];
 
 /// All statements that make the tables, for a role that may.
 pub fn migration_sql() -> String {

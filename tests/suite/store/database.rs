@@ -161,11 +161,11 @@ async fn v19_tables_of_another_version_are_used_if_they_say_so() {
     settings.migrate().await.unwrap();
     settings.migrate().await.unwrap();
     assert!(Store::connect(settings.clone()).await.unwrap().figures().is_up);
-    server.sql("UPDATE danelaw.version SET schema = 4");
+    server.sql("UPDATE danelaw.version SET schema = 5");
     assert!(Store::connect(settings.clone()).await.unwrap().figures().is_up);
-    server.sql("UPDATE danelaw.version SET schema = 5, readable_from = 4");
+    server.sql("UPDATE danelaw.version SET schema = 6, readable_from = 5");
     let text = refused(settings.clone()).await;
-    assert!(text.contains("version 5"), "{text}");
+    assert!(text.contains("version 6"), "{text}");
     assert!(settings.migrate().await.is_err());
 }
 
@@ -188,7 +188,7 @@ async fn v19_v20_tables_of_version_1_are_added_to_once_and_their_danelaw_runs_on
     }
     assert!(Store::connect(by_hand).await.is_ok());
     // A danelaw of version 1 asks for `readable_from` alone, and finds its tables and functions.
-    assert_eq!(server.sql("SELECT schema, readable_from FROM danelaw.version"), "3|1");
+    assert_eq!(server.sql("SELECT schema, readable_from FROM danelaw.version"), "4|1");
     server.sql(&format!("SELECT danelaw.release({key}, 1, 1)"));
     assert_eq!(server.sql(&format!("SELECT reply FROM danelaw.claim({key}, 2, 1, 600, 600)")), "250 2.0.0 ok");
     assert_eq!(server.sql("SELECT danelaw.tidy(600, 10)"), "0");
@@ -196,12 +196,12 @@ async fn v19_v20_tables_of_version_1_are_added_to_once_and_their_danelaw_runs_on
 
 /// V19.
 #[tokio::test]
-async fn v19_a_danelaw_of_version_2_adds_counts_and_policies_to_the_tables_of_version_3() {
+async fn v19_a_danelaw_of_version_2_adds_counts_and_policies_to_the_tables_of_version_4() {
     let server = Server::start();
     server.sql(include_str!("../../../src/store/postgres/schema.sql"));
     server.sql(include_str!("../../../src/store/postgres/schema_2.sql"));
     assert!(Store::connect(settings(&server.url())).await.unwrap().figures().is_up);
-    assert_eq!(server.sql("SELECT schema, readable_from FROM danelaw.version"), "3|1");
+    assert_eq!(server.sql("SELECT schema, readable_from FROM danelaw.version"), "4|1");
     let add = |number: u8, owner: &str| {
         server.sql(&format!(
             "SELECT danelaw.tls_add({number}, 1, 67108864, ARRAY[9], ARRAY['a.test'], {owner} ARRAY['[]'], ARRAY[2])"
@@ -255,7 +255,7 @@ fn the_command_makes_the_tables_and_looks_at_them() {
     assert_eq!(run(&["check"]).0, 78);
     assert_eq!(run(&["migrate"]).0, 0);
     let (status, shown) = run(&["check"]);
-    assert!(status == 0 && shown.contains("tables:   version 3"), "{shown}");
+    assert!(status == 0 && shown.contains("tables:   version 4"), "{shown}");
     server.sql("CREATE ROLE reader LOGIN; GRANT USAGE ON SCHEMA danelaw TO reader");
     server.sql("GRANT SELECT ON ALL TABLES IN SCHEMA danelaw TO reader");
     let reader = format!("store.url={}", server.url().replacen("danelaw@", "reader@", 1));

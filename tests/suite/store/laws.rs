@@ -13,27 +13,27 @@ use super::{at, claim, delivered, message, refused};
 use crate::journal::pair;
 
 /// An empty store of one backend.
-struct Backend {
-    place: StorePlace,
-    database: Option<Server>,
+pub(super) struct Backend {
+    pub(super) place: StorePlace,
+    pub(super) database: Option<Server>,
     _pooler: Option<Pooler>,
     _folder: TempDir,
 }
 
 impl Backend {
-    fn file() -> Self {
+    pub(super) fn file() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let place = StorePlace::File(folder.path().join("store.sqlite"));
         Self { place, database: None, _pooler: None, _folder: folder }
     }
 
-    fn database() -> Self {
+    pub(super) fn database() -> Self {
         let server = Server::start();
         let place = StorePlace::Database(Box::new(server.settings()));
         Self { place, database: Some(server), _pooler: None, _folder: tempfile::tempdir().unwrap() }
     }
 
-    fn behind_a_pooler() -> Self {
+    pub(super) fn behind_a_pooler() -> Self {
         let server = Server::start();
         let pooler = Pooler::before(&server);
         let place = StorePlace::Database(Box::new(pooler.settings()));

@@ -8,6 +8,7 @@ mod model;
 mod pooler;
 mod replicas;
 pub(crate) mod server;
+mod tables;
 
 use std::time::Duration;
 
