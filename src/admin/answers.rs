@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::client;
 use super::guest::{self, AskedAt, Misdirected};
+use super::months::{self, NoMonthReport};
 use super::page::{self, DomainsShown, PageQuestion};
 use super::reports::ReportQuestion;
 use super::status::{self, StatusView, StoreState};
@@ -31,7 +32,7 @@ use crate::session::Shared;
 use crate::version;
 
 const TEXT: &str = "text/plain; charset=utf-8";
-const PATHS: &str = "danelaw: /livez, /readyz, /metrics, /status/, /status/DOMAIN, /explain/, /explain/last, /explain/ID, /mta-sts/DOMAIN, /tlsrpt/counts/DAY, /tlsrpt/preview/\n";
+const PATHS: &str = "danelaw: /livez, /readyz, /metrics, /status/, /status/DOMAIN, /explain/, /explain/last, /explain/ID, /mta-sts/DOMAIN, /report/MONTH, /tlsrpt/counts/DAY, /tlsrpt/preview/\n";
 
 /// The answer to another machine that asks for a page.
 const NOT_THERE: &str = "the page is for browsers on this machine alone, whatever admin.allow says: use `ssh -L` or `kubectl port-forward`\n";
@@ -130,6 +131,12 @@ async fn about_mail(path: &str, request: &Parts, state: &AdminState) -> Response
     if path == "/" && state.page {
         return text(StatusCode::OK, state.status().to_string());
     }
+    if let Some(month) = behind(client::MONTH) {
+        return match months::answer(&state.shared(), month).await {
+            Ok(written) => json(written),
+            Err(NoMonthReport { status, why }) => text(status, why),
+        };
+    }
     match (behind("/explain/"), behind(client::POLICY), behind(client::STATUS)) {
         (Some(""), ..) => remembered(state),
         (Some(id), ..) => explain(state, id),
@@ -227,7 +234,7 @@ async fn reports(state: &AdminState, question: &ReportQuestion) -> Response<Full
     match &state.reports {
         Some(dispatch) => match question.answer(dispatch).await {
             Ok(written) => json(written),
-            Err(error) => text(StatusCode::SERVICE_UNAVAILABLE, format!("the store cannot be read: {error}\n")),
+            Err(error) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{}{error}\n", client::STORE_UNREADABLE)),
         },
         None => text(StatusCode::NOT_FOUND, "this danelaw does not run with tlsrpt.mode = \"send\"\n"),
     }

@@ -31,6 +31,12 @@ pub const STATUS: &str = "/status/";
 /// The path of the readiness of the danelaw that runs.
 pub const READY: &str = "/readyz";
 
+/// The path of the report of a month, which stands behind it.
+pub const MONTH: &str = "/report/";
+
+/// How the answer begins where the store cannot be read.
+pub const STORE_UNREADABLE: &str = "the store cannot be read: ";
+
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {

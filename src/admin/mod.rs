@@ -7,6 +7,7 @@
 pub mod answers;
 pub mod client;
 mod guest;
+mod months;
 mod page;
 mod reports;
 mod status;
@@ -34,6 +35,7 @@ use crate::server::unix::{self, SocketFile};
 use guest::AskedAt;
 
 pub use answers::{AdminState, Phase};
+pub(crate) use page::month_page;
 
 /// Connections at a time.
 const CONNECTIONS: usize = 64;

@@ -17,6 +17,7 @@ mod ready;
 mod reference;
 mod refusals;
 mod reload;
+mod report;
 mod reports;
 mod resolve;
 mod rules;
@@ -147,6 +148,11 @@ enum Subcommands {
     /// Asks the danelaw that runs, at admin.address. It remembers the last admin.remember such attempts, until it is
     /// restarted.
     Explain(explain::ExplainArguments),
+    /// Show how much mail of a month was verified by DANE or MTA-STS, encrypted, or refused, and to how many domains.
+    ///
+    /// Asks the danelaw that runs, at admin.address, for the counts in its store (store.mail_months). They are those of all
+    /// danelaws with the same store. config/report.md tells which sentences of guidelines they answer.
+    Report(report::MonthArguments),
     /// Make TLSA records, or judge a server by them.
     Tlsa(tlsa::TlsaArguments),
     /// Explain TLS reports of others, and show the counts and reports of this danelaw.
@@ -185,6 +191,7 @@ pub fn main() -> ExitCode {
         Subcommands::Store { what } => arguments.settings.with(|config| store::run(&what, &config)),
         Subcommands::Status(status) => arguments.settings.with(|config| status::run(&config, &status)),
         Subcommands::Ready => arguments.settings.with(|config| ready::run(&config)),
+        Subcommands::Report(report) => arguments.settings.with(|config| report::run(&config, &report)),
         Subcommands::Explain(explain) => arguments.settings.with(|config| explain::run(config, &explain)),
         // Commands that work on files alone work without a configuration.
         Subcommands::Tlsa(tlsa) => tlsa::run(&tlsa, &arguments.settings),

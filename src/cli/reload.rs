@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::load::LoadError;
-use super::reports::{ReportNews, ReportTask, StartedReports};
+use super::reports::{LastWrites, ReportNews, StartedReports};
 use super::run::{self, FIRST_TEST, StartError};
 use super::{ConfigFlags, log, reports, systemd};
 use crate::config::Config;
@@ -27,6 +27,7 @@ use crate::dns::setup;
 use crate::dns::stub::Stub;
 use crate::journal::{Journal, OpenError, StorePlace};
 use crate::report::Reporter;
+use crate::report::months::MonthsTask;
 use crate::roots::Roots;
 use crate::server;
 use crate::session::Shared;
@@ -38,7 +39,7 @@ pub(super) struct Running {
     config: Config,
     dns: TestedResolver,
     reporter: Arc<Reporter>,
-    reports: Option<ReportTask>,
+    last_writes: LastWrites,
     report_news: Option<ReportNews>,
     dispatch: Option<Arc<Dispatch<Stub>>>,
     news: watch::Sender<Arc<Shared<Stub>>>,
@@ -102,21 +103,20 @@ impl Running {
         tracing::debug!(outcomes, "the store is open");
         let policies = PolicyKeeping::of(policies);
         let dns = TestedResolver::start(&config)?;
-        let reporter = match config.admin.address {
-            Some(_) => Reporter::new(config.admin.remember).counting(OffsetDateTime::now_utc()),
-            None => Reporter::new(0),
-        };
-        let (reporter, events) = reports::telling(reporter, &config);
+        let (reporter, events) = reports::telling(reporter(&config), &config);
         let roots = run::roots(&config)?;
         let shared = Prepared { dns: &dns.stub, roots, policies, journal, reporter: &reporter }.share(&config)?;
         let news = watch::Sender::new(shared);
+        let kept = config.store.mail_months;
+        let months = reporter.months().map(|_| MonthsTask::start(Arc::clone(&reporter), store.clone(), kept));
         let started = match events {
             Some(events) => Some(reports::start(&config, events, news.subscribe(), store).await?),
             None => None,
         };
         let dispatch = started.as_ref().and_then(StartedReports::dispatch);
         let (reports, report_news) = started.map(|StartedReports { task, news }| (task, news)).unzip();
-        Ok(Self { settings, config, dns, reporter, reports, report_news, dispatch, news, log })
+        let last_writes = LastWrites { reports, months };
+        Ok(Self { settings, config, dns, reporter, last_writes, report_news, dispatch, news, log })
     }
 
     /// The parts that sessions share, now and later.
@@ -129,9 +129,9 @@ impl Running {
         self.dispatch.clone()
     }
 
-    /// The task that takes TLS sessions for reports, to be ended last.
-    pub(super) fn take_reports(&mut self) -> Option<ReportTask> {
-        self.reports.take()
+    /// The tasks that write what is counted, to be ended last.
+    pub(super) fn take_last_writes(&mut self) -> LastWrites {
+        std::mem::take(&mut self.last_writes)
     }
 
     /// Waits a moment for the first test of the resolvers, which mostly takes no more.
@@ -194,6 +194,14 @@ impl Running {
         self.config = config;
         Ok(())
     }
+}
+
+fn reporter(config: &Config) -> Reporter {
+    let reporter = match config.admin.address {
+        Some(_) => Reporter::new(config.admin.remember).counting(OffsetDateTime::now_utc()),
+        None => Reporter::new(0),
+    };
+    if config.store.counts_months() { reporter.counting_months() } else { reporter }
 }
 
 /// Why the configuration that was read again is of no use. Rules that have ended are no reason, and are warned of.

@@ -12,6 +12,7 @@ use crate::dispatch::signers::Signer;
 use crate::dispatch::{self, Dispatch, DispatchSettings, DispatchTask};
 use crate::dns::stub::Stub;
 use crate::report::Reporter;
+use crate::report::months::MonthsTask;
 use crate::reserved::Dialable;
 use crate::rules::Domains;
 use crate::session::Shared;
@@ -30,6 +31,13 @@ pub(super) enum ReportTask {
     Collectd(CollectdTask),
     /// It counts them and sends reports.
     Send(DispatchTask, Arc<Dispatch<Stub>>),
+}
+
+/// The tasks that write what is counted while mail goes on, if there are any.
+#[derive(Default)]
+pub(super) struct LastWrites {
+    pub(super) reports: Option<ReportTask>,
+    pub(super) months: Option<MonthsTask>,
 }
 
 /// The task, and where its settings can be changed while it runs.
@@ -201,12 +209,22 @@ fn collectd(
     Ok(StartedReports { task: ReportTask::Collectd(task), news })
 }
 
-/// Tells or writes the last sessions, at the end of the program.
-pub(super) async fn finish(task: Option<ReportTask>) {
-    match task {
-        Some(ReportTask::Collectd(task)) => task.finish().await,
-        Some(ReportTask::Send(task, _)) => task.finish().await,
-        None => {}
+impl LastWrites {
+    /// Tells or writes the last sessions and the last counts of mail, at the end of the program.
+    pub(super) async fn finish(self) {
+        let reports = async {
+            match self.reports {
+                Some(ReportTask::Collectd(task)) => task.finish().await,
+                Some(ReportTask::Send(task, _)) => task.finish().await,
+                None => {}
+            }
+        };
+        let months = async {
+            if let Some(months) = self.months {
+                months.finish().await;
+            }
+        };
+        tokio::join!(reports, months);
     }
 }
 

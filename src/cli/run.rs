@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::reload::Running;
 use super::systemd::{self, Sockets};
-use super::{ConfigFlags, EX_CONFIG, EX_OSERR, descriptors, log, policies, ports, reports, rules};
+use super::{ConfigFlags, EX_CONFIG, EX_OSERR, descriptors, log, policies, ports, rules};
 use crate::admin::{AdminState, Phase};
 use crate::config::{Address, Config};
 use crate::discovery::MtaSts;
@@ -85,7 +85,7 @@ async fn serve(config: Config, settings: ConfigFlags, log: log::Logging, sockets
     let hangup = on(SignalKind::hangup())?;
     let log_dropped = log.dropped();
     let mut running = Running::start(config.clone(), settings, log).await?;
-    let (reports, shared) = (running.take_reports(), running.shared());
+    let (last_writes, shared) = (running.take_last_writes(), running.shared());
     let (phase, phase_seen) = watch::channel(Phase::Starting);
     let open_sessions = Arc::<OpenSessions>::default();
     let state = AdminState {
@@ -113,7 +113,7 @@ async fn serve(config: Config, settings: ConfigFlags, log: log::Logging, sockets
     tokio::spawn(stop_at(signals, shared.clone(), phase, stop.clone()));
     let server = RunningServer { listeners, open_sessions };
     let drained = server.run(shared, stop).await;
-    reports::finish(reports).await;
+    last_writes.finish().await;
     [reload, warnings, refreshes].iter().for_each(JoinHandle::abort);
     admin.abort();
     log_end(drained);

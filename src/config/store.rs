@@ -1,4 +1,4 @@
-//! The store: outcomes of fan-out messages, policies of MTA-STS, and TLS reports.
+//! The store: outcomes of fan-out messages, policies of MTA-STS, TLS reports, and counts of mail.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -16,6 +16,8 @@ const EXPIRY: RangeInclusive<Duration> = Duration::from_secs(24 * 60 * 60)..=Dur
 
 /// How long a call to the database may take: less than a client waits for RCPT.
 const PATIENCE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(30);
+/// The most months of counts: ten years.
+const MOST_MONTHS: u32 = 120;
 /// Connections to the database.
 const CONNECTIONS: RangeInclusive<usize> = 1..=1000;
 
@@ -61,6 +63,10 @@ pub struct StoreSection {
     /// pause between two attempts. A shorter time means second copies; nullmailer pauses for a day at most.
     #[serde(with = "humantime_serde")]
     pub expiry: Duration,
+    /// How many months of counts of mail are kept for `danelaw report`, the present one among them: by domain, how much mail was
+    /// verified by DANE or MTA-STS, encrypted or refused. A month has room for 100,000 domains, which take about 10 MB. They need
+    /// `path` or `url`. 0 counts nothing.
+    pub mail_months: u32,
 }
 
 impl StoreSection {
@@ -71,6 +77,9 @@ impl StoreSection {
             faults.add("store.path", format!("{path} is no absolute path such as /var/lib/danelaw/store.sqlite"));
         }
         self.check_database(faults);
+        if self.mail_months > MOST_MONTHS {
+            faults.add("store.mail_months", "it must be 120 at most");
+        }
         if !EXPIRY.contains(&self.expiry) {
             faults.add("store.expiry", "it must be between 1d and 90d");
         }
@@ -99,6 +108,11 @@ impl StoreSection {
         if !PATIENCE.contains(&self.patience) {
             faults.add("store.patience", "it must be between 100ms and 30s");
         }
+    }
+
+    /// Whether mail is counted by month.
+    pub fn counts_months(&self) -> bool {
+        self.lasts() && self.mail_months > 0
     }
 
     /// Whether outcomes outlive the process.
@@ -149,6 +163,7 @@ mod tests {
             ("store.password_file = '/x'", "store.password_file: it is for a database"),
             ("store = { url = 'postgresql://d@h/d', ca = 'x' }", "store.ca: x is no absolute path"),
             ("store.connections = 0", "store.connections: it must be between"),
+            ("store.mail_months = 121", "store.mail_months: it must be 120 at most"),
             ("store.patience = '31s'", "store.patience: it must be between"),
             ("store.path = 'store.sqlite'", "store.path: store.sqlite is no absolute path"),
         ] {

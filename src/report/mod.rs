@@ -6,8 +6,12 @@
 //! client is escaped before it is logged.
 
 mod explain;
+pub mod guidelines;
 pub mod metrics;
+pub mod month;
+pub mod months;
 pub mod recent;
+pub mod result;
 mod ring;
 pub mod turned_away;
 
@@ -37,6 +41,7 @@ use crate::upstream::sts::StsNote;
 use crate::upstream::verified::Channel;
 
 use metrics::Metrics;
+use months::MailMonths;
 use recent::RecentMail;
 use ring::Ring;
 
@@ -119,6 +124,8 @@ pub struct Reporter {
     ring: Ring,
     /// The mail of the last day, if somebody may ask for it.
     recent: Option<RecentMail>,
+    /// The counts of mail by month, if they are kept.
+    months: Option<MailMonths>,
     /// When the log last had such an alarm.
     alarmed: Mutex<Option<Instant>>,
     /// The taker of the events for TLS reports, if there are to be any.
@@ -132,6 +139,7 @@ impl Reporter {
             metrics: Arc::default(),
             ring: Ring::new(remember),
             recent: None,
+            months: None,
             alarmed: Mutex::default(),
             events: None,
         }
@@ -140,6 +148,11 @@ impl Reporter {
     /// The same, which counts the mail of the last day for `danelaw status` from now on.
     pub fn counting(self, now: OffsetDateTime) -> Self {
         Self { recent: Some(RecentMail::new(now)), ..self }
+    }
+
+    /// The same, which counts mail by month for `danelaw report`.
+    pub fn counting_months(self) -> Self {
+        Self { months: Some(MailMonths::default()), ..self }
     }
 
     /// The same, which hands on the events for TLS reports. It never waits: events for which the queue has no room are dropped
@@ -164,6 +177,9 @@ impl Reporter {
         self.metrics.count(outcome);
         if let Some(recent) = &self.recent {
             recent.note(outcome, OffsetDateTime::now_utc());
+        }
+        if let Some(months) = &self.months {
+            months.note(outcome, OffsetDateTime::now_utc());
         }
         if let Some(events) = &self.events {
             let TracedEvents { kept, dropped } = outcome.seen.take_events();
@@ -210,6 +226,11 @@ impl Reporter {
     /// The mail of the last day, if it is counted.
     pub fn recent(&self) -> Option<&RecentMail> {
         self.recent.as_ref()
+    }
+
+    /// The counts of mail by month that the store does not have yet, if they are kept.
+    pub fn months(&self) -> Option<&MailMonths> {
+        self.months.as_ref()
     }
 
     /// The account of an attempt that is remembered.

@@ -30,8 +30,8 @@ pub struct MailDelta {
 /// Mails that are added in one write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MailWrite {
-    /// Later writes of a process have higher numbers. To a database a write with the number of one before adds nothing, so that a
-    /// write whose answer is lost may be repeated. A file has no answer that is lost: a write that fails has added nothing.
+    /// Later writes of a process have higher numbers. A write with the number of one before adds nothing, so that one that is given
+    /// up, or whose answer is lost, may be made again.
     pub number: i64,
     /// The mails.
     pub deltas: Vec<MailDelta>,
@@ -77,7 +77,7 @@ impl Store {
     pub async fn add_mails(&self, write: &MailWrite) -> Result<(), Error> {
         self.timed("mails", async {
             match &self.backend {
-                StoreBackend::Sqlite(local) => Ok(local.lock().await.sqlite.add_mails(&write.deltas).await?),
+                StoreBackend::Sqlite(local) => Ok(local.lock().await.sqlite.add_mails(write).await?),
                 StoreBackend::Postgres(postgres) => postgres.add_mails(write).await,
             }
         })

@@ -146,6 +146,8 @@ impl OpenError {
 pub(crate) struct Sqlite {
     connection: SqliteConnection,
     outcomes: usize,
+    /// This process among those that have written to the file.
+    writer: i64,
 }
 
 impl Sqlite {
@@ -162,7 +164,8 @@ impl Sqlite {
             }
             Some(path) => open_file(path).await?,
         };
-        let mut store = Self { connection, outcomes: 0 };
+        let writer = i64::from_ne_bytes(fastrand::u64(..).to_ne_bytes());
+        let mut store = Self { connection, outcomes: 0, writer };
         store.count().await.map_err(library)?;
         Ok(store)
     }

@@ -82,7 +82,8 @@ pub(crate) struct Lab<R = Stub> {
     pub(crate) shared: watch::Receiver<Arc<Shared<R>>>,
     /// Changes that shared state.
     pub(crate) news: watch::Sender<Arc<Shared<R>>>,
-    port: u16,
+    /// The port of its exchanges.
+    pub(crate) port: u16,
     changes: toml::Table,
     phase: watch::Sender<Phase>,
     open_sessions: Arc<OpenSessions>,
@@ -233,6 +234,7 @@ impl Scenario {
         })
         .unwrap();
         let reporter = Reporter::new(config.admin.remember).counting(time::OffsetDateTime::now_utc());
+        let reporter = if config.store.counts_months() { reporter.counting_months() } else { reporter };
         let reporter = Arc::new(match self.events {
             Some(events) => reporter.telling(events),
             None => reporter,

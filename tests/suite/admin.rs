@@ -467,6 +467,7 @@ async fn y3_questions_about_mail_are_for_this_machine() {
         "/status/a.test",
         "/mta-sts/a.test",
         "/tlsrpt/preview/",
+        "/report/2026-11",
         "/none",
     ] {
         for (fields, status) in
@@ -486,7 +487,7 @@ async fn y3_questions_about_mail_are_for_this_machine() {
 }
 
 /// Y13: html5lib finds no error.
-fn is_valid_html(body: &str) {
+pub(crate) fn is_valid_html(body: &str) {
     let readers = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/clients/html-reader");
     assert!(readers.exists(), "tests/real/prepare installs html5lib");
     let program = "import html5lib, sys\nhtml5lib.HTMLParser(strict=True).parse(sys.stdin.read())";

@@ -88,6 +88,7 @@ mod check_sts;
 mod configuration;
 mod manual;
 mod reload;
+mod report;
 mod resolve;
 mod stdout;
 mod tlsa;

@@ -123,14 +123,14 @@ async fn a_reload_reads_the_drop_ins_anew() {
 }
 
 /// The program, with a configuration of its own.
-struct Program {
+pub(crate) struct Program {
     child: Child,
-    folder: tempfile::TempDir,
+    pub(crate) folder: tempfile::TempDir,
 }
 
 impl Program {
     /// The part that every configuration of a test has.
-    fn configure(folder: &Path, anchor: &Path, dns: &DnsLab, rest: &str) {
+    pub(crate) fn configure(folder: &Path, anchor: &Path, dns: &DnsLab, rest: &str) {
         let text = format!(
             "hostname = \"danelaw.test\"\n[[listener]]\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \"unix:{}\"\n\
              [dns]\nservers = [\"{}\"]\ntrust_anchor = \"{}\"\nself_test = \"1h\"\n{rest}",
@@ -141,7 +141,7 @@ impl Program {
         fs::write(folder.join("danelaw.toml"), text).unwrap();
     }
 
-    async fn start(folder: tempfile::TempDir) -> Self {
+    pub(crate) async fn start(folder: tempfile::TempDir) -> Self {
         // The usual limit is no more than that of the process that starts it.
         Self::limited(folder, "ulimit -Sn 300").await
     }
@@ -173,12 +173,12 @@ impl Program {
         self.signal("HUP");
     }
 
-    fn signal(&self, signal: &str) {
+    pub(crate) fn signal(&self, signal: &str) {
         let kill = format!("kill -{signal} {}", self.child.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     }
 
-    fn admin(&self) -> Address {
+    pub(crate) fn admin(&self) -> Address {
         Address::Unix(self.folder.path().join("admin.sock"))
     }
 
@@ -211,14 +211,14 @@ impl Program {
     }
 
     /// The address of its listener.
-    async fn listening(&self) -> SocketAddr {
+    pub(crate) async fn listening(&self) -> SocketAddr {
         self.logs(" listen=").await;
         let log = self.log();
         log.split("listen=\"").nth(1).unwrap().split('"').next().unwrap().parse().unwrap()
     }
 
     /// Waits for its end, which is no failure.
-    async fn ends_well(&mut self) {
+    pub(crate) async fn ends_well(&mut self) {
         let began = Instant::now();
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -245,7 +245,7 @@ impl Drop for Program {
     }
 }
 
-fn anchor(folder: &Path, dns: &DnsLab) -> PathBuf {
+pub(crate) fn anchor(folder: &Path, dns: &DnsLab) -> PathBuf {
     let path = folder.join("anchor");
     fs::copy(&dns.anchor_file, &path).unwrap();
     path

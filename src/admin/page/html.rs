@@ -1,5 +1,7 @@
 //! The pages as HTML. maud escapes each value.
 
+mod month;
+
 use maud::{DOCTYPE, Markup, html};
 use time::OffsetDateTime;
 
@@ -10,6 +12,8 @@ use crate::refusal::Label;
 use crate::refusal::table::{ROWS, SILENT};
 use crate::report::recent::{ListedDomains, RecentDomain, RecentSummary, SeenReason, VerdictCounts};
 use crate::version;
+
+pub(crate) use month::month_page;
 
 /// A page that a browser fetches anew by itself.
 #[derive(Clone, Copy, PartialEq, Eq)]

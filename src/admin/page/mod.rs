@@ -16,6 +16,7 @@ use hyper::Uri;
 
 use crate::name::Name;
 
+pub(crate) use html::month_page;
 pub(super) use html::{account, attempts, domain, domains, overview, reasons};
 
 /// The one style sheet.

@@ -4,11 +4,11 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Connection, Row, SqliteConnection};
 
 use super::super::mails::{MOST_DOMAINS, MailPage, STEP};
-use super::super::{MailDelta, MailRow};
+use super::super::{MailDelta, MailRow, MailWrite};
 use super::{Sqlite, SqliteError};
 
-/// One row for each domain and result of a month, and one for the number of domains of each month. Files before version 7 do not
-/// have them.
+/// One row for each domain and result of a month, one for the number of domains of each month, and one for the last write: the
+/// process, and the number that it gave to the write. Files before version 7 do not have them.
 pub(super) const MAILS: &str = "
     CREATE TABLE IF NOT EXISTS mail_months (
         month INTEGER NOT NULL,
@@ -22,12 +22,24 @@ pub(super) const MAILS: &str = "
         month INTEGER PRIMARY KEY,
         domains INTEGER NOT NULL
     );
+    CREATE TABLE IF NOT EXISTS mail_writer (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        writer INTEGER NOT NULL,
+        number INTEGER NOT NULL
+    );
 ";
 
 impl Sqlite {
-    pub(in super::super) async fn add_mails(&mut self, deltas: &[MailDelta]) -> Result<(), SqliteError> {
+    pub(in super::super) async fn add_mails(&mut self, write: &MailWrite) -> Result<(), SqliteError> {
         let mut transaction = self.connection.begin().await?;
-        for delta in deltas {
+        let sql = "INSERT INTO mail_writer (one, writer, number) VALUES (1, ?1, ?2)
+                   ON CONFLICT (one) DO UPDATE SET writer = excluded.writer, number = excluded.number
+                   WHERE writer <> excluded.writer OR number < excluded.number";
+        let query = sqlx::query(sql).bind(self.writer).bind(write.number);
+        if query.execute(&mut *transaction).await?.rows_affected() == 0 {
+            return Ok(());
+        }
+        for delta in &write.deltas {
             let domain = if has_room(&mut transaction, delta).await? { delta.domain.as_str() } else { "" };
             let sql = "INSERT INTO mail_months (month, domain, result, mails, last_day) VALUES (?1, ?2, ?3, ?4, ?5)
                        ON CONFLICT (month, domain, result) DO UPDATE SET mails = mails + excluded.mails,

@@ -9,6 +9,8 @@ use std::process::Command;
 use danelaw::config::DEFAULTS;
 use danelaw::refusal::Label;
 use danelaw::refusal::table::ROWS;
+use danelaw::report::guidelines::{GuidelineSentence, NOT_ANSWERED, SENTENCES};
+use danelaw::report::result::MailResult;
 
 use super::made::{assert_made, rows, spans};
 use super::{danelaw, files, printed};
@@ -331,6 +333,22 @@ fn the_example_of_a_refusal_has_the_words_of_the_program() {
         row.remedy
     );
     assert_made("config/troubleshooting.md", "danelaw refusals starttls-missing", &made);
+}
+
+#[test]
+fn the_page_of_the_report_has_its_results_and_sentences() {
+    let row = |result: MailResult| format!("| {} | `{}` | {} |", result.title(), result.as_str(), result.meaning());
+    let results: Vec<String> = MailResult::ALL.into_iter().map(row).collect();
+    let table = format!("| result | in JSON | meaning |\n|---|---|---|\n{}", results.join("\n"));
+    assert_made("config/report.md", "src/report/result.rs", &table);
+    let row = |one: &GuidelineSentence| {
+        let GuidelineSentence { source, sentence, answers, leaves } = one;
+        format!("| “{sentence}” ({source}) | {answers} | {leaves} |")
+    };
+    let sentences: Vec<String> = SENTENCES.iter().map(row).collect();
+    let heading = "| sentence | answered | not answered |\n|---|---|---|";
+    let made = format!("{heading}\n{}\n\n{NOT_ANSWERED}", sentences.join("\n"));
+    assert_made("config/report.md", "src/report/guidelines.rs", &made);
 }
 
 #[test]

@@ -1,0 +1,44 @@
+//! The answer about a month of mail, as JSON.
+
+use hyper::StatusCode;
+use time::OffsetDateTime;
+
+use super::client::STORE_UNREADABLE;
+use crate::dns::stub::Stub;
+use crate::report::month::{MonthReport, ReportMonth};
+use crate::session::Shared;
+
+/// Why there is no report.
+pub(super) struct NoMonthReport {
+    pub(super) status: StatusCode,
+    pub(super) why: String,
+}
+
+/// The report of a month. The counts that this danelaw has not written yet are written first; those of others with the same store
+/// follow within ten seconds.
+pub(super) async fn answer(shared: &Shared<Stub>, month: &str) -> Result<String, NoMonthReport> {
+    let not_found = |why: String| NoMonthReport { status: StatusCode::NOT_FOUND, why };
+    let month: ReportMonth = month.parse().map_err(|error| not_found(format!("{error}\n")))?;
+    let Some(months) = shared.reporter.months() else {
+        let why = "mail is not counted by month: set store.path or store.url, and store.mail_months above 0, and restart danelaw\n";
+        return Err(not_found(why.to_owned()));
+    };
+    let store = shared.journal.store();
+    let rows = match months.flush(store).await {
+        Ok(()) => store.mails_of(month.number()).await,
+        Err(error) => Err(error),
+    };
+    match rows {
+        Ok(rows) if rows.is_empty() => {
+            Err(not_found(format!("no mail of {month} is counted; store.mail_months says how many months are kept\n")))
+        }
+        // It is text and numbers, which can always be written.
+        Ok(rows) => {
+            Ok(serde_json::to_string(&MonthReport::of(month, &rows, OffsetDateTime::now_utc())).unwrap_or_default())
+        }
+        Err(error) => {
+            let why = format!("{STORE_UNREADABLE}{error}\n");
+            Err(NoMonthReport { status: StatusCode::SERVICE_UNAVAILABLE, why })
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! `danelaw report`: the mail of a month by the proof that its sessions gave, for auditors.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use time::OffsetDateTime;
+
+use super::running::{NotTold, RunningDanelaw};
+use super::stdout::Stdout;
+use crate::admin::{self, client};
+use crate::config::Config;
+use crate::report::month::{MailTotals, MonthReport, ReportMonth, share};
+
+const STATUS: &str = "\
+Exit status:
+  0   the report is printed
+  1   no mail of that month is counted
+  64  the command line is wrong
+  69  no danelaw answers at admin.address, or its store does not
+  78  the configuration is wrong, or has no admin.address
+
+JSON fields:
+  month, is_over, written (when the counts were read), danelaw (its version),
+  delivered and not_delivered (count, domains), results (result, count,
+  domains, last_day), to_other_domains (the part of all without a domain's
+  name), unknown (results of a newer danelaw), busiest (domain, results)";
+
+/// There is no report.
+const NO_REPORT: u8 = 1;
+
+/// Arguments of the subcommand.
+#[derive(Debug, clap::Args)]
+#[command(after_help = STATUS)]
+pub(super) struct MonthArguments {
+    /// The month, as in 2026-11 (UTC). Without it, the present one so far.
+    #[arg(long, value_name = "YYYY-MM")]
+    month: Option<ReportMonth>,
+    /// Print JSON, for programs.
+    #[arg(long, conflicts_with = "html")]
+    json: bool,
+    /// Print a page of HTML with plots and with the sentences of guidelines that it answers. It needs no other file.
+    #[arg(long)]
+    html: bool,
+}
+
+/// Asks and prints.
+pub(super) fn run(config: &Config, arguments: &MonthArguments) -> ExitCode {
+    let month = arguments.month.unwrap_or_else(|| ReportMonth::of(OffsetDateTime::now_utc().date()));
+    let answer = RunningDanelaw::of(config).and_then(|running| running.ask(&format!("{}{month}", client::MONTH)));
+    let written = match answer {
+        Ok(Ok(written)) => written,
+        Ok(Err(why)) if why.starts_with(client::STORE_UNREADABLE) => return NotTold::unavailable(&why).complain(),
+        Ok(Err(why)) => return NotTold { code: NO_REPORT, why }.complain(),
+        Err(not_told) => return not_told.complain(),
+    };
+    let report: MonthReport = match serde_json::from_str(&written) {
+        Ok(report) => report,
+        Err(error) => return NotTold::unavailable(&format!("the answer is no report of a month: {error}")).complain(),
+    };
+    Stdout::print(&match (arguments.json, arguments.html) {
+        (true, _) => written + "\n",
+        (false, true) => admin::month_page(&report) + "\n",
+        (false, false) => text(&report),
+    });
+    ExitCode::SUCCESS
+}
+
+fn text(report: &MonthReport) -> String {
+    let MonthReport { month, is_over, written, danelaw, delivered, not_delivered, .. } = report;
+    let so_far = if *is_over { "" } else { ", so far" };
+    let mut text = format!("mail of {month}{so_far} (UTC), read at {written} by danelaw {danelaw}\n");
+    for (title, unit, all, is_delivery) in
+        [("delivered", "mails", delivered, true), ("not delivered", "attempts", not_delivered, false)]
+    {
+        let _ = writeln!(text, "\n{title:<34}{unit:>12}{:>9}{:>12}{:>9}", "share", "domains", "share");
+        for (result, totals) in report.known_results().filter(|(result, _)| result.is_delivery() == is_delivery) {
+            line(&mut text, result.title(), totals, *all);
+        }
+        line(&mut text, "all", *all, *all);
+    }
+    text.push_str(
+        "\nA mail counts once for each domain of its recipients, and a domain once in each line. Attempts count each time: a mail\n\
+         that the client sends again counts again. Attempts that the client ended are not counted. Shares are rounded down.\n",
+    );
+    if report.to_other_domains > 0 {
+        let _ = writeln!(
+            text,
+            "{} of all were for domains beyond the room of the month; these are not among the domains.",
+            report.to_other_domains
+        );
+    }
+    if report.unknown > 0 {
+        let _ = writeln!(text, "{} more have results that only a newer danelaw knows.", report.unknown);
+    }
+    text
+}
+
+fn line(text: &mut String, title: &str, totals: MailTotals, all: MailTotals) {
+    let MailTotals { count, domains } = totals;
+    let (of_mail, of_domains) = (share(count, all.count), share(domains, all.domains));
+    let _ = writeln!(text, "  {title:<32}{count:>12}{of_mail:>9}{domains:>12}{of_domains:>9}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::MailRow;
+
+    #[test]
+    fn the_text_has_every_result_and_whole_columns() {
+        let row = |domain: &str, result: &str, mails| {
+            let [domain, result] = [domain, result].map(str::to_owned);
+            MailRow { month: 2020 * 12, domain, result, mails, last_day: 2_458_850 }
+        };
+        let rows =
+            [row("a.test", "dane", 2), row("b.test", "encrypted", 1), row("b.test", "refused", 4), row("", "dane", 1)];
+        let mut report = MonthReport::of("2020-01".parse().unwrap(), &rows, OffsetDateTime::UNIX_EPOCH);
+        report.danelaw = "1".to_owned();
+        let text = text(&report);
+        for line in [
+            "mail of 2020-01, so far (UTC), read at 1970-01-01T00:00:00Z by danelaw 1",
+            "delivered                                mails    share     domains    share",
+            "  verified by DANE                           3   75.0 %           1   50.0 %",
+            "  encrypted                                  1   25.0 %           1   50.0 %",
+            "  cleartext by a rule                        0    0.0 %           0    0.0 %",
+            "  all                                        4  100.0 %           2  100.0 %",
+            "  refused for want of TLS or proof           4  100.0 %           1  100.0 %",
+            "1 of all were for domains beyond the room of the month; these are not among the domains.",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line:?} is not in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! The report of a month: the share of mail and of domains with each result.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use time::format_description::well_known::Rfc3339;
+use time::{Date, Month, OffsetDateTime};
+
+use super::result::MailResult;
+use crate::store::MailRow;
+use crate::version;
+
+/// How many domains are named: those with the most mail.
+const BUSIEST: usize = 20;
+
+/// A month of the calendar, in UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ReportMonth(i64);
+
+impl ReportMonth {
+    /// The month of a day.
+    pub fn of(day: Date) -> Self {
+        Self(i64::from(day.year()) * 12 + i64::from(u8::from(day.month())) - 1)
+    }
+
+    /// Its number in the store: twelve times the year, and the months before it in the year.
+    pub fn number(self) -> i64 {
+        self.0
+    }
+
+    /// So many months before.
+    pub fn earlier(self, months: u32) -> Self {
+        Self(self.0 - i64::from(months))
+    }
+}
+
+impl fmt::Display for ReportMonth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04}-{:02}", self.0.div_euclid(12), self.0.rem_euclid(12) + 1)
+    }
+}
+
+/// A text is no month.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a month is written as 2026-11")]
+pub struct MonthError;
+
+impl FromStr for ReportMonth {
+    type Err = MonthError;
+
+    fn from_str(text: &str) -> Result<Self, MonthError> {
+        let (year, month) = text.split_once('-').ok_or(MonthError)?;
+        let has_digits = |text: &str, count| text.len() == count && text.bytes().all(|octet| octet.is_ascii_digit());
+        if !has_digits(year, 4) || !has_digits(month, 2) {
+            return Err(MonthError);
+        }
+        let month = month.parse::<u8>().ok().and_then(|month| Month::try_from(month).ok()).ok_or(MonthError)?;
+        let year = year.parse().map_err(|_| MonthError)?;
+        Date::from_calendar_date(year, month, 1).map(Self::of).map_err(|_| MonthError)
+    }
+}
+
+/// Mail, and the domains that it was for. A domain counts once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MailTotals {
+    /// Mails that were delivered, or else attempts: a mail counts once for each domain of its recipients, and each time that it is
+    /// tried.
+    pub count: u64,
+    /// The domains, as far as they have names.
+    pub domains: u64,
+}
+
+/// The mail with one result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResultTotals {
+    /// The word for the result.
+    pub result: String,
+    /// How many, and to how many domains.
+    #[serde(flatten)]
+    pub totals: MailTotals,
+    /// The day of the last one (UTC).
+    pub last_day: Option<String>,
+}
+
+/// A domain with much mail.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BusyDomain {
+    /// The domain.
+    pub domain: String,
+    /// The counts by the words of their results.
+    pub results: BTreeMap<String, u64>,
+}
+
+/// The report of a month.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MonthReport {
+    /// The month, as in 2026-11.
+    pub month: String,
+    /// Whether the month is over, so that no more is counted.
+    pub is_over: bool,
+    /// When the counts were read (RFC 3339).
+    pub written: String,
+    /// The version of danelaw that wrote it.
+    pub danelaw: String,
+    /// All mail that was delivered.
+    pub delivered: MailTotals,
+    /// All attempts that did not end in a delivery.
+    pub not_delivered: MailTotals,
+    /// Each result, deliveries first; also those that did not occur.
+    pub results: Vec<ResultTotals>,
+    /// The part of all that went to domains without a name here: the month had no room for more.
+    pub to_other_domains: u64,
+    /// Counts with words that only a newer danelaw knows. They are in no other number.
+    pub unknown: u64,
+    /// The domains with the most mail, delivered or not.
+    pub busiest: Vec<BusyDomain>,
+}
+
+/// The domains of some rows.
+#[derive(Debug, Default)]
+struct SummedRows<'a> {
+    count: u64,
+    domains: BTreeSet<&'a str>,
+    last_day: i64,
+}
+
+impl<'a> SummedRows<'a> {
+    fn of(rows: impl Iterator<Item = &'a MailRow>) -> Self {
+        let mut summed = Self::default();
+        for row in rows {
+            summed.count = summed.count.saturating_add(mails(row));
+            summed.last_day = summed.last_day.max(row.last_day);
+            if !row.domain.is_empty() {
+                summed.domains.insert(&row.domain);
+            }
+        }
+        summed
+    }
+
+    fn totals(&self) -> MailTotals {
+        MailTotals { count: self.count, domains: u64::try_from(self.domains.len()).unwrap_or(u64::MAX) }
+    }
+}
+
+impl MonthReport {
+    /// The report of these rows of a month, at this time.
+    pub fn of(month: ReportMonth, rows: &[MailRow], now: OffsetDateTime) -> Self {
+        let known = |row: &&MailRow| MailResult::of_word(&row.result).is_some();
+        let of_kind = |is_delivery: bool| {
+            let is = move |row: &&MailRow| {
+                MailResult::of_word(&row.result).map(MailResult::is_delivery) == Some(is_delivery)
+            };
+            SummedRows::of(rows.iter().filter(is)).totals()
+        };
+        let of_result = |result: MailResult| {
+            let summed = SummedRows::of(rows.iter().filter(|row| row.result == result.as_str()));
+            let last_day = (summed.count > 0).then(|| day(summed.last_day)).flatten();
+            ResultTotals { result: result.as_str().to_owned(), totals: summed.totals(), last_day }
+        };
+        let others = rows.iter().filter(known).filter(|row| row.domain.is_empty());
+        Self {
+            month: month.to_string(),
+            is_over: ReportMonth::of(now.date()) > month,
+            written: now.replace_nanosecond(0).unwrap_or(now).format(&Rfc3339).unwrap_or_default(),
+            danelaw: version::VERSION.to_owned(),
+            delivered: of_kind(true),
+            not_delivered: of_kind(false),
+            results: MailResult::ALL.into_iter().map(of_result).collect(),
+            to_other_domains: SummedRows::of(others).count,
+            unknown: SummedRows::of(rows.iter().filter(|row| !known(row))).count,
+            busiest: busiest(rows.iter().filter(known)),
+        }
+    }
+
+    /// Each result that this program knows, with its totals.
+    pub fn known_results(&self) -> impl Iterator<Item = (MailResult, MailTotals)> {
+        self.results.iter().filter_map(|row| Some((MailResult::of_word(&row.result)?, row.totals)))
+    }
+
+    /// All mail of the kind of a result: what its shares are of.
+    pub fn all_like(&self, result: MailResult) -> MailTotals {
+        if result.is_delivery() { self.delivered } else { self.not_delivered }
+    }
+}
+
+/// A part of a whole in percent, rounded down: all of it is no less than that. Empty if there is no whole.
+pub fn share(part: u64, whole: u64) -> String {
+    if whole == 0 {
+        return String::new();
+    }
+    match u128::from(part) * 1000 / u128::from(whole) {
+        0 if part > 0 => "<0.1 %".to_owned(),
+        tenths => format!("{}.{} %", tenths / 10, tenths % 10),
+    }
+}
+
+fn mails(row: &MailRow) -> u64 {
+    u64::try_from(row.mails).unwrap_or_default()
+}
+
+fn day(julian: i64) -> Option<String> {
+    i32::try_from(julian).ok().and_then(|day| Date::from_julian_day(day).ok()).map(|day| day.to_string())
+}
+
+fn busiest<'a>(rows: impl Iterator<Item = &'a MailRow>) -> Vec<BusyDomain> {
+    let mut domains = BTreeMap::<&str, BTreeMap<String, u64>>::new();
+    for row in rows.filter(|row| !row.domain.is_empty()) {
+        *domains.entry(&row.domain).or_default().entry(row.result.clone()).or_default() += mails(row);
+    }
+    let mut domains: Vec<_> = domains.into_iter().collect();
+    domains.sort_by_key(|(_, results)| Reverse(results.values().sum::<u64>()));
+    domains.truncate(BUSIEST);
+    domains.into_iter().map(|(domain, results)| BusyDomain { domain: domain.to_owned(), results }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn months_are_written_and_read() {
+        for (text, number) in [("2026-11", 2026 * 12 + 10), ("0001-01", 12), ("9999-12", 9999 * 12 + 11)] {
+            let month: ReportMonth = text.parse().unwrap();
+            assert_eq!((month.number(), month.to_string().as_str()), (number, text));
+        }
+        for text in ["", "2026", "2026-13", "2026-00", "2026-1", "26-11", "2026-11-01", "+026-11", "2026-+1", "٢٠٢٦-11"]
+        {
+            assert_eq!(text.parse::<ReportMonth>(), Err(MonthError), "{text}");
+        }
+        let month = |text: &str| text.parse::<ReportMonth>().unwrap();
+        assert_eq!(month("2026-01").earlier(1), month("2025-12"));
+        assert_eq!(month("2026-11").earlier(12), month("2025-11"));
+        let day = Date::from_calendar_date(2026, Month::February, 28).unwrap();
+        assert_eq!(ReportMonth::of(day), month("2026-02"));
+    }
+
+    #[test]
+    fn a_share_is_never_rounded_up() {
+        for (part, whole, text) in [
+            (1, 1, "100.0 %"),
+            (9_999, 10_000, "99.9 %"),
+            (999_999, 1_000_000, "99.9 %"),
+            (1, 3, "33.3 %"),
+            (0, 5, "0.0 %"),
+            (1, 5_000, "<0.1 %"),
+            (0, 0, ""),
+            (u64::MAX, u64::MAX, "100.0 %"),
+        ] {
+            assert_eq!(share(part, whole), text, "{part} of {whole}");
+        }
+    }
+
+    fn row(domain: &str, result: &str, [mails, last_day]: [i64; 2]) -> MailRow {
+        let [domain, result] = [domain, result].map(str::to_owned);
+        MailRow { month: 2020 * 12, domain, result, mails, last_day }
+    }
+
+    #[test]
+    fn the_numbers_add_up_and_a_domain_counts_once() {
+        let rows = [
+            row("a.example", "dane", [10, 2_458_850]),
+            row("a.example", "encrypted", [2, 2_458_851]),
+            row("a.example", "refused", [5, 2_458_852]),
+            row("b.example", "dane", [1, 2_458_860]),
+            row("c.example", "cleartext", [3, 2_458_850]),
+            row("c.example", "rejected", [1, 2_458_850]),
+            row("", "dane", [7, 2_458_849]),
+            row("d.example", "of-next-year", [9, 2_458_850]),
+        ];
+        let now = OffsetDateTime::UNIX_EPOCH + time::Duration::days(18_270);
+        let report = MonthReport::of("2020-01".parse().unwrap(), &rows, now);
+        assert_eq!(report.delivered, MailTotals { count: 23, domains: 3 });
+        assert_eq!(report.not_delivered, MailTotals { count: 6, domains: 2 });
+        assert_eq!((report.to_other_domains, report.unknown, report.is_over), (7, 9, false));
+        let of = |result: MailResult| report.results.iter().find(|row| row.result == result.as_str()).unwrap();
+        let dane = of(MailResult::Dane);
+        assert_eq!((dane.totals.count, dane.totals.domains, dane.last_day.as_deref()), (18, 2, Some("2020-01-11")));
+        let none = of(MailResult::MtaSts);
+        assert_eq!((none.totals, &none.last_day), (MailTotals::default(), &None));
+        assert_eq!(report.known_results().map(|(_, totals)| totals.count).sum::<u64>(), 29);
+        assert_eq!(
+            report.busiest.iter().map(|domain| domain.domain.as_str()).collect::<Vec<_>>(),
+            ["a.example", "c.example", "b.example"]
+        );
+        // It is read as it was written, and its month is over later.
+        let written = serde_json::to_string(&report).unwrap();
+        assert_eq!(serde_json::from_str::<MonthReport>(&written).unwrap(), report);
+        assert!(MonthReport::of("2020-01".parse().unwrap(), &rows, now + time::Duration::days(30)).is_over);
+    }
+}
