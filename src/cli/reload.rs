@@ -129,7 +129,7 @@ impl Running {
         self.dispatch.clone()
     }
 
-    /// The tasks that write what is counted, to be ended last.
+    /// The tasks that write counts, to be ended last.
     pub(super) fn take_last_writes(&mut self) -> LastWrites {
         std::mem::take(&mut self.last_writes)
     }

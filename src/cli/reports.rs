@@ -33,7 +33,7 @@ pub(super) enum ReportTask {
     Send(DispatchTask, Arc<Dispatch<Stub>>),
 }
 
-/// The tasks that write what is counted while mail goes on, if there are any.
+/// The tasks that write counts while mail goes on, if there are any.
 #[derive(Default)]
 pub(super) struct LastWrites {
     pub(super) reports: Option<ReportTask>,

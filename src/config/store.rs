@@ -65,7 +65,7 @@ pub struct StoreSection {
     pub expiry: Duration,
     /// How many months of counts of mail are kept for `danelaw report`, the present one among them: by domain, how much mail was
     /// verified by DANE or MTA-STS, encrypted or refused. A month has room for 100,000 domains, which take about 10 MB. They need
-    /// `path` or `url`. 0 counts nothing.
+    /// `path` or `url`. With 0 no mail is counted.
     pub mail_months: u32,
 }
 

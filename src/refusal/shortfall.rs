@@ -1,20 +1,20 @@
-//! The kind of thing that was missing when a mail was not delivered: a proof, an answer of the DNS, or something else.
+//! The want for which a mail was not delivered: that of a proof, of an answer of the DNS, or another one.
 
 use super::Label;
 
-/// What a mail that was not delivered has lacked.
+/// The want for which a mail was not delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shortfall {
     /// TLS, or the proof that a policy demands: of the host, of its name, or of the domain's DNSSEC.
     Proof,
     /// An answer of the DNS. Its failure may be one of DNSSEC, or of the network.
     DnsAnswer,
-    /// Something else.
+    /// Another one.
     Other,
 }
 
 impl Label {
-    /// What a mail with this reason has lacked.
+    /// The want of a mail with this reason.
     pub fn shortfall(self) -> Shortfall {
         use Shortfall::{DnsAnswer, Other, Proof};
         match self {

@@ -179,11 +179,6 @@ impl MonthReport {
     pub fn known_results(&self) -> impl Iterator<Item = (MailResult, MailTotals)> {
         self.results.iter().filter_map(|row| Some((MailResult::of_word(&row.result)?, row.totals)))
     }
-
-    /// All mail of the kind of a result: what its shares are of.
-    pub fn all_like(&self, result: MailResult) -> MailTotals {
-        if result.is_delivery() { self.delivered } else { self.not_delivered }
-    }
 }
 
 /// A part of a whole in percent, rounded down: all of it is no less than that. Empty if there is no whole.

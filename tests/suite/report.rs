@@ -1,16 +1,21 @@
 //! `danelaw report`: the numbers of a month are those of the mails that went.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use danelaw::admin::client::ask;
 use danelaw::config::Address;
+use danelaw::roots::Roots;
 use serde_json::Value;
 use time::OffsetDateTime;
 
 use crate::admin::{get, is_valid_html};
+use crate::lab::certs::Identity;
 use crate::lab::client::Client;
+use crate::lab::dns::Fault;
 use crate::lab::exchange::Exchange;
 use crate::lab::mx::say;
+use crate::lab::sts::{Policies, policy};
 use crate::lab::{MESSAGE, Scenario};
 use crate::process::{Said, danelaw, said};
 use crate::reload::{Program, anchor};
@@ -124,12 +129,79 @@ async fn the_report_has_the_mails_that_went() {
     assert_eq!(report(&"unix:/nonexistent/admin.sock".parse().unwrap(), &[]).await.status, 69);
 }
 
+/// The result of one mail of a scenario.
+async fn result_of(scenario: Scenario, to: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store.sqlite");
+    let lab = scenario.set(&format!("store.path = '{}'", store.display())).start().await;
+    let answers = lab.client().await.send(&[&format!("b@{to}")], MESSAGE).await;
+    let told: Value =
+        serde_json::from_str(&get(&lab.admin().await, &format!("/report/{}", this_month())).await.1).unwrap();
+    match results(&told)[..] {
+        [(result, 1, 1)] => {
+            assert_eq!(told["delivered"]["count"] == 1, answers.last().starts_with("250 "), "{told}");
+            result.to_owned()
+        }
+        ref other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn each_proof_is_a_result_of_its_own() {
+    // V30.
+    let plain = |identity: Option<Identity>| {
+        let exchange = Exchange::new("plain.test", "mx1.plain.test").tlsa([]);
+        let exchange = match identity {
+            Some(identity) => exchange.script(|mx| mx.identity = identity),
+            None => exchange,
+        };
+        Scenario::with_domain(|tree, _| tree.insecure("plain.test")).exchange(exchange)
+    };
+    let ca = Identity::authority();
+    let vouched = || plain(Some(ca.issue("mx1.plain.test"))).roots(Roots::of(vec![ca.certificate.clone()]));
+    let listed = |mode: &str| Arc::new(Policies::default().with("plain.test", policy(mode, &["*.plain.test"])));
+    let verify = "rule = [{ domain = 'plain.test', level = 'verify' }]";
+    let identity = Identity::for_name("mx1.plain.test");
+    let pins = format!(
+        "rule = [{{ domain = 'plain.test', level = 'fingerprint', records = ['{}'] }}]",
+        identity.record("3 1 1")
+    );
+    let other = Identity::for_name("other").record("3 1 1");
+    let mismatch = || Scenario::of([Exchange::new("example.test", "mx1.example.test").tlsa([other.clone()])]);
+    let signed_host = Scenario::new()
+        .tree(|tree, _| tree.insecure("half.test"))
+        .exchange(Exchange::new("half.test", "mx9.example.test"));
+    let stripped = || Scenario::new().mx(|mx| mx.ehlo = say("250 mx"));
+    for (scenario, to, expected) in [
+        (Scenario::new(), "example.test", "dane"),
+        (signed_host, "half.test", "dane-host"),
+        (vouched().policies(&listed("enforce")), "plain.test", "mta-sts"),
+        (vouched().policies(&listed("testing")), "plain.test", "encrypted"),
+        (vouched().set(verify), "plain.test", "pkix"),
+        (plain(Some(identity)).set(&pins), "plain.test", "fingerprint"),
+        (plain(None), "plain.test", "encrypted"),
+        (plain(None).policies(&listed("enforce")), "plain.test", "refused"),
+        (mismatch(), "example.test", "refused"),
+        (mismatch().set("mode = 'observe'"), "example.test", "encrypted-unenforced"),
+        (stripped(), "example.test", "refused"),
+        (stripped().set("mode = 'observe'"), "example.test", "cleartext-unenforced"),
+        (
+            Scenario::new().tree(|tree, _| tree.fault("example.test", "MX", Fault::Drop)),
+            "example.test",
+            "no-dns-answer",
+        ),
+        (Scenario::new().mx(|mx| mx.rcpt = vec![say("450 4.2.0 later")]), "example.test", "deferred"),
+        (Scenario::new().mx(|mx| mx.rcpt = vec![say("550 5.1.1 none")]), "example.test", "rejected"),
+    ] {
+        assert_eq!(result_of(scenario, to).await, expected, "{to}");
+    }
+}
+
 #[tokio::test]
 async fn without_a_store_that_lasts_or_without_months_no_mail_is_counted() {
-    for set in ["", "store = { path = '/nonexistent/never-opened', mail_months = 0 }"] {
-        // The second one is not opened: only the keys count here.
-        let set =
-            set.replace("/nonexistent/never-opened", tempfile::tempdir().unwrap().keep().join("s").to_str().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("store.sqlite");
+    for set in [String::new(), format!("store = {{ path = '{}', mail_months = 0 }}", file.display())] {
         let lab = Scenario::new().set(&set).start().await;
         let admin = lab.admin().await;
         assert!(lab.send().await.last().starts_with("250 2.0.0 "));
