@@ -115,7 +115,7 @@ impl MailResult {
             }
             Self::Cleartext => "The session had no TLS, by a rule of the level `may`.",
             Self::CleartextUnenforced => "The session had no TLS. Enforcing would have refused the mail, as above.",
-            Self::Refused => "No host of the domain had the TLS or the proof that the policy demands.",
+            Self::Refused => "The mail was not sent for want of TLS, or of the proof that the policy demands.",
             Self::NoDnsAnswer => "A lookup failed: the DNS gave no answer, or none that DNSSEC proves.",
             Self::Deferred => {
                 "The mail is to be tried again for another reason: no connection, a limit, the remote's own answer."
