@@ -89,6 +89,8 @@ pub mod session;
 pub mod dispatch;
 
 pub mod settings;
+pub mod check;
+pub mod watch;
 pub mod server;
 pub mod admin;
 pub mod cli;

@@ -117,6 +117,8 @@ const ORDER: &[&str] = &[
     "session",
     "dispatch",
     "settings",
+    "check",
+    "watch",
     "server",
     "admin",
     "cli",

@@ -1,4 +1,4 @@
-//! The JSON fields of a [report](super::report), in the text of `--help` and of the manual.
+//! The JSON fields of a [report](crate::check::report), in the text of `--help` and of the manual.
 
 /// The fields, for `--help` and the manual.
 pub(super) const FIELDS: &str = "\

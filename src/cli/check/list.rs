@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::Deserialize;
 
-use super::verdict::MailVerdict;
+use crate::check::verdict::MailVerdict;
 use crate::name::{Name, NameError};
 
 /// The longest text of a line in a message.

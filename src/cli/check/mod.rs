@@ -1,21 +1,12 @@
 //! `danelaw check`: shows step by step how mail to a domain would be delivered, without sending any.
 
-mod advice;
-mod certificate;
-mod checker;
 mod fields;
 mod list;
 mod output;
 mod progress;
-mod reach;
-mod recording;
-mod report;
-mod sts;
 mod suggest;
 mod summary;
-mod tagged;
 mod tree;
-mod verdict;
 
 use std::collections::HashSet;
 use std::fs;
@@ -30,18 +21,20 @@ use clap::error::ErrorKind;
 use futures_util::stream::{self, StreamExt};
 use time::OffsetDateTime;
 
-use self::checker::{CheckTarget, Checker, Connections, PolicyChecks, SessionChecks};
 use self::fields::FIELDS;
 pub(super) use self::list::domain;
 use self::list::{DomainList, EarlierRun};
 use self::output::{CheckEnd, ReportForm, Results};
 use self::progress::Progress;
-use self::reach::Reach;
-use self::report::{DomainReport, ReportContext, RuledCheck};
-use self::tagged::{CheckByTerms, ListenerReport, RequireTlsReport};
-use self::verdict::{CheckStatus, STATUS};
 use super::run::{self, StartError};
+use crate::admin::client;
+use crate::check::checker::{CheckTarget, Checker, Connections, PolicyChecks, SessionChecks};
+use crate::check::reach::Reach;
+use crate::check::report::{DomainReport, ReportContext, RuledCheck};
+use crate::check::tagged::{self, CheckByTerms, ListenerReport, RequireTlsReport};
+use crate::check::verdict::{CheckStatus, STATUS};
 use crate::config::{Address, Config, Listener};
+use crate::discovery::RunningPolicy;
 use crate::dns::selftest::{FALLEN_BACK, ServerState};
 use crate::name::Name;
 use crate::policy::{ListenerMail, Mode};
@@ -242,16 +235,18 @@ async fn check(config: Config, domains: &[Name], reach: Reach, arguments: &Check
         eprintln!("danelaw: {OBSERVING}");
     }
     let (progress, form, are_many) = (Arc::new(Progress::new(domains.len())), arguments.form(), domains.len() > 1);
+    let listener = arguments.listener(&config).map_err(StartError::config)?;
     let checker = Checker { reach, ..checker(config, arguments, &progress).await? };
+    let run = CheckRun { checker: &checker, progress: &progress, rules: &rules, listener, form };
     if are_many && !resolves(&checker).await {
         progress.end();
         eprintln!("danelaw: no domain was checked, because no name server can be used");
         tell_faults(&checker);
         return Ok(CheckStatus::LookupFailed.exit_code());
     }
-    let reports = stream::iter(domains).map(|domain| async { judge(&checker, &rules, domain, form).await });
+    let reports = stream::iter(domains).map(|domain| run.judge(domain));
     let mut results = Results::default();
-    let print = output::print(reports.buffered(arguments.parallel.get()), form, &checker, &mut results);
+    let print = output::print(reports.buffered(arguments.parallel.get()), &run, &mut results);
     let end = tokio::select! {
         printed = print => printed.map_err(StartError::system)?,
         unreachable = checker.reach.lost(), if are_many => CheckEnd::Unreachable(unreachable),
@@ -292,50 +287,65 @@ async fn checker(config: Config, arguments: &CheckArguments, progress: &Arc<Prog
         dns,
         tls: Tls::new((&config).into()).map_err(StartError::system)?.with_roots(roots),
         connections: if arguments.no_connect { Connections::None } else { Connections::Connect },
-        progress: Arc::clone(progress),
+        gauge: Arc::<Progress>::clone(progress),
         sessions: SessionChecks::default(),
         reach: Reach::default(),
-        listener: arguments.listener(&config).map_err(StartError::config)?,
         hostname,
         config,
     })
 }
 
-/// One domain at its level, and, where a rule sets that, at the default level too.
-async fn judge(checker: &Checker, rules: &Rules, domain: &Name, form: ReportForm) -> DomainReport {
-    let now = OffsetDateTime::now_utc();
-    let context = ReportContext {
-        digests: &checker.config.tls.digests,
-        rules,
-        negative: checker.dns.negative_trust_anchors(),
-        now,
-    };
-    let (level, rule) = rules.level(domain, now.date());
-    let next_hop = rule.and_then(|rule| rule.next_hop.as_ref());
-    let listener = checker.listener.as_ref().map(Listener::terms).unwrap_or_default();
-    let (terms, strict) = (listener.of_ordinary_mail(), listener.of(TagDemand::Tagged(Tag::Always)));
-    let target = |terms: MailTerms, level, rule| {
-        let (level, sts) = (terms.level(level), terms.sts(rule));
-        CheckTarget { level, floor: terms.floor(), demand: terms.demand, next_hop, sts }
-    };
-    let CheckByTerms { check, would } = checker.check_by(terms, domain, target(terms, level, rule)).await;
-    let mut report = match rule {
-        None => DomainReport::of(&check, None, &context),
-        Some(rule) => {
-            let default = checker.check_by(terms, domain, target(terms, &rules.default, None)).await;
-            DomainReport::of(&check, Some(&RuledCheck { rule, default: &default.check }), &context)
+/// The parts of one run.
+struct CheckRun<'a> {
+    checker: &'a Checker,
+    progress: &'a Progress,
+    rules: &'a Rules,
+    /// The listener by which the mail comes; none for one without terms.
+    listener: Option<Listener>,
+    form: ReportForm,
+}
+
+impl CheckRun<'_> {
+    /// One domain at its level, and, where a rule sets that, at the default level too.
+    async fn judge(&self, domain: &Name) -> DomainReport {
+        let (checker, rules, now) = (self.checker, self.rules, OffsetDateTime::now_utc());
+        let (digests, negative) = (&checker.config.tls.digests, checker.dns.negative_trust_anchors());
+        let context = ReportContext { digests, rules, negative, now };
+        let (level, rule) = rules.level(domain, now.date());
+        let next_hop = rule.and_then(|rule| rule.next_hop.as_ref());
+        let listener = self.listener.as_ref().map(Listener::terms).unwrap_or_default();
+        let (terms, strict) = (listener.of_ordinary_mail(), listener.of(TagDemand::Tagged(Tag::Always)));
+        let target = |terms: MailTerms, level, rule| {
+            let (level, sts) = (terms.level(level), terms.sts(rule));
+            CheckTarget { level, floor: terms.floor(), demand: terms.demand, next_hop, sts }
+        };
+        let CheckByTerms { mut check, would } = checker.check_by(terms, domain, target(terms, level, rule)).await;
+        check.running = self.running(check.sts_domain.as_ref()).await;
+        let mut report = match rule {
+            None => DomainReport::of(&check, None, &context),
+            Some(rule) => {
+                let default = checker.check_by(terms, domain, target(terms, &rules.default, None)).await;
+                DomainReport::of(&check, Some(&RuledCheck { rule, default: &default.check }), &context)
+            }
+        };
+        report.listener = self.listener.as_ref().map(|listener| ListenerReport::of(listener, would));
+        // A line has no room for it, and hosts are spared the sessions.
+        let has_room = checker.connections == Connections::Connect
+            && !matches!(self.form, ReportForm::Line | ReportForm::Csv | ReportForm::Rule);
+        if has_room && listener.takes == ListenerMail::Any && terms != strict {
+            // Sessions that had to meet the same policy are not repeated.
+            report.requiretls = RequireTlsReport::of(&checker.check(domain, target(strict, level, rule)).await);
         }
-    };
-    report.listener = checker.listener.as_ref().map(|listener| ListenerReport::of(listener, would));
-    // A line has no room for it, and hosts are spared the sessions.
-    let has_room = checker.connections == Connections::Connect
-        && !matches!(form, ReportForm::Line | ReportForm::Csv | ReportForm::Rule);
-    if has_room && listener.takes == ListenerMail::Any && terms != strict {
-        // Sessions that had to meet the same policy are not repeated.
-        report.requiretls = RequireTlsReport::of(&checker.check(domain, target(strict, level, rule)).await);
+        self.progress.done();
+        report
     }
-    checker.progress.done();
-    report
+
+    /// The policy that a danelaw which runs with this configuration keeps for a domain.
+    async fn running(&self, domain: Option<&Name>) -> Option<RunningPolicy> {
+        let (address, domain) = (self.checker.config.admin.address.as_ref()?, domain?);
+        let (status, text) = client::ask(address, &format!("{}{domain}", client::POLICY)).await.ok()?;
+        status.is_success().then(|| serde_json::from_str(&text).ok())?
+    }
 }
 
 /// Where a lookup failed, the resolver may be at fault: tells so if it is, by the last self-test.

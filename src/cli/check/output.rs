@@ -5,13 +5,13 @@ use std::io::{self, Write};
 use anstream::AutoStream;
 use futures_util::stream::{Stream, StreamExt};
 
-use super::checker::Checker;
-use super::reach::Unreachable;
-use super::report::DomainReport;
+use super::CheckRun;
 use super::suggest;
 use super::summary::Summary;
 use super::tree;
-use super::verdict::CheckStatus;
+use crate::check::reach::Unreachable;
+use crate::check::report::DomainReport;
+use crate::check::verdict::CheckStatus;
 use crate::cli::stdout::Stdout;
 
 /// After so many failed lookups in a row, the name servers are tested again.
@@ -98,21 +98,21 @@ impl Results {
 /// Prints reports as they come, until there are no more or no lookup can succeed.
 pub(super) async fn print(
     reports: impl Stream<Item = DomainReport>,
-    form: ReportForm,
-    checker: &Checker,
+    run: &CheckRun<'_>,
     results: &mut Results,
 ) -> io::Result<CheckEnd> {
+    let (form, dns) = (run.form, &run.checker.dns);
     let mut reports = std::pin::pin!(reports);
     if form == ReportForm::Csv {
         csv_line(&mut Stdout::lock(), &DomainReport::COLUMNS.map(str::to_owned))?;
     }
     while let Some(report) = reports.next().await {
         results.add(&report);
-        checker.progress.aside(|| write(&report, form))?;
+        run.progress.aside(|| write(&report, form))?;
         if results.failed == MAX_FAILED {
             results.failed = 0;
-            checker.dns.self_test().await;
-            if !checker.dns.health().borrow().resolves() {
+            dns.self_test().await;
+            if !dns.health().borrow().resolves() {
                 return Ok(CheckEnd::NoResolver);
             }
         }

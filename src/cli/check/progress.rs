@@ -1,9 +1,10 @@
 //! A line on standard error that shows how far the check is, if standard error is a terminal.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::check::checker::SessionGauge;
 
 /// How often the line is drawn.
 const EVERY: Duration = Duration::from_millis(200);
@@ -14,11 +15,7 @@ const LINE: &str = "checking: {pos} of {len} domains, {per_sec}, {eta} left{msg}
 #[derive(Debug)]
 pub(super) struct Progress {
     line: ProgressBar,
-    sessions: AtomicUsize,
 }
-
-/// Counts one session while it lives.
-pub(super) struct OpenSession<'a>(&'a Progress);
 
 impl Progress {
     pub(super) fn new(total: usize) -> Self {
@@ -27,13 +24,7 @@ impl Progress {
         let style = ProgressStyle::with_template(LINE).unwrap_or_else(|_| ProgressStyle::default_bar());
         line.set_style(style);
         line.enable_steady_tick(EVERY);
-        Self { line, sessions: AtomicUsize::new(0) }
-    }
-
-    /// A session has begun.
-    pub(super) fn session(&self) -> OpenSession<'_> {
-        self.show(self.sessions.fetch_add(1, Ordering::Relaxed) + 1);
-        OpenSession(self)
+        Self { line }
     }
 
     /// A domain is done.
@@ -50,14 +41,10 @@ impl Progress {
     pub(super) fn end(&self) {
         self.line.finish_and_clear();
     }
-
-    fn show(&self, sessions: usize) {
-        self.line.set_message(format!(", {sessions} sessions open"));
-    }
 }
 
-impl Drop for OpenSession<'_> {
-    fn drop(&mut self) {
-        self.0.show(self.0.sessions.fetch_sub(1, Ordering::Relaxed).saturating_sub(1));
+impl SessionGauge for Progress {
+    fn show(&self, open: usize) {
+        self.line.set_message(format!(", {open} sessions open"));
     }
 }

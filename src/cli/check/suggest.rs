@@ -1,6 +1,6 @@
 //! The rule that would hold for a domain now, for `danelaw rules suggest`. A person puts it in force.
 
-use super::report::{DomainReport, ExchangeReport, SessionReport};
+use crate::check::report::{DomainReport, ExchangeReport, SessionReport};
 
 /// The rule as TOML, or a comment that says why there is none. Every exchange must be good now: mail may go to any of them.
 pub(super) fn rule(report: &DomainReport) -> String {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use super::report::DomainReport;
-use super::verdict::MailVerdict;
+use crate::check::report::DomainReport;
+use crate::check::verdict::{MailVerdict, Need};
 
 /// The most domains that are named for one reason.
 const MAX_NAMED: usize = 5;
@@ -43,7 +43,7 @@ impl Summary {
         if let Some(rule) = &report.rule {
             self.rules += 1;
             // Mail by other listeners may need it.
-            if rule.need == super::verdict::Need::NotNeeded && report.listener.is_none() {
+            if rule.need == Need::NotNeeded && report.listener.is_none() {
                 self.unneeded.push(report.domain.clone());
             }
         }

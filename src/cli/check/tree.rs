@@ -5,12 +5,13 @@ use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 
-use super::certificate::CertificateReport;
-use super::report::{
-    DomainReport, ExchangeReport, LookupReport, RecordReport, RefusalReport, RuleReport, SessionReport, TlsaReport,
+use crate::check::certificate::CertificateReport;
+use crate::check::report::{
+    AliasReport, DomainReport, ExchangeReport, LookupReport, RecordReport, RefusalReport, RuleReport, SessionReport,
+    TlsaReport,
 };
-use super::sts::StsReport;
-use super::verdict::Need;
+use crate::check::sts::StsReport;
+use crate::check::verdict::Need;
 use crate::tls::Protection;
 
 const GOOD: Style = AnsiColor::Green.on_default();
@@ -147,7 +148,7 @@ fn lookup(what: &str, found: &LookupReport) -> Node {
 }
 
 fn aliases(found: &LookupReport) -> Vec<Node> {
-    let alias = |alias: &super::report::AliasReport| {
+    let alias = |alias: &AliasReport| {
         let security = styled(colour(&alias.security), &alias.security);
         Node::new(format!("{} is an alias of {}: {security}", alias.owner, alias.target))
     };

@@ -26,160 +26,160 @@ use crate::upstream::verified::Channel;
 
 /// One domain.
 #[derive(Debug, Serialize)]
-pub(super) struct DomainReport {
-    pub(super) domain: String,
-    pub(super) level: String,
+pub(crate) struct DomainReport {
+    pub(crate) domain: String,
+    pub(crate) level: String,
     /// Whether mail servers were connected to.
-    pub(super) connected: bool,
-    pub(super) verdict: &'static str,
+    pub(crate) connected: bool,
+    pub(crate) verdict: &'static str,
     /// The host that mail would go to.
-    pub(super) exchange: Option<String>,
-    pub(super) address: Option<String>,
+    pub(crate) exchange: Option<String>,
+    pub(crate) address: Option<String>,
     /// The port, if a rule names one.
-    pub(super) port: Option<u16>,
+    pub(crate) port: Option<u16>,
     /// Why that host is not verified.
-    pub(super) no_dane: Option<String>,
+    pub(crate) no_dane: Option<String>,
     /// Why mail would be refused, as in the reply to the client.
-    pub(super) refusal: Option<RefusalReport>,
-    pub(super) mx: LookupReport,
+    pub(crate) refusal: Option<RefusalReport>,
+    pub(crate) mx: LookupReport,
     /// MX records that name no host that mail would go to, and why.
-    pub(super) passed_over: Vec<String>,
+    pub(crate) passed_over: Vec<String>,
     /// The MTA-STS policy, if one was asked for.
-    pub(super) sts: Option<StsReport>,
-    pub(super) exchanges: Vec<ExchangeReport>,
-    pub(super) rule: Option<RuleReport>,
+    pub(crate) sts: Option<StsReport>,
+    pub(crate) exchanges: Vec<ExchangeReport>,
+    pub(crate) rule: Option<RuleReport>,
     /// The listener by which the mail comes, if one is named.
-    pub(super) listener: Option<ListenerReport>,
+    pub(crate) listener: Option<ListenerReport>,
     /// The outcome for mail with REQUIRETLS, if mail servers were connected to.
-    pub(super) requiretls: Option<RequireTlsReport>,
-    pub(super) advice: Vec<Advice>,
+    pub(crate) requiretls: Option<RequireTlsReport>,
+    pub(crate) advice: Vec<Advice>,
     #[serde(skip)]
-    pub(super) outcome: (MailVerdict, CheckStatus),
+    pub(crate) outcome: (MailVerdict, CheckStatus),
 }
 
 /// A refusal.
 #[derive(Debug, Serialize)]
-pub(super) struct RefusalReport {
+pub(crate) struct RefusalReport {
     /// The codes of the reply, as in `451 4.7.5`.
-    pub(super) code: String,
-    pub(super) reason: &'static str,
-    pub(super) text: String,
-    pub(super) remedy: &'static str,
+    pub(crate) code: String,
+    pub(crate) reason: &'static str,
+    pub(crate) text: String,
+    pub(crate) remedy: &'static str,
 }
 
 /// One lookup.
 #[derive(Debug, Serialize)]
-pub(super) struct LookupReport {
-    pub(super) name: String,
+pub(crate) struct LookupReport {
+    pub(crate) name: String,
     /// `secure`, `insecure` or `failed`, of the whole chain.
-    pub(super) security: String,
-    pub(super) aliases: Vec<AliasReport>,
+    pub(crate) security: String,
+    pub(crate) aliases: Vec<AliasReport>,
     /// `records`, `nodata`, `nxdomain` or `failure`.
-    pub(super) kind: &'static str,
+    pub(crate) kind: &'static str,
     /// Why the lookup failed.
-    pub(super) reason: Option<String>,
+    pub(crate) reason: Option<String>,
     /// Why it is insecure, where the configuration is the cause.
-    pub(super) negative_trust_anchor: Option<String>,
+    pub(crate) negative_trust_anchor: Option<String>,
 }
 
 /// An alias that was followed.
 #[derive(Debug, Serialize)]
-pub(super) struct AliasReport {
-    pub(super) owner: String,
-    pub(super) target: String,
-    pub(super) security: String,
+pub(crate) struct AliasReport {
+    pub(crate) owner: String,
+    pub(crate) target: String,
+    pub(crate) security: String,
 }
 
 /// One mail exchanger.
 #[derive(Debug, Serialize)]
-pub(super) struct ExchangeReport {
-    pub(super) name: String,
+pub(crate) struct ExchangeReport {
+    pub(crate) name: String,
     /// `null` for a domain that is its own exchange.
-    pub(super) preference: Option<u16>,
+    pub(crate) preference: Option<u16>,
     /// The port, if a rule names one.
-    pub(super) port: Option<u16>,
-    pub(super) lookup: LookupReport,
-    pub(super) addresses: Vec<String>,
+    pub(crate) port: Option<u16>,
+    pub(crate) lookup: LookupReport,
+    pub(crate) addresses: Vec<String>,
     /// The TLSA questions, in the order they were asked.
-    pub(super) tlsa: Vec<TlsaReport>,
-    pub(super) policy: Option<&'static str>,
-    pub(super) no_dane: Option<String>,
+    pub(crate) tlsa: Vec<TlsaReport>,
+    pub(crate) policy: Option<&'static str>,
+    pub(crate) no_dane: Option<String>,
     /// Why no address is connected to.
-    pub(super) refusal: Option<RefusalReport>,
-    pub(super) sessions: Vec<SessionReport>,
+    pub(crate) refusal: Option<RefusalReport>,
+    pub(crate) sessions: Vec<SessionReport>,
 }
 
 /// One TLSA question.
 #[derive(Debug, Serialize)]
-pub(super) struct TlsaReport {
-    pub(super) lookup: LookupReport,
-    pub(super) records: Vec<RecordReport>,
+pub(crate) struct TlsaReport {
+    pub(crate) lookup: LookupReport,
+    pub(crate) records: Vec<RecordReport>,
 }
 
 /// One TLSA record.
 #[derive(Debug, Serialize)]
-pub(super) struct RecordReport {
-    pub(super) record: String,
+pub(crate) struct RecordReport {
+    pub(crate) record: String,
     /// `binding`, `set-aside` (a stronger digest says the same), `unusable`, or `not-secure`.
-    pub(super) standing: &'static str,
-    pub(super) why: Option<String>,
+    pub(crate) standing: &'static str,
+    pub(crate) why: Option<String>,
 }
 
 /// A session with one address.
 #[derive(Debug, Serialize)]
-pub(super) struct SessionReport {
-    pub(super) address: String,
+pub(crate) struct SessionReport {
+    pub(crate) address: String,
     /// As in the log: `verified`, `host-verified`, `encrypted`, `cleartext`; `none` if there was no session.
-    pub(super) protection: &'static str,
-    pub(super) tls_version: Option<&'static str>,
-    pub(super) cipher: Option<String>,
-    pub(super) key_exchange: Option<String>,
-    pub(super) tlsa: Option<String>,
-    pub(super) tlsa_depth: Option<usize>,
+    pub(crate) protection: &'static str,
+    pub(crate) tls_version: Option<&'static str>,
+    pub(crate) cipher: Option<String>,
+    pub(crate) key_exchange: Option<String>,
+    pub(crate) tlsa: Option<String>,
+    pub(crate) tlsa_depth: Option<usize>,
     /// As in the log.
-    pub(super) verified_by: Option<&'static str>,
+    pub(crate) verified_by: Option<&'static str>,
     /// The public CA that vouches for the host, if its policy asks for one.
-    pub(super) authority: Option<String>,
+    pub(crate) authority: Option<String>,
     /// The worth of the certificate to public CAs, where the host is not verified.
-    pub(super) pkix: Option<&'static str>,
+    pub(crate) pkix: Option<&'static str>,
     /// Whether the host offers REQUIRETLS.
-    pub(super) requiretls: Option<bool>,
-    pub(super) certificates: Vec<CertificateReport>,
-    pub(super) refusal: Option<RefusalReport>,
+    pub(crate) requiretls: Option<bool>,
+    pub(crate) certificates: Vec<CertificateReport>,
+    pub(crate) refusal: Option<RefusalReport>,
 }
 
 /// The rule that set the level.
 #[derive(Debug, Serialize)]
-pub(super) struct RuleReport {
-    pub(super) domain: String,
-    pub(super) reason: Option<String>,
-    pub(super) until: Option<String>,
-    pub(super) days_left: Option<i32>,
-    pub(super) need: Need,
+pub(crate) struct RuleReport {
+    pub(crate) domain: String,
+    pub(crate) reason: Option<String>,
+    pub(crate) until: Option<String>,
+    pub(crate) days_left: Option<i32>,
+    pub(crate) need: Need,
     /// The outcome for mail by `tls.level`.
-    pub(super) default_level: String,
-    pub(super) default_verdict: &'static str,
-    pub(super) default_refusal: Option<RefusalReport>,
+    pub(crate) default_level: String,
+    pub(crate) default_verdict: &'static str,
+    pub(crate) default_refusal: Option<RefusalReport>,
 }
 
 /// The settings and the time that a report depends on.
-pub(super) struct ReportContext<'a> {
-    pub(super) digests: &'a Digests,
-    pub(super) rules: &'a Rules,
-    pub(super) negative: &'a NegativeTrustAnchors,
-    pub(super) now: OffsetDateTime,
+pub(crate) struct ReportContext<'a> {
+    pub(crate) digests: &'a Digests,
+    pub(crate) rules: &'a Rules,
+    pub(crate) negative: &'a NegativeTrustAnchors,
+    pub(crate) now: OffsetDateTime,
 }
 
 /// The rule that set the level of a check.
-pub(super) struct RuledCheck<'a> {
-    pub(super) rule: &'a Rule,
+pub(crate) struct RuledCheck<'a> {
+    pub(crate) rule: &'a Rule,
     /// The check at the default level.
-    pub(super) default: &'a DomainCheck,
+    pub(crate) default: &'a DomainCheck,
 }
 
 impl DomainReport {
     /// The report of a check; `ruled` is there if a rule set its level.
-    pub(super) fn of(check: &DomainCheck, ruled: Option<&RuledCheck<'_>>, context: &ReportContext<'_>) -> Self {
+    pub(crate) fn of(check: &DomainCheck, ruled: Option<&RuledCheck<'_>>, context: &ReportContext<'_>) -> Self {
         let verdict = MailVerdict::of(check);
         let (exchange, address) = match check.forecast() {
             Forecast::Delivered(exchange, session) => (Some(exchange), session.map(|(address, _)| address.to_string())),
@@ -209,7 +209,7 @@ impl DomainReport {
 }
 
 /// Why mail would be refused, if it would.
-pub(super) fn refusal(check: &DomainCheck) -> Option<RefusalReport> {
+pub(crate) fn refusal(check: &DomainCheck) -> Option<RefusalReport> {
     match check.forecast() {
         Forecast::Delivered(..) => None,
         Forecast::Refused => check.main_obstacle().map(|(at, reason)| RefusalReport::of(&at, reason, check.floor)),
@@ -218,7 +218,7 @@ pub(super) fn refusal(check: &DomainCheck) -> Option<RefusalReport> {
 
 impl RefusalReport {
     /// For mail with this least level.
-    pub(super) fn of(at: &Place, reason: &Reason, least: Option<LevelFloor>) -> Self {
+    pub(crate) fn of(at: &Place, reason: &Reason, least: Option<LevelFloor>) -> Self {
         let view = reason.view();
         let code = format!("{} {}", view.code, view.enhanced);
         Self { code, reason: view.label.as_str(), text: format!("{at}{reason}"), remedy: view.remedy_at(least) }

@@ -10,31 +10,31 @@ use crate::name::Name;
 
 /// The answers of the DNS on which a decision rests.
 #[derive(Debug, Clone, Default)]
-pub(super) struct RecordedAnswers {
-    pub(super) mx: Option<Result<Lookup<Mx>, Failure>>,
-    pub(super) host: Option<Result<HostLookup, Failure>>,
+pub(crate) struct RecordedAnswers {
+    pub(crate) mx: Option<Result<Lookup<Mx>, Failure>>,
+    pub(crate) host: Option<Result<HostLookup, Failure>>,
     /// The less secure of the two denials, for a host without addresses.
-    pub(super) denial: Option<Lookup<String>>,
+    pub(crate) denial: Option<Lookup<String>>,
     /// The owner names in the order they were asked.
-    pub(super) tlsa: Vec<(Name, Result<Lookup<RawTlsa>, Failure>)>,
+    pub(crate) tlsa: Vec<(Name, Result<Lookup<RawTlsa>, Failure>)>,
     /// Of the secure ones, the signature that ends first.
-    pub(super) signatures: Vec<(Name, Rtype, SignatureValidity)>,
+    pub(crate) signatures: Vec<(Name, Rtype, SignatureValidity)>,
 }
 
 /// The resolver of a delivery, watched.
 #[derive(Clone)]
-pub(super) struct RecordingResolver {
+pub(crate) struct RecordingResolver {
     dns: Stub,
     recorded: Arc<Mutex<RecordedAnswers>>,
 }
 
 impl RecordingResolver {
-    pub(super) fn new(dns: &Stub) -> Self {
+    pub(crate) fn new(dns: &Stub) -> Self {
         Self { dns: dns.clone(), recorded: Arc::default() }
     }
 
     /// The answers so far.
-    pub(super) fn recorded(&self) -> RecordedAnswers {
+    pub(crate) fn recorded(&self) -> RecordedAnswers {
         self.recorded.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

@@ -21,7 +21,7 @@ use crate::refusal::Reason;
 use crate::tls::KeyProof;
 
 /// A certificate that counts should not have less time left: authorities renew a month before the end.
-pub(super) const MIN_DAYS_LEFT: i64 = 14;
+pub(crate) const MIN_DAYS_LEFT: i64 = 14;
 
 /// A DNSSEC signature should have more than this part of its time left: signers renew it long before, whether it holds for
 /// two days or for thirty.
@@ -29,13 +29,13 @@ const LAST_PART: i64 = 10;
 
 /// One thing to mend.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Advice {
+pub(crate) struct Advice {
     /// Its name, for machines.
-    pub(super) kind: &'static str,
+    pub(crate) kind: &'static str,
     /// The host that it is about, if it is about one.
-    pub(super) host: Option<String>,
+    pub(crate) host: Option<String>,
     /// In words.
-    pub(super) text: String,
+    pub(crate) text: String,
 }
 
 impl Advice {
@@ -45,7 +45,7 @@ impl Advice {
 }
 
 /// All advice on a domain.
-pub(super) fn advice(check: &DomainCheck, digests: &Digests, now: OffsetDateTime) -> Vec<Advice> {
+pub(crate) fn advice(check: &DomainCheck, digests: &Digests, now: OffsetDateTime) -> Vec<Advice> {
     let mut all = signatures(None, &check.recorded, now);
     for exchange in &check.exchanges {
         all.extend(signatures(Some(&exchange.name), &exchange.recorded, now));

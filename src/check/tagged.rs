@@ -12,15 +12,15 @@ use crate::requiretls::Tag;
 use crate::terms::MailTerms;
 
 /// The check by the terms of a mail.
-pub(super) struct CheckByTerms {
-    pub(super) check: DomainCheck,
+pub(crate) struct CheckByTerms {
+    pub(crate) check: DomainCheck,
     /// The refusal at its level, for mail that goes at a lower one.
-    pub(super) would: Option<RefusalReport>,
+    pub(crate) would: Option<RefusalReport>,
 }
 
 impl Checker {
     /// Checks a domain at the level of a mail, and at the lower one of its field `TLS-Required: No` where that level refuses it.
-    pub(super) async fn check_by(&self, terms: MailTerms, domain: &Name, target: CheckTarget<'_>) -> CheckByTerms {
+    pub(crate) async fn check_by(&self, terms: MailTerms, domain: &Name, target: CheckTarget<'_>) -> CheckByTerms {
         let check = self.check(domain, target).await;
         match terms.waiver(target.level, Mode::Enforce).instead_of(target.level) {
             Some(level) if check.is_waived() => CheckByTerms {
@@ -36,7 +36,7 @@ impl Checker {
 ///
 /// # Errors
 /// There is none.
-pub(super) fn listener(config: &Config, address: &Address) -> Result<Listener, String> {
+pub(crate) fn listener(config: &Config, address: &Address) -> Result<Listener, String> {
     let listeners = &config.listener;
     listeners.iter().find(|listener| listener.address == *address).cloned().ok_or_else(|| {
         let all: Vec<_> = listeners.iter().map(|listener| listener.address.to_string()).collect();
@@ -46,7 +46,7 @@ pub(super) fn listener(config: &Config, address: &Address) -> Result<Listener, S
 
 /// The listener by which the mail comes, and its terms.
 #[derive(Debug, Serialize)]
-pub(super) struct ListenerReport {
+pub(crate) struct ListenerReport {
     address: String,
     level: Option<&'static str>,
     require_tls: Option<&'static str>,
@@ -56,7 +56,7 @@ pub(super) struct ListenerReport {
 }
 
 impl ListenerReport {
-    pub(super) fn of(listener: &Listener, would: Option<RefusalReport>) -> Self {
+    pub(crate) fn of(listener: &Listener, would: Option<RefusalReport>) -> Self {
         let terms = listener.terms();
         Self {
             address: listener.address.to_string(),
@@ -71,7 +71,7 @@ impl ListenerReport {
     }
 
     /// For people.
-    pub(super) fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         let keys =
             [("level", self.level), ("require_tls", self.require_tls), ("tls_required_no", self.tls_required_no)];
         let set: Vec<_> = keys.iter().filter_map(|(key, value)| Some(format!("{key} \"{}\"", (*value)?))).collect();
@@ -85,18 +85,18 @@ impl ListenerReport {
 
 /// The outcome for mail with REQUIRETLS.
 #[derive(Debug, Serialize)]
-pub(super) struct RequireTlsReport {
+pub(crate) struct RequireTlsReport {
     /// `delivered`, `deferred` or `rejected`.
-    pub(super) verdict: &'static str,
+    pub(crate) verdict: &'static str,
     /// The host that it would go to.
-    pub(super) exchange: Option<String>,
+    pub(crate) exchange: Option<String>,
     /// Why it would be refused.
-    pub(super) refusal: Option<RefusalReport>,
+    pub(crate) refusal: Option<RefusalReport>,
 }
 
 impl RequireTlsReport {
     /// By a check for such mail; none without connections, since the keyword is told under TLS alone.
-    pub(super) fn of(check: &DomainCheck) -> Option<Self> {
+    pub(crate) fn of(check: &DomainCheck) -> Option<Self> {
         if check.connections == Connections::None {
             return None;
         }
@@ -110,7 +110,7 @@ impl RequireTlsReport {
     }
 
     /// For people.
-    pub(super) fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         const MAIL: &str = "mail with REQUIRETLS";
         match (&self.exchange, &self.refusal) {
             (Some(exchange), _) => format!("{MAIL}: would go to {exchange}"),

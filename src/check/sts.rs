@@ -20,29 +20,29 @@ const SHORT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The policy.
 #[derive(Debug, Serialize)]
-pub(super) struct StsReport {
+pub(crate) struct StsReport {
     /// `enforce`, `testing`, `none`, `unfetched` or `failed`, for a lookup of the record that failed.
-    pub(super) found: &'static str,
+    pub(crate) found: &'static str,
     /// In words.
-    pub(super) text: String,
+    pub(crate) text: String,
     /// Whether there is a record, of use or not, or none could be looked up.
     #[serde(skip)]
-    pub(super) has_record: bool,
-    pub(super) id: Option<String>,
+    pub(crate) has_record: bool,
+    pub(crate) id: Option<String>,
     /// In seconds.
-    pub(super) max_age: Option<u64>,
-    pub(super) mx: Vec<String>,
+    pub(crate) max_age: Option<u64>,
+    pub(crate) mx: Vec<String>,
     /// `secure` or `insecure`, of the TXT record.
-    pub(super) record: Option<String>,
+    pub(crate) record: Option<String>,
     /// Until the certificate of the policy host ends.
-    pub(super) certificate_days_left: Option<i64>,
+    pub(crate) certificate_days_left: Option<i64>,
     /// The policy that the running danelaw has, if it is another one: in words.
-    pub(super) running: Option<String>,
+    pub(crate) running: Option<String>,
 }
 
 impl StsReport {
     /// The report of the policy and its record; none if no policy was asked for.
-    pub(super) fn of(check: &DomainCheck, now: OffsetDateTime) -> Option<Self> {
+    pub(crate) fn of(check: &DomainCheck, now: OffsetDateTime) -> Option<Self> {
         let at_hand: &StsAtHand = check.sts.as_ref().filter(|at_hand| at_hand.found != StsFound::Off)?;
         let in_force = at_hand.found.in_force();
         let patterns = in_force.map_or(&[][..], |in_force| in_force.policy.patterns());
@@ -64,7 +64,7 @@ impl StsReport {
     }
 
     /// Lines for people; none for a domain that has nothing of MTA-STS.
-    pub(super) fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
         if self.has_record || self.running.is_some() {
             let age = self.max_age.map_or(String::new(), |seconds| {
@@ -106,7 +106,7 @@ fn said(kind: &'static str, text: impl Into<String>) -> Advice {
 }
 
 /// Policies that stop mail, or protect less than they could.
-pub(super) fn advice(check: &DomainCheck, now: OffsetDateTime) -> Vec<Advice> {
+pub(crate) fn advice(check: &DomainCheck, now: OffsetDateTime) -> Vec<Advice> {
     let in_force = match check.sts.as_ref().map(|at_hand| &at_hand.found) {
         Some(StsFound::InForce(in_force)) => in_force,
         // The policy host was not asked, so the policy may be good.

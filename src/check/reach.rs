@@ -19,7 +19,7 @@ const MAX_NAMED: usize = 3;
 
 /// The addresses that were tried so far.
 #[derive(Debug, Default)]
-pub(super) struct Reach(Mutex<Attempts>);
+pub(crate) struct Reach(Mutex<Attempts>);
 
 #[derive(Debug, Default)]
 struct Attempts {
@@ -30,7 +30,7 @@ struct Attempts {
 
 /// No address can be reached.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Unreachable {
+pub(crate) struct Unreachable {
     tried: usize,
     named: Vec<IpAddr>,
 }
@@ -51,19 +51,19 @@ impl fmt::Display for Unreachable {
 
 impl Reach {
     /// A connection to this address begins.
-    pub(super) fn dials(&self, address: IpAddr) {
+    pub(crate) fn dials(&self, address: IpAddr) {
         let mut attempts = self.attempts();
         attempts.first.get_or_insert_with(Instant::now);
         attempts.tried.insert(address);
     }
 
     /// A server was connected to, whatever it said.
-    pub(super) fn connected(&self) {
+    pub(crate) fn connected(&self) {
         self.attempts().connected = true;
     }
 
     /// Waits until it is clear that no server can be reached. Does not return once one was.
-    pub(super) async fn lost(&self) -> Unreachable {
+    pub(crate) async fn lost(&self) -> Unreachable {
         loop {
             sleep(EVERY).await;
             if let Some(unreachable) = self.attempts().verdict() {

@@ -10,11 +10,9 @@ use rustls_pki_types::CertificateDer;
 use tokio::sync::{OnceCell, Semaphore};
 use tokio::time::{Instant, timeout};
 
-use super::progress::Progress;
 use super::reach::Reach;
 use super::recording::{RecordedAnswers, RecordingResolver};
-use crate::admin::client;
-use crate::config::{Config, Listener};
+use crate::config::Config;
 use crate::dane::pkix::PkixWorth;
 use crate::dane::tlsa::Usage;
 use crate::dane::verify::Expectation;
@@ -44,7 +42,7 @@ const MAX_SESSIONS: usize = 64;
 
 /// Whether mail servers are connected to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Connections {
+pub(crate) enum Connections {
     /// They are, up to the second EHLO.
     Connect,
     /// The DNS and the policy hosts of MTA-STS alone are asked.
@@ -52,30 +50,40 @@ pub(super) enum Connections {
 }
 
 /// The settings and clients that every check needs.
-pub(super) struct Checker {
-    pub(super) config: Config,
-    pub(super) hostname: Name,
-    pub(super) hello: Hello,
-    pub(super) dns: Stub,
-    pub(super) tls: Tls,
-    pub(super) connections: Connections,
-    pub(super) progress: Arc<Progress>,
-    pub(super) sessions: SessionChecks,
-    pub(super) reach: Reach,
-    pub(super) policies: PolicyChecks,
-    /// The listener by which the mail comes; none for one without terms.
-    pub(super) listener: Option<Listener>,
+pub(crate) struct Checker {
+    pub(crate) config: Config,
+    pub(crate) hostname: Name,
+    pub(crate) hello: Hello,
+    pub(crate) dns: Stub,
+    pub(crate) tls: Tls,
+    pub(crate) connections: Connections,
+    /// Where the number of open sessions is shown.
+    pub(crate) gauge: Arc<dyn SessionGauge>,
+    pub(crate) sessions: SessionChecks,
+    pub(crate) reach: Reach,
+    pub(crate) policies: PolicyChecks,
+}
+
+/// A display of the number of open sessions.
+pub(crate) trait SessionGauge: Send + Sync {
+    /// So many are open now.
+    fn show(&self, open: usize);
+}
+
+/// No display.
+impl SessionGauge for () {
+    fn show(&self, _: usize) {}
 }
 
 /// Policies of MTA-STS: each is fetched once, however often its domain is checked.
-pub(super) struct PolicyChecks {
+pub(crate) struct PolicyChecks {
     source: Arc<dyn PolicySource>,
     hosts: HostCertificates,
 }
 
 impl PolicyChecks {
     /// Policies as they are published now.
-    pub(super) fn new(config: &Config, dns: &Stub, roots: &Roots) -> Self {
+    pub(crate) fn new(config: &Config, dns: &Stub, roots: &Roots) -> Self {
         let (https, hosts) = settings::policy_hosts(config, dns.clone(), roots).watched();
         let source = MtaSts::new(https, config.into(), StsPolicies::in_memory(&config.into()));
         Self { source: Arc::new(source), hosts }
@@ -84,7 +92,7 @@ impl PolicyChecks {
 
 /// Sessions are not repeated: many domains have the same hosts, and their operators would not like it. A session counts
 /// for another domain if it had to meet the same policy ([`is_same`]).
-pub(super) struct SessionChecks {
+pub(crate) struct SessionChecks {
     permits: Semaphore,
     by_peer: Mutex<HashMap<(Name, HostEndpoint), Vec<SharedSession>>>,
 }
@@ -98,6 +106,11 @@ impl Default for SessionChecks {
 }
 
 impl SessionChecks {
+    /// How many sessions are open.
+    fn open(&self) -> usize {
+        MAX_SESSIONS - self.permits.available_permits()
+    }
+
     /// The one session with this peer under this policy, kept or yet to begin.
     fn of(&self, peer: &Peer, policy: &TlsPolicy) -> Arc<OnceCell<Arc<SessionCheck>>> {
         let mut by_peer = self.by_peer.lock().unwrap_or_else(PoisonError::into_inner);
@@ -136,64 +149,66 @@ fn is_same(one: &TlsPolicy, other: &TlsPolicy) -> bool {
 
 /// The level to check a domain at, and the way that a rule gives.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct CheckTarget<'a> {
-    pub(super) level: &'a Level,
+pub(crate) struct CheckTarget<'a> {
+    pub(crate) level: &'a Level,
     /// The least level of the mail, if it has one.
-    pub(super) floor: Option<LevelFloor>,
-    pub(super) demand: TagDemand,
-    pub(super) next_hop: Option<&'a NextHop>,
-    pub(super) sts: StsByRule,
+    pub(crate) floor: Option<LevelFloor>,
+    pub(crate) demand: TagDemand,
+    pub(crate) next_hop: Option<&'a NextHop>,
+    pub(crate) sts: StsByRule,
 }
 
 /// The check of one domain at one level.
-pub(super) struct DomainCheck {
-    pub(super) domain: Name,
-    pub(super) level: Level,
+pub(crate) struct DomainCheck {
+    pub(crate) domain: Name,
+    pub(crate) level: Level,
     /// The least level of the mail, if it has one.
-    pub(super) floor: Option<LevelFloor>,
-    pub(super) connections: Connections,
+    pub(crate) floor: Option<LevelFloor>,
+    pub(crate) connections: Connections,
     /// The answers of the DNS about the domain itself.
-    pub(super) recorded: RecordedAnswers,
-    pub(super) route: Result<Route, Refusal>,
+    pub(crate) recorded: RecordedAnswers,
+    pub(crate) route: Result<Route, Refusal>,
     /// The MTA-STS policy, if the level heeds it.
-    pub(super) sts: Option<StsAtHand>,
+    pub(crate) sts: Option<StsAtHand>,
     /// The certificate of the policy host, in DER.
-    pub(super) policy_host: Option<Vec<u8>>,
-    /// The policy that the running danelaw keeps, if one answers and has it.
-    pub(super) running: Option<RunningPolicy>,
+    pub(crate) policy_host: Option<Vec<u8>>,
+    /// The domain whose MTA-STS policy was asked for, if one was.
+    pub(crate) sts_domain: Option<Name>,
+    /// The policy that the running danelaw keeps, if one was asked and has it.
+    pub(crate) running: Option<RunningPolicy>,
     /// The exchanges, in the order mail would try them; none without a route.
-    pub(super) exchanges: Vec<ExchangeCheck>,
+    pub(crate) exchanges: Vec<ExchangeCheck>,
     /// That there are more exchanges than are ever tried, if there are.
     not_tried: Option<Reason>,
 }
 
 /// The check of one exchange.
-pub(super) struct ExchangeCheck {
-    pub(super) name: Name,
+pub(crate) struct ExchangeCheck {
+    pub(crate) name: Name,
     /// The port, if a rule names one.
-    pub(super) port: Option<u16>,
-    pub(super) recorded: RecordedAnswers,
-    pub(super) plan: Result<Plan, Reason>,
+    pub(crate) port: Option<u16>,
+    pub(crate) recorded: RecordedAnswers,
+    pub(crate) plan: Result<Plan, Reason>,
     /// In the order of the plan's addresses; none if no connection is made.
-    pub(super) sessions: Vec<(IpAddr, Arc<SessionCheck>)>,
+    pub(crate) sessions: Vec<(IpAddr, Arc<SessionCheck>)>,
     /// The demand of the mail's tag.
     demand: TagDemand,
 }
 
 /// A session with one address.
-pub(super) struct SessionCheck {
+pub(crate) struct SessionCheck {
     /// The proof of the session.
-    pub(super) outcome: Result<Channel, Reason>,
+    pub(crate) outcome: Result<Channel, Reason>,
     /// Whether the host offers REQUIRETLS under TLS (RFC 8689 §2); none without a session under TLS.
-    pub(super) offers_require_tls: Option<bool>,
+    pub(crate) offers_require_tls: Option<bool>,
     /// The certificates that the server showed, even if the session failed.
-    pub(super) chain: Vec<CertificateDer<'static>>,
+    pub(crate) chain: Vec<CertificateDer<'static>>,
     /// Their worth to public CAs.
-    pub(super) worth: PkixWorth,
+    pub(crate) worth: PkixWorth,
 }
 
 /// The forecast for a message.
-pub(super) enum Forecast<'w> {
+pub(crate) enum Forecast<'w> {
     /// It would go to this host and address; over this, if there was a session.
     Delivered(&'w ExchangeCheck, Option<(IpAddr, &'w Channel)>),
     /// It would be refused for these reasons.
@@ -202,7 +217,7 @@ pub(super) enum Forecast<'w> {
 
 impl Checker {
     /// Checks the delivery path of one domain, by way of a host that a rule may name.
-    pub(super) async fn check(&self, domain: &Name, target: CheckTarget<'_>) -> DomainCheck {
+    pub(crate) async fn check(&self, domain: &Name, target: CheckTarget<'_>) -> DomainCheck {
         let resolver = RecordingResolver::new(&self.dns);
         let connector = self.connector(&resolver, self.tls.clone());
         let until = Instant::now() + self.config.timeouts.route;
@@ -237,7 +252,8 @@ impl Checker {
             route,
             sts: inquiry.known().cloned(),
             policy_host: asked.as_ref().and_then(|domain| self.policies.hosts.of(&policy_host(domain).ok()?)),
-            running: self.running(asked.as_ref()).await,
+            sts_domain: asked,
+            running: None,
             exchanges,
             not_tried: (untried > 0).then_some(Reason::NotTried(untried)),
         }
@@ -280,7 +296,7 @@ impl Checker {
     async fn dial(&self, peer: &Peer, plan: &Plan) -> SessionCheck {
         // The semaphore is never closed.
         let _permit = self.sessions.permits.acquire().await;
-        let _shown = self.progress.session();
+        self.gauge.show(self.sessions.open());
         self.reach.dials(peer.address);
         let (tls, shown) = self.tls.watched();
         let connector = self.connector(&RecordingResolver::new(&self.dns), tls);
@@ -303,6 +319,7 @@ impl Checker {
         if !outcome.as_ref().is_err_and(is_unconnected) {
             self.reach.connected();
         }
+        self.gauge.show(self.sessions.open() - 1);
         let chain = shown.chain().to_vec();
         let worth = self.tls.worth(&chain, &peer.exchange);
         SessionCheck { outcome, offers_require_tls, chain, worth }
@@ -312,18 +329,11 @@ impl Checker {
         let connector = settings::connector(&self.config, self.hostname.clone(), resolver.clone(), tls);
         Connector { enforced_sts: Some(Arc::clone(&self.policies.source)), ..connector }
     }
-
-    /// The policy that a danelaw which runs with this configuration keeps for a domain.
-    async fn running(&self, domain: Option<&Name>) -> Option<RunningPolicy> {
-        let (address, domain) = (self.config.admin.address.as_ref()?, domain?);
-        let (status, text) = client::ask(address, &format!("{}{domain}", client::POLICY)).await.ok()?;
-        status.is_success().then(|| serde_json::from_str(&text).ok())?
-    }
 }
 
 impl DomainCheck {
     /// The forecast for a message now.
-    pub(super) fn forecast(&self) -> Forecast<'_> {
+    pub(crate) fn forecast(&self) -> Forecast<'_> {
         let taken = self.exchanges.iter().find_map(|exchange| match self.connections {
             Connections::Connect => {
                 exchange.taken().map(|(address, channel)| Forecast::Delivered(exchange, Some((address, channel))))
@@ -334,20 +344,20 @@ impl DomainCheck {
     }
 
     /// Everything that stands in the way, in the order mail would meet it; if the mail is refused, that is why.
-    pub(super) fn obstacles(&self) -> Vec<(Place, &Reason)> {
+    pub(crate) fn obstacles(&self) -> Vec<(Place, &Reason)> {
         let domain = self.route.as_ref().err().map(|refusal| (refusal.at.clone(), &refusal.reason));
         let beyond = self.not_tried.as_ref().map(|reason| (Place::Domain, reason));
         domain.into_iter().chain(self.exchanges.iter().flat_map(ExchangeCheck::obstacles)).chain(beyond).collect()
     }
 
     /// Whether the mail is refused for want of TLS or of a proof at some host, so that it goes on if that is waived.
-    pub(super) fn is_waived(&self) -> bool {
+    pub(crate) fn is_waived(&self) -> bool {
         let is_waived = |(_, reason): &(Place, &Reason)| reason.is_waived_by_observing();
         matches!(self.forecast(), Forecast::Refused) && self.obstacles().iter().any(is_waived)
     }
 
     /// The reason that speaks for all, as in the reply to a client.
-    pub(super) fn main_obstacle(&self) -> Option<(Place, &Reason)> {
+    pub(crate) fn main_obstacle(&self) -> Option<(Place, &Reason)> {
         self.obstacles().into_iter().rev().max_by_key(|(_, reason)| reason.weight())
     }
 }
@@ -372,7 +382,7 @@ impl ExchangeCheck {
     }
 
     /// The reasons against delivery at this exchange.
-    pub(super) fn obstacles(&self) -> Vec<(Place, &Reason)> {
+    pub(crate) fn obstacles(&self) -> Vec<(Place, &Reason)> {
         if let Err(reason) = &self.plan {
             return vec![(Place::Host(self.name.clone()), reason)];
         }

@@ -7,18 +7,18 @@ use crate::dane::facts;
 
 /// One certificate as the server showed it.
 #[derive(Debug, Serialize)]
-pub(super) struct CertificateReport {
-    pub(super) subject: String,
-    pub(super) issuer: String,
-    pub(super) names: Vec<String>,
+pub(crate) struct CertificateReport {
+    pub(crate) subject: String,
+    pub(crate) issuer: String,
+    pub(crate) names: Vec<String>,
     /// Days, UTC.
-    pub(super) not_before: String,
-    pub(super) not_after: String,
-    pub(super) days_left: i64,
+    pub(crate) not_before: String,
+    pub(crate) not_after: String,
+    pub(crate) days_left: i64,
 }
 
 impl CertificateReport {
-    pub(super) fn of(der: &[u8], now: OffsetDateTime) -> Option<Self> {
+    pub(crate) fn of(der: &[u8], now: OffsetDateTime) -> Option<Self> {
         let facts = facts::read(der)?;
         let day = |seconds| OffsetDateTime::from_unix_timestamp(seconds).map_or(Date::MAX, OffsetDateTime::date);
         Some(Self {

@@ -12,7 +12,7 @@ use crate::upstream::verified::Channel;
 /// The outcome for mail to a domain now. The words are those of the log's `protection` and `verdict`; without
 /// connections, those of its `policy`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum MailVerdict {
+pub(crate) enum MailVerdict {
     /// Delivered to a host that was verified: by DANE, by MTA-STS, or as a rule asks.
     Verified,
     /// Delivered to a host that was verified; that it serves the domain rests on an insecure MX record.
@@ -45,7 +45,7 @@ pub(super) enum MailVerdict {
 
 /// The meanings of the exit status, the worst last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum CheckStatus {
+pub(crate) enum CheckStatus {
     /// Mail would be delivered.
     Delivered,
     /// The domain takes no mail.
@@ -59,7 +59,7 @@ pub(super) enum CheckStatus {
 }
 
 /// The same for `--help` and the manual.
-pub(super) const STATUS: &str = "\
+pub(crate) const STATUS: &str = "\
 Exit status:
   0   mail to every domain would be delivered as its level asks; with
       --no-connect: neither the DNS nor a policy of MTA-STS is against it
@@ -77,7 +77,7 @@ Exit status:
   from this host (4), the check ends before the last domain of a list.";
 
 impl MailVerdict {
-    pub(super) fn of(check: &DomainCheck) -> Self {
+    pub(crate) fn of(check: &DomainCheck) -> Self {
         match check.forecast() {
             Forecast::Delivered(_, Some((_, channel))) => match channel {
                 Channel::Cleartext(_) => Self::Cleartext,
@@ -107,7 +107,7 @@ impl MailVerdict {
     }
 
     /// Whether mail would go out, as far as was looked.
-    pub(super) fn is_delivery(self) -> bool {
+    pub(crate) fn is_delivery(self) -> bool {
         !matches!(self, Self::Deferred | Self::Rejected)
     }
 
@@ -122,16 +122,16 @@ impl MailVerdict {
         }
     }
 
-    pub(super) fn is_as_strong_as(self, other: Self) -> bool {
+    pub(crate) fn is_as_strong_as(self, other: Self) -> bool {
         self.strength() >= other.strength()
     }
 
-    pub(super) fn is_verified(self) -> bool {
+    pub(crate) fn is_verified(self) -> bool {
         self.strength() >= 3
     }
 
     /// The word in JSON and in lists.
-    pub(super) fn label(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Verified => Protection::VERIFIED,
             Self::HostVerified => Protection::HOST_VERIFIED,
@@ -151,7 +151,7 @@ impl MailVerdict {
 }
 
 impl CheckStatus {
-    pub(super) fn exit_code(self) -> u8 {
+    pub(crate) fn exit_code(self) -> u8 {
         match self {
             Self::Delivered => 0,
             Self::Refused => 1,
@@ -161,7 +161,7 @@ impl CheckStatus {
         }
     }
 
-    pub(super) fn of(check: &DomainCheck) -> Self {
+    pub(crate) fn of(check: &DomainCheck) -> Self {
         match check.forecast() {
             Forecast::Delivered(..) => Self::Delivered,
             Forecast::Refused => check.main_obstacle().map_or(Self::Unreachable, |(_, reason)| Self::of_reason(reason)),
@@ -181,7 +181,7 @@ impl CheckStatus {
 }
 
 /// Why a session is not verified, if it is not.
-pub(super) fn no_dane(check: &DomainCheck) -> Option<&NoDane> {
+pub(crate) fn no_dane(check: &DomainCheck) -> Option<&NoDane> {
     match check.forecast() {
         Forecast::Delivered(_, Some((_, Channel::Secured(protection)))) => protection.unverified().map(|(why, _)| why),
         Forecast::Delivered(exchange, None) => match exchange.plan.as_ref().map(|plan| &plan.policy) {
@@ -195,7 +195,7 @@ pub(super) fn no_dane(check: &DomainCheck) -> Option<&NoDane> {
 /// Whether a rule is still of use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Need {
+pub(crate) enum Need {
     /// Without it the mail would be refused.
     Needed,
     /// Without it the mail would go out just as well.
@@ -210,7 +210,7 @@ pub(super) enum Need {
 
 impl Need {
     /// Compares the outcome for mail under a rule with that by default.
-    pub(super) fn of(rule: &Level, default: &Level, with: MailVerdict, without: MailVerdict) -> Self {
+    pub(crate) fn of(rule: &Level, default: &Level, with: MailVerdict, without: MailVerdict) -> Self {
         match (with.is_delivery(), without.is_delivery()) {
             (false, false) => Self::NoHelp,
             (false, true) => Self::Refuses,
