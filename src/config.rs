@@ -21,6 +21,7 @@ mod timeouts;
 mod tls;
 mod tlsrpt;
 mod value;
+mod watch;
 mod word;
 
 use std::fmt;
@@ -47,6 +48,7 @@ pub use tls::{DefaultLevel, TlsSection};
 pub use tlsrpt::{Contact, ReportExtent, TlsrptMode, TlsrptSection};
 pub use value::{HostName, MxValue, Network, Server, TlsaText};
 use value::{day, last_day, optional, parsed};
+pub use watch::WatchSection;
 
 /// The defaults: the commented example file.
 pub const DEFAULTS: &str = include_str!("../config/danelaw.toml");
@@ -99,6 +101,8 @@ pub struct Config {
     pub store: StoreSection,
     /// TLS reports (RFC 8460).
     pub tlsrpt: TlsrptSection,
+    /// The watch.
+    pub watch: WatchSection,
     /// How long anything may take.
     pub timeouts: TimeoutsSection,
     /// Logging.
@@ -202,6 +206,7 @@ pub(crate) mod tests {
             include_str!("config/timeouts.rs"),
             include_str!("config/tls.rs"),
             include_str!("config/tlsrpt.rs"),
+            include_str!("config/watch.rs"),
         ];
         let mut fields = std::collections::BTreeMap::<String, Vec<String>>::new();
         for (key, texts) in sections.into_iter().flat_map(|section| documented(section, "///", field)) {

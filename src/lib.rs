@@ -45,6 +45,9 @@
 //!    port gives for `danelaw explain` and `danelaw status`. The TLS handshakes of the attempt are counted for TLS reports
 //!    ([`tlsrpt`]), which [`dispatch`] sends.
 //!
+//! The [`check`] follows this path up to the second EHLO, without a mail. The [`watch`] does so every day for the domains that mail
+//! goes to, and tells of changes.
+//!
 //! # Modules, in the order of their imports
 //!
 //! A module uses those before it only, and the pure core (no async, no sockets, no clock) comes first.

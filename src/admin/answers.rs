@@ -30,9 +30,10 @@ use crate::rules::Rules;
 use crate::server::OpenSessions;
 use crate::session::Shared;
 use crate::version;
+use crate::watch::Watch;
 
 const TEXT: &str = "text/plain; charset=utf-8";
-const PATHS: &str = "danelaw: /livez, /readyz, /metrics, /status/, /status/DOMAIN, /explain/, /explain/last, /explain/ID, /mta-sts/DOMAIN, /report/MONTH, /tlsrpt/counts/DAY, /tlsrpt/preview/\n";
+const PATHS: &str = "danelaw: /livez, /readyz, /metrics, /status/, /status/DOMAIN, /explain/, /explain/last, /explain/ID, /mta-sts/DOMAIN, /report/MONTH, /tlsrpt/counts/DAY, /tlsrpt/preview/, /watch/, /watch/DOMAIN\n";
 
 /// The answer to another machine that asks for a page.
 const NOT_THERE: &str = "the page is for browsers on this machine alone, whatever admin.allow says: use `ssh -L` or `kubectl port-forward`\n";
@@ -84,6 +85,8 @@ pub struct AdminState {
     pub log_dropped: Arc<AtomicU64>,
     /// Our own TLS reports, if danelaw makes them.
     pub reports: Option<Arc<Dispatch<Stub>>>,
+    /// The watch, if there is one.
+    pub watch: Option<Arc<Watch>>,
     /// Whether browsers get a page.
     pub page: bool,
 }
@@ -137,6 +140,10 @@ async fn about_mail(path: &str, request: &Parts, state: &AdminState) -> Response
             Err(NoMonthReport { status, why }) => text(status, why),
         };
     }
+
+    if let Some(domain) = behind(client::WATCH) {
+        return watch(state, domain);
+    }
     match (behind("/explain/"), behind(client::POLICY), behind(client::STATUS)) {
         (Some(""), ..) => remembered(state),
         (Some(id), ..) => explain(state, id),
@@ -184,6 +191,7 @@ fn metrics(state: &AdminState, format: Format) -> Response<Full<Bytes>> {
         excepted: shared.connector.dns.excepted(),
         mta_sts: shared.connector.mta_sts.policies().figures(),
         store: shared.journal.store().figures(),
+        watch: state.watch.as_ref().map(|watch| watch.figures()),
         ready,
         observing: shared.connector.mode == Mode::Observe,
         rules_ending: shared.rules.ending(today).count(),
@@ -226,6 +234,25 @@ fn policy(state: &AdminState, domain: &str) -> Response<Full<Bytes>> {
     match written {
         Some(written) => json(written),
         None => text(StatusCode::NOT_FOUND, "no MTA-STS policy of this domain is kept and in force\n"),
+    }
+}
+
+/// The findings of the watch, or those about one domain.
+fn watch(state: &AdminState, domain: &str) -> Response<Full<Bytes>> {
+    let Some(watch) = &state.watch else {
+        return text(
+            StatusCode::NOT_FOUND,
+            "this danelaw does not watch: set watch.every, as in \"24h\", and restart it\n",
+        );
+    };
+    let view = match Name::parse(domain) {
+        _ if domain.is_empty() => Some(watch.view()),
+        Ok(name) => watch.view_of(&name),
+        Err(_) => None,
+    };
+    match view.and_then(|view| serde_json::to_string(&view).ok()) {
+        Some(written) => json(written),
+        None => text(StatusCode::NOT_FOUND, "this domain is not watched, or no look at it has ended yet\n"),
     }
 }
 
@@ -303,6 +330,7 @@ impl AdminState {
                 page::reasons(&seen, now)
             }
             PageQuestion::Attempts => page::attempts(&reporter.remembered()),
+            PageQuestion::Findings => page::findings(self.watch.as_ref().map(|watch| watch.view()).as_ref(), now),
             PageQuestion::Account(id) => page::account(id, reporter.explain(id).as_deref()),
         };
         for_browser("text/html; charset=utf-8", written)

@@ -37,6 +37,9 @@ pub const MONTH: &str = "/report/";
 /// How the answer begins where the store cannot be read.
 pub const STORE_UNREADABLE: &str = "the store cannot be read: ";
 
+/// The path of the findings of the watch: all of them, or those about the domain behind it.
+pub const WATCH: &str = "/watch/";
+
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {

@@ -1,7 +1,7 @@
 //! The delivery path of a message, checked without one: the same steps as before every mail ([`Connector`]), and then
 //! QUIT. Delivery stops at the first host that takes the message; the check goes on to all of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -45,9 +45,14 @@ const MAX_SESSIONS: usize = 64;
 pub(crate) enum Connections {
     /// They are, up to the second EHLO.
     Connect,
+    /// Those that DANE is to verify alone.
+    Dane,
     /// The DNS and the policy hosts of MTA-STS alone are asked.
     None,
 }
+
+/// Addresses to which no connection is made, because a delivery has proven them: exchange and address.
+pub(crate) type SparedPeers = HashSet<(Name, IpAddr)>;
 
 /// The settings and clients that every check needs.
 pub(crate) struct Checker {
@@ -57,6 +62,8 @@ pub(crate) struct Checker {
     pub(crate) dns: Stub,
     pub(crate) tls: Tls,
     pub(crate) connections: Connections,
+    /// The addresses that no connection is made to.
+    pub(crate) spared: SparedPeers,
     /// Where the number of open sessions is shown.
     pub(crate) gauge: Arc<dyn SessionGauge>,
     pub(crate) sessions: SessionChecks,
@@ -90,9 +97,17 @@ impl PolicyChecks {
     }
 }
 
+/// Policies that are kept, as mail goes by them.
+impl From<Arc<dyn PolicySource>> for PolicyChecks {
+    fn from(source: Arc<dyn PolicySource>) -> Self {
+        Self { source, hosts: HostCertificates::default() }
+    }
+}
+
 /// Sessions are not repeated: many domains have the same hosts, and their operators would not like it. A session counts
 /// for another domain if it had to meet the same policy ([`is_same`]).
 pub(crate) struct SessionChecks {
+    most: usize,
     permits: Semaphore,
     by_peer: Mutex<HashMap<(Name, HostEndpoint), Vec<SharedSession>>>,
 }
@@ -101,14 +116,19 @@ type SharedSession = (TlsPolicy, Arc<OnceCell<Arc<SessionCheck>>>);
 
 impl Default for SessionChecks {
     fn default() -> Self {
-        Self { permits: Semaphore::new(MAX_SESSIONS), by_peer: Mutex::default() }
+        Self::at_a_time(MAX_SESSIONS)
     }
 }
 
 impl SessionChecks {
+    /// No more than so many at a time.
+    pub(crate) fn at_a_time(most: usize) -> Self {
+        Self { most, permits: Semaphore::new(most), by_peer: Mutex::default() }
+    }
+
     /// How many sessions are open.
     fn open(&self) -> usize {
-        MAX_SESSIONS - self.permits.available_permits()
+        self.most - self.permits.available_permits()
     }
 
     /// The one session with this peer under this policy, kept or yet to begin.
@@ -191,6 +211,8 @@ pub(crate) struct ExchangeCheck {
     pub(crate) plan: Result<Plan, Reason>,
     /// In the order of the plan's addresses; none if no connection is made.
     pub(crate) sessions: Vec<(IpAddr, Arc<SessionCheck>)>,
+    /// Whether there are addresses that mail would be sent to, and that no connection was made to.
+    pub(crate) has_unasked: bool,
     /// The demand of the mail's tag.
     demand: TagDemand,
 }
@@ -220,7 +242,6 @@ impl Checker {
     pub(crate) async fn check(&self, domain: &Name, target: CheckTarget<'_>) -> DomainCheck {
         let resolver = RecordingResolver::new(&self.dns);
         let connector = self.connector(&resolver, self.tls.clone());
-        let until = Instant::now() + self.config.timeouts.route;
         let (trace, inquiry) = (Trace::default(), StsInquiry::default());
         let CheckTarget { level, floor, demand, next_hop, sts } = target;
         let (hello, original_destination, reporting) = (&self.hello, None, Reporting::Off);
@@ -231,7 +252,7 @@ impl Checker {
             level,
             demand,
             sts,
-            until,
+            until: Instant::now() + self.config.timeouts.route,
             original_destination,
             reporting,
             trace: &trace,
@@ -274,18 +295,33 @@ impl Checker {
         let connector = self.connector(&resolver, self.tls.clone());
         let planned = timeout(self.config.timeouts.route, connector.plan(choice, request)).await;
         let plan = planned.unwrap_or(Err(Reason::OutOfTime));
-        let sessions = match (&plan, self.connections) {
-            (Ok(plan), Connections::Connect) => {
-                let session = |&address| async move {
+        let asked = plan.as_ref().map_or(Vec::new(), |plan| self.asked(exchange, plan));
+        let has_unasked = plan.as_ref().is_ok_and(|plan| asked.len() < plan.addresses.len());
+        let sessions = match &plan {
+            Ok(plan) => {
+                let session = |address| async move {
                     let peer = Peer { exchange: exchange.clone(), address, port };
                     (address, self.session(&peer, plan).await)
                 };
-                join_all(plan.addresses.iter().map(session)).await
+                join_all(asked.into_iter().map(session)).await
             }
-            (Ok(_), Connections::None) | (Err(_), _) => Vec::new(),
+            Err(_) => Vec::new(),
         };
-        let demand = request.demand;
-        ExchangeCheck { name: exchange.clone(), port, recorded: resolver.recorded(), plan, sessions, demand }
+        let (name, recorded, demand) = (exchange.clone(), resolver.recorded(), request.demand);
+        ExchangeCheck { name, port, recorded, plan, sessions, has_unasked, demand }
+    }
+
+    /// The addresses of an exchange to connect to.
+    fn asked(&self, exchange: &Name, plan: &Plan) -> Vec<IpAddr> {
+        let connects = match self.connections {
+            Connections::Connect => true,
+            Connections::Dane => {
+                matches!(plan.policy, TlsPolicy::Dane(_) | TlsPolicy::HalfDane(_) | TlsPolicy::StsDane(_))
+            }
+            Connections::None => false,
+        };
+        let is_asked = |address: &IpAddr| connects && !self.spared.contains(&(exchange.clone(), *address));
+        plan.addresses.iter().copied().filter(is_asked).collect()
     }
 
     async fn session(&self, peer: &Peer, plan: &Plan) -> Arc<SessionCheck> {
@@ -334,11 +370,9 @@ impl Checker {
 impl DomainCheck {
     /// The forecast for a message now.
     pub(crate) fn forecast(&self) -> Forecast<'_> {
-        let taken = self.exchanges.iter().find_map(|exchange| match self.connections {
-            Connections::Connect => {
-                exchange.taken().map(|(address, channel)| Forecast::Delivered(exchange, Some((address, channel))))
-            }
-            Connections::None => exchange.plan.is_ok().then_some(Forecast::Delivered(exchange, None)),
+        let taken = self.exchanges.iter().find_map(|exchange| match exchange.taken() {
+            Some((address, channel)) => Some(Forecast::Delivered(exchange, Some((address, channel)))),
+            None => exchange.has_unasked.then_some(Forecast::Delivered(exchange, None)),
         });
         taken.unwrap_or(Forecast::Refused)
     }

@@ -254,7 +254,7 @@ mod tests {
                 "mode = \"enforce\"\n#[[listener]]\nlenient = true\n[dns]\n",
                 &[
                     "lenient: there is no such key; it may be one of: mode, hostname, ehlo_name, received, listener, dns, remote, \
-                     tls, mta_sts, rule, negative_trust_anchor, limits, store, tlsrpt, timeouts, log, admin; there is \
+                     tls, mta_sts, rule, negative_trust_anchor, limits, store, tlsrpt, watch, timeouts, log, admin; there is \
                      listener.lenient: write it below [[listener]], whose # must go too (in F:3)",
                 ],
             ),

@@ -29,6 +29,7 @@ mod store;
 mod systemd;
 mod tlsa;
 mod tlsrpt;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -143,6 +144,11 @@ enum Subcommands {
     /// Asks the danelaw that runs, at admin.address, and prints the lines of /readyz.
     #[command(after_help = ready::STATUS)]
     Ready,
+    /// Show whether the domains that mail goes to are about to break, as the watch of the running danelaw sees it.
+    ///
+    /// Asks the danelaw that runs, at admin.address; it watches if watch.every is set. With --once it looks by itself, for
+    /// cron: the first look learns, and later ones print changes that a second look has confirmed.
+    Watch(watch::WatchArguments),
     /// Say everything that was seen of an attempt that did not end in a delivery.
     ///
     /// Asks the danelaw that runs, at admin.address. It remembers the last admin.remember such attempts, until it is
@@ -192,6 +198,7 @@ pub fn main() -> ExitCode {
         Subcommands::Status(status) => arguments.settings.with(|config| status::run(&config, &status)),
         Subcommands::Ready => arguments.settings.with(|config| ready::run(&config)),
         Subcommands::Report(report) => arguments.settings.with(|config| report::run(&config, &report)),
+        Subcommands::Watch(watch) => arguments.settings.with(|config| watch::run(config, &watch)),
         Subcommands::Explain(explain) => arguments.settings.with(|config| explain::run(config, &explain)),
         // Commands that work on files alone work without a configuration.
         Subcommands::Tlsa(tlsa) => tlsa::run(&tlsa, &arguments.settings),

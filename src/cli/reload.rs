@@ -32,6 +32,7 @@ use crate::roots::Roots;
 use crate::server;
 use crate::session::Shared;
 use crate::settings::{self, Parts, PolicyKeeping};
+use crate::watch::Watch;
 
 /// A running danelaw, and the configuration that it was made from.
 pub(super) struct Running {
@@ -42,6 +43,9 @@ pub(super) struct Running {
     last_writes: LastWrites,
     report_news: Option<ReportNews>,
     dispatch: Option<Arc<Dispatch<Stub>>>,
+    watch: Option<Arc<Watch>>,
+    /// The configuration in force, for the watch.
+    configs: watch::Sender<Arc<Config>>,
     news: watch::Sender<Arc<Shared<Stub>>>,
     log: log::Logging,
 }
@@ -110,13 +114,17 @@ impl Running {
         let kept = config.store.mail_months;
         let months = reporter.months().map(|_| MonthsTask::start(Arc::clone(&reporter), store.clone(), kept));
         let started = match events {
-            Some(events) => Some(reports::start(&config, events, news.subscribe(), store).await?),
+            Some(events) => Some(reports::start(&config, events, news.subscribe(), store.clone()).await?),
             None => None,
         };
+        let configs = watch::Sender::new(Arc::new(config.clone()));
+        let lasting = config.store.lasts().then_some(store);
+        let watch = Arc::new(Watch::new(configs.subscribe(), news.subscribe(), lasting));
+        let watch = config.watch.every.map(|_| watch);
         let dispatch = started.as_ref().and_then(StartedReports::dispatch);
         let (reports, report_news) = started.map(|StartedReports { task, news }| (task, news)).unzip();
         let last_writes = LastWrites { reports, months };
-        Ok(Self { settings, config, dns, reporter, last_writes, report_news, dispatch, news, log })
+        Ok(Self { settings, config, dns, reporter, last_writes, report_news, dispatch, watch, configs, news, log })
     }
 
     /// The parts that sessions share, now and later.
@@ -127,6 +135,11 @@ impl Running {
     /// Our own TLS reports, if there are to be any.
     pub(super) fn dispatch(&self) -> Option<Arc<Dispatch<Stub>>> {
         self.dispatch.clone()
+    }
+
+    /// The watch, if there is to be one.
+    pub(super) fn watch(&self) -> Option<Arc<Watch>> {
+        self.watch.clone()
     }
 
     /// The tasks that write counts, to be ended last.
@@ -191,6 +204,7 @@ impl Running {
         if let Some(news) = &self.report_news {
             news.take_up(reports);
         }
+        self.configs.send_replace(Arc::new(config.clone()));
         self.config = config;
         Ok(())
     }
@@ -201,7 +215,8 @@ fn reporter(config: &Config) -> Reporter {
         Some(_) => Reporter::new(config.admin.remember).counting(OffsetDateTime::now_utc()),
         None => Reporter::new(0),
     };
-    if config.store.counts_months() { reporter.counting_months() } else { reporter }
+    let reporter = if config.store.counts_months() { reporter.counting_months() } else { reporter };
+    if config.watch.every.is_some() { reporter.noting() } else { reporter }
 }
 
 /// Why the configuration that was read again is of no use. Rules that have ended are no reason, and are warned of.
@@ -253,6 +268,7 @@ fn fixed(now: &Config, new: &Config) -> Result<(), StartError> {
         ("admin", now.admin != new.admin),
         ("store", now.store != new.store),
         ("tlsrpt.mode", !now.tlsrpt.may_become(&new.tlsrpt)),
+        ("watch.every", now.watch.every.is_some() != new.watch.every.is_some()),
         ("log.format", now.log.format != new.log.format),
     ];
     match changed.iter().find(|(_, changed)| *changed) {

@@ -94,6 +94,7 @@ async fn serve(config: Config, settings: ConfigFlags, log: log::Logging, sockets
         open_sessions: Arc::clone(&open_sessions),
         log_dropped,
         reports: running.dispatch(),
+        watch: running.watch(),
         page: config.admin.page,
     };
     let admin = ports::open_admin(&config, state).await?;
@@ -102,9 +103,7 @@ async fn serve(config: Config, settings: ConfigFlags, log: log::Logging, sockets
     announce_roots(shared.borrow().connector.tls.roots());
     let listening = announce(&config, &listeners, &shared.borrow().connector.dns);
     announce_policies(&config, &shared.borrow().connector.mta_sts);
-    let warnings = tokio::spawn(rules::keep_warning(shared.clone()));
-    let refreshes = tokio::spawn(policies::keep_refreshing(shared.clone()));
-    let reload = tokio::spawn(running.reload_at(hangup));
+    let background = background(running, &shared, hangup);
     let stop = Stop::default();
     phase.send_replace(Phase::Serving);
     systemd::ready();
@@ -114,10 +113,19 @@ async fn serve(config: Config, settings: ConfigFlags, log: log::Logging, sockets
     let server = RunningServer { listeners, open_sessions };
     let drained = server.run(shared, stop).await;
     last_writes.finish().await;
-    [reload, warnings, refreshes].iter().for_each(JoinHandle::abort);
+    background.iter().for_each(JoinHandle::abort);
     admin.abort();
     log_end(drained);
     Ok(())
+}
+
+/// Starts the tasks that go on for as long as danelaw runs, and are of no use after its last mail.
+fn background(running: Running, shared: &watch::Receiver<Arc<Shared<Stub>>>, hangup: Signal) -> Vec<JoinHandle<()>> {
+    let watching = running.watch().map(|watch| tokio::spawn(watch.keep()));
+    let warnings = tokio::spawn(rules::keep_warning(shared.clone()));
+    let refreshes = tokio::spawn(policies::keep_refreshing(shared.clone()));
+    let reload = tokio::spawn(running.reload_at(hangup));
+    [warnings, refreshes, reload].into_iter().chain(watching).collect()
 }
 
 fn log_end(drained: Drained) {

@@ -49,6 +49,7 @@ impl Config {
         self.store.check(&mut faults);
         self.mta_sts.check(&mut faults, self.timeouts.route);
         self.tlsrpt.check(&mut faults, &self.store);
+        self.watch.check(&self.store, &mut faults);
         self.timeouts.check(&mut faults);
         self.admin.check(&mut faults);
         self.dns.check(&mut faults);

@@ -125,12 +125,22 @@ impl<'m, 'a> WayUp<'m, 'a> {
             let warning = self.step(authority)?;
             let depth = self.path.len() + 1;
             match authority.anchor {
-                Some(record) => return Ok(Match { record: record.clone(), depth, warning }),
+                Some(record) => {
+                    // The dates of an anchor that is out of date do not count.
+                    let anchor = warning.is_none().then_some(authority);
+                    return Ok(Match { record: record.clone(), depth, path_ends: self.ends(anchor), warning });
+                }
                 None if depth == MAX_DEPTH => return Err(self.fault(Defect::TooDeep)),
                 None => self.path.push(authority),
             }
         }
         self.bare_key()
+    }
+
+    /// The first end of a certificate on the path, with this anchor.
+    fn ends(&self, anchor: Option<&Authority<'_>>) -> Option<i64> {
+        let above = self.path.iter().copied().chain(anchor).map(|authority| authority.certificate);
+        std::iter::once(self.materials.leaf).chain(above).map(|certificate| certificate.validity.not_after).min()
     }
 
     /// The issuer of the top of the path, by the certificates' own fields: the first that is valid now, or else the one
@@ -186,7 +196,10 @@ impl<'m, 'a> WayUp<'m, 'a> {
                 Err(bits) => Err(Mismatch::KeySize(Holder::Anchor, bits)),
             };
             match checked {
-                Ok(()) => return Ok(Match { record: record.clone(), depth: self.path.len() + 1, warning: None }),
+                Ok(()) => {
+                    let (depth, path_ends) = (self.path.len() + 1, self.ends(None));
+                    return Ok(Match { record: record.clone(), depth, path_ends, warning: None });
+                }
                 // The key of another chain, which is no fault.
                 Err(Mismatch::Path(_, Defect::Signature)) => {}
                 Err(fault) => why = fault,

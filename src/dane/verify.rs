@@ -52,6 +52,9 @@ pub struct Match {
     pub record: Tlsa,
     /// 0 for the server's own certificate, 1 for its issuer, and so on.
     pub depth: usize,
+    /// The first end of a certificate on the path whose dates count, in seconds since 1970; none where no date counts: under
+    /// usage 3 (RFC 7671 §5.1).
+    pub path_ends: Option<i64>,
     /// A fault that the log should report beside the match.
     pub warning: Option<Warning>,
 }
@@ -132,7 +135,7 @@ impl<'a> Sent<'a> {
     pub fn verify(&self, expected: &Expectation, now: UnixTime) -> Result<Match, Mismatch> {
         let (leaf, others) = self.presented.split_first().ok_or(Mismatch::NoCertificate)?;
         if let Some(record) = expected.usable.records().iter().find(|record| ends_at(record, leaf)) {
-            let found = Match { record: record.clone(), depth: 0, warning: None };
+            let found = Match { record: record.clone(), depth: 0, path_ends: None, warning: None };
             return leaf.key_size().map(|()| found);
         }
         self.in_bounds()?;

@@ -265,6 +265,8 @@ pub struct SignatureValidity {
     pub inception: u32,
     /// Until when.
     pub expiration: u32,
+    /// The TTL of the records as their zone has it, in seconds (RFC 4034 §3.1.4).
+    pub original_ttl: u32,
 }
 
 impl SignatureValidity {

@@ -436,7 +436,7 @@ mod tests {
     const DAY: u32 = 86_400;
 
     fn from_to(inception: u32, expiration: u32) -> SignatureValidity {
-        SignatureValidity { inception, expiration }
+        SignatureValidity { inception, expiration, original_ttl: 0 }
     }
 
     fn health(states: &[ServerState]) -> Health {

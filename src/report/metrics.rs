@@ -6,6 +6,7 @@
 mod classic;
 mod mta_sts;
 mod store;
+mod watch;
 mod tlsrpt;
 
 use std::fmt;
@@ -25,7 +26,9 @@ use crate::latency::{Latency, LatencyFigures};
 use crate::refusal::Label;
 use crate::store::StoreFigures;
 use crate::trace::What;
+
 use tlsrpt::TlsReportCounters;
+pub use watch::WatchFigures;
 
 /// More slots than there are sets of words in this program that belong together.
 const SLOTS: usize = 512;
@@ -88,6 +91,8 @@ pub struct Moment {
     pub mta_sts: StsFigures,
     /// Operations of the store.
     pub store: StoreFigures,
+    /// The watch, if there is one.
+    pub watch: Option<WatchFigures>,
     /// Whether new mail is taken and has a chance.
     pub ready: bool,
     /// Whether the mode is `observe`.
@@ -322,6 +327,7 @@ impl Collector for Scrape {
         memory(to, self.moment.memory)?;
         mta_sts::encode(to, &self.moment.mta_sts)?;
         store::encode(to, &self.moment.store)?;
+        self.moment.watch.iter().try_for_each(|figures| watch::encode(to, figures))?;
         resolvers(to, &self.moment.resolvers)?;
         let mut family = to.encode_descriptor("build_info", "The version that is running", None, MetricType::Gauge)?;
         family.encode_family(&self.moment.build)?.encode_gauge(&1_u64)
@@ -452,6 +458,7 @@ mod tests {
             excepted: 4,
             mta_sts: StsFigures { fetches: vec![("ok", 7)], policies: vec![("enforce", 2)], ..StsFigures::default() },
             store: StoreFigures::default(),
+            watch: None,
             ready: true,
             observing: false,
             rules_ending: 0,

@@ -5,6 +5,7 @@
 //! field names are part of the interface: config/prometheus/README.md lists them, and a test compares. Text of a remote or a
 //! client is escaped before it is logged.
 
+pub mod deliveries;
 mod explain;
 pub mod guidelines;
 pub mod metrics;
@@ -40,6 +41,7 @@ use crate::upstream::original_destination::{OriginalDestination, Relation};
 use crate::upstream::sts::StsNote;
 use crate::upstream::verified::Channel;
 
+use deliveries::DeliveryNotes;
 use metrics::Metrics;
 use months::MailMonths;
 use recent::RecentMail;
@@ -126,6 +128,8 @@ pub struct Reporter {
     recent: Option<RecentMail>,
     /// The counts of mail by month, if they are kept.
     months: Option<MailMonths>,
+    /// The last deliveries, if there is a watch.
+    deliveries: Option<DeliveryNotes>,
     /// When the log last had such an alarm.
     alarmed: Mutex<Option<Instant>>,
     /// The taker of the events for TLS reports, if there are to be any.
@@ -140,6 +144,7 @@ impl Reporter {
             ring: Ring::new(remember),
             recent: None,
             months: None,
+            deliveries: None,
             alarmed: Mutex::default(),
             events: None,
         }
@@ -153,6 +158,11 @@ impl Reporter {
     /// The same, which counts mail by month for `danelaw report`.
     pub fn counting_months(self) -> Self {
         Self { months: Some(MailMonths::default()), ..self }
+    }
+
+    /// The same, which notes the last deliveries for the watch.
+    pub fn noting(self) -> Self {
+        Self { deliveries: Some(DeliveryNotes::default()), ..self }
     }
 
     /// The same, which hands on the events for TLS reports. It never waits: events for which the queue has no room are dropped
@@ -180,6 +190,9 @@ impl Reporter {
         }
         if let Some(months) = &self.months {
             months.note(outcome, OffsetDateTime::now_utc());
+        }
+        if let Some(deliveries) = &self.deliveries {
+            deliveries.note(outcome, OffsetDateTime::now_utc());
         }
         if let Some(events) = &self.events {
             let TracedEvents { kept, dropped } = outcome.seen.take_events();
@@ -231,6 +244,11 @@ impl Reporter {
     /// The counts of mail by month that the store does not have yet, if they are kept.
     pub fn months(&self) -> Option<&MailMonths> {
         self.months.as_ref()
+    }
+
+    /// The last deliveries, if there is a watch.
+    pub fn deliveries(&self) -> Option<&DeliveryNotes> {
+        self.deliveries.as_ref()
     }
 
     /// The account of an attempt that is remembered.

@@ -37,3 +37,10 @@ pub struct TaskLease {
     /// The number of the term. A write of an earlier term fails.
     pub(crate) token: i64,
 }
+
+impl TaskLease {
+    /// That of a danelaw without others.
+    pub(crate) const fn of_one() -> Self {
+        Self { token: 0 }
+    }
+}

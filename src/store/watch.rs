@@ -45,7 +45,7 @@ impl Store {
     /// If the store fails.
     pub async fn watch_lease(&self) -> Result<Option<TaskLease>, Error> {
         match &self.backend {
-            StoreBackend::Sqlite(_) => Ok(Some(TaskLease { token: 0 })),
+            StoreBackend::Sqlite(_) => Ok(Some(TaskLease::of_one())),
             StoreBackend::Postgres(postgres) => self.timed("lease", postgres.lease(SoleTask::Watch)).await,
         }
     }

@@ -1,1 +1,25 @@
-//! The watch.
+//! The watch: whether the domains that mail goes to, and the operator's own, are about to break.
+//!
+//! Each run looks at each domain as a delivery would ([`check`](crate::check)), compares the facts with those before, and tells the
+//! changes that a second look has confirmed.
+//!
+//! Plain functions decide: which domains are due ([`agenda`]), what the facts mean ([`findings`]), when it is told ([`states`]), and
+//! what is remembered ([`book`]). The [`lookout`] fetches the facts, for [`Watch`] and for [`once`].
+
+mod agenda;
+pub(crate) mod book;
+pub(crate) mod facts;
+mod figures;
+pub(crate) mod findings;
+mod kept;
+pub mod kinds;
+pub mod letter;
+mod log;
+pub(crate) mod lookout;
+pub(crate) mod once;
+mod seen;
+pub(crate) mod states;
+mod task;
+pub mod view;
+
+pub use task::{Watch, WatchTurn};

@@ -42,7 +42,9 @@ fn id(word: &str) -> Option<(&str, u16)> {
         "A-" => digits.len() <= 3,
         "X" => digits.len() == 1,
         letter => {
-            letter.len() == 1 && (("A".."S").contains(&letter) || ["T", "V"].contains(&letter)) && digits.len() <= 2
+            letter.len() == 1
+                && (("A".."S").contains(&letter) || ["T", "V", "W"].contains(&letter))
+                && digits.len() <= 2
         }
     };
     if known { Some((letters, digits.parse().ok()?)) } else { None }

@@ -35,8 +35,10 @@ use danelaw::roots::Roots;
 use danelaw::server::{self, Drained, OpenListener, OpenSessions, RunningServer};
 use danelaw::session::{Shared, Stop};
 use danelaw::settings::{self, Parts, PolicyKeeping};
+use danelaw::store::Store;
 use danelaw::tlsrpt::TlsEvent;
 use danelaw::upstream::sts::PolicySource;
+use danelaw::watch::Watch;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -233,7 +235,7 @@ impl Scenario {
             ..ResolverSettings::from(&config)
         })
         .unwrap();
-        let reporter = Reporter::new(config.admin.remember).counting(time::OffsetDateTime::now_utc());
+        let reporter = Reporter::new(config.admin.remember).counting(time::OffsetDateTime::now_utc()).noting();
         let reporter = if config.store.counts_months() { reporter.counting_months() } else { reporter };
         let reporter = Arc::new(match self.events {
             Some(events) => reporter.telling(events),
@@ -362,6 +364,14 @@ impl Lab {
         server::replace(&self.news, shared);
     }
 
+    /// The watch of a danelaw with the scenario's configuration and these keys.
+    pub(crate) fn watching(&self, toml: &str, store: Option<Store>) -> Watch {
+        let mut changes = self.changes.clone();
+        merge(&mut changes, toml.parse().unwrap());
+        let (_, config) = watch::channel(Arc::new(config(self.port, changes)));
+        Watch::new(config, self.shared.clone(), store)
+    }
+
     /// Opens the admin port and returns its address.
     pub(crate) async fn admin(&self) -> Address {
         self.admin_at("127.0.0.1:0").await
@@ -389,6 +399,7 @@ impl Lab {
             open_sessions: Arc::clone(&self.open_sessions),
             log_dropped: Arc::default(),
             reports: self.reports.clone(),
+            watch: None,
             page: settings.page,
         })));
         address

@@ -179,6 +179,7 @@ fn a111_a_client_cannot_make_a_metric_series() {
             memory: [0; 3],
             excepted: 0,
             mta_sts: StsFigures::default(),
+            watch: None,
             store: StoreFigures::default(),
             ready: true,
             observing: true,

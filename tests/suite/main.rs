@@ -93,3 +93,4 @@ mod resolve;
 mod stdout;
 mod tlsa;
 mod watch;
+mod watching;

@@ -13,7 +13,7 @@ use danelaw::name::Name;
 use danelaw::policy::{ListenerMail, Mode};
 use danelaw::refusal::Label;
 use danelaw::refusal::table::ROWS;
-use danelaw::report::metrics::{Format, Moment};
+use danelaw::report::metrics::{Format, Moment, WatchFigures};
 use danelaw::report::{Outcome, Reporter, Verdict, Would};
 use danelaw::requiretls::TagResult;
 use danelaw::rules::LevelFloor;
@@ -50,7 +50,8 @@ fn promtool(arguments: &[&str], file: &str) {
 
 /// The names of all series that a danelaw serves, with and without events.
 fn served() -> BTreeSet<String> {
-    let moment = Moment { resolvers: vec![true], build: vec![("version", "0")], ..Moment::default() };
+    let watch = Some(WatchFigures { last_run: Some(1), ..WatchFigures::default() });
+    let moment = Moment { resolvers: vec![true], watch, build: vec![("version", "0")], ..Moment::default() };
     let written = Reporter::new(0).metrics().written(moment, Format::Prometheus);
     let typed = written.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
     typed
@@ -144,7 +145,14 @@ fn busy() -> String {
     let claims = OperationFigures { operation: "claim", buckets: vec![(1.0, 1)], seconds: 0.1 };
     let (operations, errors, leads) = (vec![claims], vec![("busy", 1)], vec![("tidy", true)]);
     let store = StoreFigures { is_up: true, leads, operations, errors, unknown: 1 };
-    let moment = Moment { resolvers: vec![true], mta_sts, store, build, ..Moment::default() };
+    let watch = Some(WatchFigures {
+        findings: [(["broken-now", "warn", "theirs"], 1)].into(),
+        names: [(["domains", "good"], 1)].into(),
+        looks: vec![("dns", 1)],
+        last_run: Some(1),
+        is_blind: false,
+    });
+    let moment = Moment { resolvers: vec![true], mta_sts, store, watch, build, ..Moment::default() };
     metrics.written(moment, Format::Prometheus)
 }
 

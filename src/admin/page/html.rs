@@ -6,12 +6,13 @@ use maud::{DOCTYPE, Markup, html};
 use time::OffsetDateTime;
 
 use super::super::status::{self, StatusView, StoreState};
-use super::DomainsShown;
+use super::{DomainsShown, watch};
 use crate::name::Name;
 use crate::refusal::Label;
 use crate::refusal::table::{ROWS, SILENT};
 use crate::report::recent::{ListedDomains, RecentDomain, RecentSummary, SeenReason, VerdictCounts};
 use crate::version;
+use crate::watch::view::{FindingRow, WatchView};
 
 pub(crate) use month::month_page;
 
@@ -41,6 +42,7 @@ fn page(title: &str, renewal: Renewal, body: &Markup) -> String {
                     a href="/domains" { "Domains" }
                     a href="/refusals" { "Refusals" }
                     a href="/explain/" { "Attempts" }
+                    a href="/watch" { "Watch" }
                 }
                 main { h1 { (title) } (body) }
             }
@@ -206,6 +208,41 @@ fn words_of(label: Label) -> Option<ReasonWords> {
     let replied = replied.map(|row| ReasonWords { cause: row.cause, remedy: row.remedy });
     let silent = || SILENT.iter().find(|row| row.label == label);
     replied.or_else(|| silent().map(|row| ReasonWords { cause: row.cause, remedy: row.remedy }))
+}
+
+/// The findings of the watch; none for a danelaw that does not watch.
+pub(in crate::admin) fn findings(view: Option<&WatchView>, now: OffsetDateTime) -> String {
+    let body = html! {
+        @match view {
+            Some(view) => {
+                p { (watch::last_look(view, now)) }
+                @for (title, state) in watch::STATES {
+                    @let rows: Vec<_> = view.findings.iter().filter(|row| row.state == state).collect();
+                    @if !rows.is_empty() { h2 { (title) } @for row in rows.iter().take(MOST_FINDINGS) { (finding(row, now)) } }
+                    @if rows.len() > MOST_FINDINGS { p { "and " (rows.len() - MOST_FINDINGS) " more: danelaw watch --all" } }
+                }
+                @if view.findings.is_empty() { p { "No finding." } }
+            }
+            None => { p { "This danelaw does not watch (watch.every)." } }
+        }
+    };
+    page("Watch", Renewal::Never, &body)
+}
+
+/// How many findings of one state a page has.
+const MOST_FINDINGS: usize = 100;
+
+fn finding(row: &FindingRow, now: OffsetDateTime) -> Markup {
+    let about = row.host.as_deref().or(row.domain.as_deref()).unwrap_or_default();
+    html! {
+        h3 { bdi { (about) } ": " span class=(watch::class(row.severity)) { (row.severity.as_str()) " " (row.kind.as_str()) } }
+        p { (row.text) }
+        p {
+            "For " (watch::lasting(row, now))
+            @if row.host.is_some() { ", of " (row.domains_in_all) " domains: " @for name in &row.domains { bdi { (name) } " " } }
+        }
+        @if let Some(remedy) = &row.remedy { p { strong { "To do: " } (remedy) "." } }
+    }
 }
 
 /// The attempts that can be explained, each with its id first.

@@ -7,17 +7,19 @@
 //! | `/domains/NAME` | the last mail to a domain |
 //! | `/refusals` | the reasons that were seen, with cause and remedy |
 //! | `/explain/`, `/explain/ID` | the attempts that can be explained |
+//! | `/watch` | the findings of the watch, which it keeps over a restart if there is a store |
 //!
 //! All of it is about this danelaw since its start.
 
 mod html;
+mod watch;
 
 use hyper::Uri;
 
 use crate::name::Name;
 
 pub(crate) use html::month_page;
-pub(super) use html::{account, attempts, domain, domains, overview, reasons};
+pub(super) use html::{account, attempts, domain, domains, findings, overview, reasons};
 
 /// The one style sheet.
 pub(super) const STYLE: &str = include_str!("style.css");
@@ -39,6 +41,8 @@ pub(super) enum PageQuestion {
     Attempts,
     /// The account of one of them.
     Account(String),
+    /// The findings of the watch.
+    Findings,
     /// The style sheet.
     Style,
 }
@@ -69,6 +73,7 @@ impl PageQuestion {
             ([""], None) => Some(Self::Overview),
             (["style.css"], None) => Some(Self::Style),
             (["refusals"], None) => Some(Self::Reasons),
+            (["watch"], None) => Some(Self::Findings),
             (["domains"], query) => {
                 let (shown, after) = shown(query.unwrap_or_default())?;
                 Some(Self::Domains(shown, after))
@@ -126,6 +131,8 @@ mod tests {
             ("/explain/", Some(PageQuestion::Attempts)),
             ("/explain/5F0C63B1A7D2", Some(PageQuestion::Account("5F0C63B1A7D2".to_owned()))),
             ("/explain/../metrics", None),
+            ("/watch", Some(PageQuestion::Findings)),
+            ("/watch/a.example", None),
             ("/refusals?x=y", None),
             ("//evil.example", None),
             ("/?", None),

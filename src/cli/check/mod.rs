@@ -28,7 +28,7 @@ use self::output::{CheckEnd, ReportForm, Results};
 use self::progress::Progress;
 use super::run::{self, StartError};
 use crate::admin::client;
-use crate::check::checker::{CheckTarget, Checker, Connections, PolicyChecks, SessionChecks};
+use crate::check::checker::{CheckTarget, Checker, Connections, PolicyChecks, SessionChecks, SparedPeers};
 use crate::check::reach::Reach;
 use crate::check::report::{DomainReport, ReportContext, RuledCheck};
 use crate::check::tagged::{self, CheckByTerms, ListenerReport, RequireTlsReport};
@@ -156,9 +156,7 @@ impl CheckArguments {
             all.extend(listed("standard input", &octets));
         }
         if let Some(path) = self.file.as_ref().filter(|path| path.as_os_str() != "-") {
-            let name = path.display().to_string();
-            let octets = fs::read(path).map_err(|error| format!("{name}: {error}"))?;
-            all.extend(listed(&name, &octets));
+            all.extend(listed_in(path)?);
         }
         let mut seen = HashSet::new();
         all.retain(|name| seen.insert(name.clone()));
@@ -182,6 +180,16 @@ impl CheckArguments {
         }
         Ok((domains, reach))
     }
+}
+
+/// The domains of a list in a file.
+///
+/// # Errors
+/// The file cannot be read.
+pub(super) fn listed_in(path: &Path) -> Result<Vec<Name>, String> {
+    let name = path.display().to_string();
+    let octets = fs::read(path).map_err(|error| format!("{name}: {error}"))?;
+    Ok(listed(&name, &octets))
 }
 
 fn listed(source: &str, octets: &[u8]) -> Vec<Name> {
@@ -287,6 +295,7 @@ async fn checker(config: Config, arguments: &CheckArguments, progress: &Arc<Prog
         dns,
         tls: Tls::new((&config).into()).map_err(StartError::system)?.with_roots(roots),
         connections: if arguments.no_connect { Connections::None } else { Connections::Connect },
+        spared: SparedPeers::new(),
         gauge: Arc::<Progress>::clone(progress),
         sessions: SessionChecks::default(),
         reach: Reach::default(),

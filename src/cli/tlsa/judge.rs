@@ -97,7 +97,7 @@ impl Judgement {
     pub(super) fn text(&self) -> String {
         let mut lines = vec![format!("verdict: {}", self.word())];
         match &self.verdict {
-            TlsaVerdict::Match(Match { record, depth, warning }) => {
+            TlsaVerdict::Match(Match { record, depth, warning, path_ends: _ }) => {
                 lines.push(format!("record: {record}"));
                 lines.push(format!("depth: {depth} ({})", owner_of(*depth)));
                 lines.extend(warning.map(|warning| format!("warning: {warning}")));
@@ -121,7 +121,7 @@ impl Judgement {
         let mut field = |key: &str, value: Value| drop(fields.insert(key.into(), value));
         field("verdict", self.word().into());
         match &self.verdict {
-            TlsaVerdict::Match(Match { record, depth, warning }) => {
+            TlsaVerdict::Match(Match { record, depth, warning, path_ends: _ }) => {
                 field("record", record.to_string().into());
                 field("depth", (*depth).into());
                 if let Some(warning) = warning {

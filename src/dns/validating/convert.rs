@@ -193,7 +193,11 @@ pub(in super::super) fn first_to_end(octets: &[u8]) -> Result<Option<SignatureVa
 
 fn validity(rrsig: &RRSIG) -> SignatureValidity {
     let input = rrsig.input();
-    SignatureValidity { inception: input.sig_inception.get(), expiration: input.sig_expiration.get() }
+    SignatureValidity {
+        inception: input.sig_inception.get(),
+        expiration: input.sig_expiration.get(),
+        original_ttl: input.original_ttl,
+    }
 }
 
 /// How long the reply holds: the least TTL of its records, none of which outlives the end of a signature that came with

@@ -1,0 +1,315 @@
+//! The facts that the watch remembers of a domain and of a host.
+//!
+//! A fact of a delivery and one of a probe have the same shape. The texts of strangers in them are cut, and freed of all but
+//! printable ASCII.
+
+use serde::{Deserialize, Serialize};
+
+use crate::excerpt;
+
+/// The most characters of a text of a stranger.
+const MAX_TEXT: usize = 200;
+
+/// The result of one look at a domain or at an address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Standing {
+    /// Mail would go there, or has gone.
+    Good,
+    /// TLS or DNSSEC is the reason why mail would not go.
+    Broken(SeenFault),
+    /// The look has failed, or mail would not go for another reason: greylisting, a server that is down.
+    Unknown(SeenFault),
+}
+
+/// A refusal that a look has met.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SeenFault {
+    /// Its name in the table of refusals.
+    pub(crate) label: String,
+    /// In words.
+    pub(crate) text: String,
+    /// The host that it is about, if it is about one.
+    pub(crate) host: Option<String>,
+}
+
+/// The facts of a domain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DomainFacts {
+    /// Whether mail would go.
+    pub(crate) standing: Standing,
+    /// Whether its host would be verified.
+    pub(crate) is_verified: bool,
+    /// The exchanges by their preference; none if the lookup has failed.
+    pub(crate) mx: Option<Vec<MxFact>>,
+    /// Whether the MX records are secure.
+    pub(crate) is_secure: bool,
+    /// The policy of MTA-STS in force.
+    pub(crate) sts: Option<StsFact>,
+    /// Whether the domain asks for TLS reports; asked of the operator's own domains alone.
+    pub(crate) tlsrpt: Option<bool>,
+    /// The rule for the domain.
+    pub(crate) rule: Option<RuleFact>,
+    /// Of the signatures of its MX records, the one that ends first.
+    pub(crate) signature: Option<SignatureFact>,
+}
+
+/// An MX record.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct MxFact {
+    /// Its preference; 0 for a domain that is its own exchange.
+    pub(crate) preference: u16,
+    /// The key of the host: its name, with the port that a rule may name.
+    pub(crate) host: String,
+}
+
+/// A policy of MTA-STS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StsFact {
+    /// Its id.
+    pub(crate) id: String,
+    /// Its mode.
+    pub(crate) mode: String,
+    /// The exchanges that it does not list.
+    pub(crate) unlisted: Vec<String>,
+    /// When it ends, in seconds since 1970, if it could not be fetched anew.
+    pub(crate) ends: Option<i64>,
+}
+
+/// A rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RuleFact {
+    /// The domains that it is for.
+    pub(crate) domains: String,
+    /// Whether mail would go without it and be as well protected.
+    pub(crate) is_needless: bool,
+    /// The days until its end.
+    pub(crate) days_left: Option<i32>,
+}
+
+/// A signature of the DNS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SignatureFact {
+    /// The records that it signs, as in `mx.example.com A`.
+    pub(crate) records: String,
+    /// Its end, in seconds since 1970.
+    pub(crate) ends: i64,
+    /// Its term, in seconds.
+    pub(crate) term: i64,
+    /// The TTL of the records, in seconds.
+    pub(crate) ttl: u32,
+}
+
+/// The facts of a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HostFacts {
+    /// Whether DANE holds for it.
+    pub(crate) dane: DaneFact,
+    /// The TLSA base domain, where there are records.
+    pub(crate) base: Option<String>,
+    /// The usable TLSA records, sorted.
+    pub(crate) records: Vec<RecordFact>,
+    /// Each address.
+    pub(crate) addresses: Vec<AddressFact>,
+    /// Of the signatures of its addresses and TLSA records, the one that ends first.
+    pub(crate) signature: Option<SignatureFact>,
+}
+
+/// The DANE state of a host (RFC 7672 §2.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum DaneFact {
+    /// It has secure, usable records.
+    Usable,
+    /// It has secure records, and none is usable.
+    Unusable,
+    /// It has none by a secure denial.
+    Absent,
+    /// Its zone, or that of its records, is insecure.
+    Insecure,
+    /// A lookup has failed.
+    Unknown,
+}
+
+/// A usable TLSA record.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct RecordFact {
+    /// 2 for DANE-TA, 3 for DANE-EE.
+    pub(crate) usage: u8,
+    /// 0 for the whole certificate, 1 for its key.
+    pub(crate) selector: u8,
+    /// How it is compared (RFC 6698 §2.1.3).
+    pub(crate) matching: u8,
+    /// The SHA-256 digest of its data.
+    pub(crate) digest: String,
+}
+
+/// The facts of one address of a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AddressFact {
+    /// The address.
+    pub(crate) address: String,
+    /// The result of the last session.
+    pub(crate) standing: Standing,
+    /// The SHA-256 digest of the certificate.
+    pub(crate) certificate: Option<String>,
+    /// The issuer of the certificate.
+    pub(crate) issuer: Option<String>,
+    /// The record that matched.
+    pub(crate) matched: Option<RecordFact>,
+    /// The first end of a certificate on the path whose dates count, in seconds since 1970.
+    pub(crate) path_ends: Option<i64>,
+    /// The end of the certificate that a record of usage 2 names, in seconds since 1970.
+    pub(crate) anchor_ends: Option<i64>,
+}
+
+impl SeenFault {
+    /// A refusal with a text that may have a stranger's words in it.
+    pub(crate) fn new(label: &str, text: &str, host: Option<String>) -> Self {
+        Self { label: label.to_owned(), text: stranger(text), host }
+    }
+}
+
+impl Standing {
+    /// The fault for which mail would wait, if it is one of TLS or DNSSEC.
+    pub(crate) fn broken(&self) -> Option<&SeenFault> {
+        match self {
+            Self::Broken(fault) => Some(fault),
+            Self::Good | Self::Unknown(_) => None,
+        }
+    }
+
+    /// Whether nothing is known.
+    pub(crate) fn is_unknown(&self) -> bool {
+        matches!(self, Self::Unknown(_))
+    }
+
+    /// The fault of any kind.
+    pub(crate) fn fault(&self) -> Option<&SeenFault> {
+        match self {
+            Self::Broken(fault) | Self::Unknown(fault) => Some(fault),
+            Self::Good => None,
+        }
+    }
+}
+
+impl HostFacts {
+    /// These facts with the earlier ones of addresses at which this look learnt nothing: no session was opened, or it has failed
+    /// for another reason than TLS.
+    pub(crate) fn over(mut self, before: Option<&Self>) -> Self {
+        let Some(before) = before else { return self };
+        for fact in &mut self.addresses {
+            let known = before.addresses.iter().find(|known| known.address == fact.address);
+            if let Some(known) = known.filter(|_| fact.standing.is_unknown()) {
+                *fact = known.clone();
+            } else if let Some(known) = known.filter(|_| fact.certificate.is_none()) {
+                // A delivery tells less than a probe.
+                fact.certificate.clone_from(&known.certificate);
+                fact.issuer.clone_from(&known.issuer);
+                fact.anchor_ends = known.anchor_ends;
+            }
+        }
+        self
+    }
+
+    /// The first address at which TLS fails.
+    pub(crate) fn broken(&self) -> Option<&SeenFault> {
+        self.addresses.iter().find_map(|fact| fact.standing.broken())
+    }
+
+    /// Whether the look has learnt nothing.
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.dane == DaneFact::Unknown
+    }
+}
+
+/// A text of a stranger: cut, and freed of all but printable ASCII.
+pub(crate) fn stranger(text: &str) -> String {
+    let printable: String = text.chars().take(MAX_TEXT + 1).map(excerpt::printable).collect();
+    excerpt::cut(printable, MAX_TEXT)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A record of these three fields, with this data.
+    pub(crate) fn record(fields: [u8; 3], data: &str) -> RecordFact {
+        let [usage, selector, matching] = fields;
+        RecordFact { usage, selector, matching, digest: data.to_owned() }
+    }
+
+    /// An address that was verified by this record.
+    pub(crate) fn address(matched: &RecordFact) -> AddressFact {
+        AddressFact {
+            address: "192.0.2.1".to_owned(),
+            standing: Standing::Good,
+            certificate: Some("C1".to_owned()),
+            issuer: Some("CA".to_owned()),
+            matched: Some(matched.clone()),
+            path_ends: None,
+            anchor_ends: None,
+        }
+    }
+
+    /// A host that is verified by its one key.
+    pub(crate) fn host() -> HostFacts {
+        let key = record([3, 1, 1], "K1");
+        HostFacts {
+            dane: DaneFact::Usable,
+            base: Some("_25._tcp.mx.example".to_owned()),
+            addresses: vec![address(&key)],
+            records: vec![key],
+            signature: None,
+        }
+    }
+
+    /// The same host with a session that fails.
+    pub(crate) fn broken_host(label: &str) -> HostFacts {
+        let mut host = host();
+        host.addresses[0].standing = Standing::Broken(SeenFault::new(label, "it fails", Some("mx.example".to_owned())));
+        host
+    }
+
+    /// A domain with that one host.
+    pub(crate) fn domain() -> DomainFacts {
+        DomainFacts {
+            standing: Standing::Good,
+            is_verified: true,
+            mx: Some(vec![MxFact { preference: 10, host: "mx.example".to_owned() }]),
+            is_secure: true,
+            sts: None,
+            tlsrpt: None,
+            rule: None,
+            signature: None,
+        }
+    }
+
+    /// The same domain with mail that waits because of this host, or of its own records.
+    pub(crate) fn broken_domain(label: &str, host: Option<&str>) -> DomainFacts {
+        let fault = SeenFault::new(label, "it fails", host.map(str::to_owned));
+        DomainFacts { standing: Standing::Broken(fault), is_verified: false, ..domain() }
+    }
+
+    #[test]
+    fn texts_of_strangers_are_printable_and_short() {
+        // A-110, W15.
+        let fault = SeenFault::new("starttls-missing", &format!("call \u{1b}[31m\u{202e}{}", "x".repeat(1000)), None);
+        assert!(fault.text.starts_with("call ?[31m?xxx"), "{}", fault.text);
+        assert_eq!(fault.text.len(), MAX_TEXT + 3);
+    }
+
+    #[test]
+    fn a_look_that_learns_nothing_of_an_address_keeps_the_facts_before() {
+        let before = host();
+        let mut now = broken_host("tlsa-mismatch");
+        assert_eq!(now.clone().over(Some(&before)), now);
+        now.addresses[0].standing = Standing::Unknown(SeenFault::new("connect-timeout", "", None));
+        assert_eq!(now.clone().over(Some(&before)).addresses, before.addresses);
+        // A delivery has no certificate, and the one before stays.
+        let mut delivered = host();
+        delivered.addresses[0] = AddressFact { certificate: None, issuer: None, ..delivered.addresses[0].clone() };
+        assert_eq!(delivered.over(Some(&before)), before);
+        assert_eq!(host().over(None), host());
+    }
+}

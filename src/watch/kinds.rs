@@ -1,0 +1,159 @@
+//! The kinds of findings, and how urgent each is.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The kinds of findings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FindingKind {
+    /// Mail waits: all hosts are refused for TLS or DNSSEC.
+    BrokenNow,
+    /// One of several hosts fails so, and others take the mail.
+    HostBroken,
+    /// The host had secure TLSA records, and has none now.
+    DaneLost,
+    /// The host has usable TLSA records, and had none.
+    DaneGained,
+    /// The exchanges are others.
+    MxMoved,
+    /// Some exchanges have DANE, and others do not.
+    MxWithoutDane,
+    /// The next renewal of the certificate breaks DANE.
+    WillBreakRenewal,
+    /// A certificate whose dates count ends soon.
+    CertificateEnds,
+    /// A signature of the DNS ends soon: the signer has stopped.
+    SignatureEnds,
+    /// A single record has no overlap at the next rollover (RFC 7671 §8.1).
+    OneRecord,
+    /// All secure records are unusable, so that TLS is not verified.
+    UnusableRecords,
+    /// The records changed, and the certificate did not.
+    TlsaChanged,
+    /// The certificate changed, and is verified by the same records.
+    CertificateChanged,
+    /// A host without DANE offered STARTTLS, and does so no more.
+    StarttlsLost,
+    /// The policy of MTA-STS has another id.
+    StsChanged,
+    /// The policy of MTA-STS does not list an exchange.
+    StsMxMismatch,
+    /// The policy of MTA-STS cannot be fetched anew, and ends soon.
+    StsEnds,
+    /// The domain no longer asks for TLS reports.
+    TlsrptGone,
+    /// A rule is not needed, or ends while it is.
+    RuleNeedless,
+}
+
+/// How urgently an operator must look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// For the record.
+    Info,
+    /// Mail will wait, or goes without its protection.
+    Warn,
+    /// The operator can act at once, and must.
+    Alarm,
+}
+
+/// The owner of the domain or host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ownership {
+    /// `watch.own` names it.
+    Ours,
+    /// Mail goes there.
+    Theirs,
+}
+
+impl FindingKind {
+    pub(super) const ALL: [(Self, &'static str); 19] = [
+        (Self::BrokenNow, "broken-now"),
+        (Self::HostBroken, "host-broken"),
+        (Self::DaneLost, "dane-lost"),
+        (Self::DaneGained, "dane-gained"),
+        (Self::MxMoved, "mx-moved"),
+        (Self::MxWithoutDane, "mx-without-dane"),
+        (Self::WillBreakRenewal, "will-break-renewal"),
+        (Self::CertificateEnds, "certificate-ends"),
+        (Self::SignatureEnds, "signature-ends"),
+        (Self::OneRecord, "one-record"),
+        (Self::UnusableRecords, "unusable-records"),
+        (Self::TlsaChanged, "tlsa-changed"),
+        (Self::CertificateChanged, "certificate-changed"),
+        (Self::StarttlsLost, "starttls-lost"),
+        (Self::StsChanged, "sts-changed"),
+        (Self::StsMxMismatch, "sts-mx-mismatch"),
+        (Self::StsEnds, "sts-ends"),
+        (Self::TlsrptGone, "tlsrpt-gone"),
+        (Self::RuleNeedless, "rule-needless"),
+    ];
+
+    /// The word in log, metrics and lists.
+    pub fn as_str(self) -> &'static str {
+        Self::ALL.iter().find(|(kind, _)| *kind == self).map_or("", |(_, word)| word)
+    }
+
+    /// Whether it tells of a change, once, and not of a state that ends.
+    pub(crate) fn is_change(self) -> bool {
+        matches!(
+            self,
+            Self::DaneGained
+                | Self::MxMoved
+                | Self::TlsaChanged
+                | Self::CertificateChanged
+                | Self::StsChanged
+                | Self::TlsrptGone
+        )
+    }
+
+    /// Its severity for each owner; none where it is not told.
+    pub(super) fn severity(self, whose: Ownership) -> Option<Severity> {
+        use Severity::{Alarm, Info, Warn};
+        let (ours, theirs) = match self {
+            Self::BrokenNow | Self::CertificateEnds | Self::SignatureEnds => (Alarm, Some(Warn)),
+            Self::HostBroken | Self::MxMoved | Self::MxWithoutDane | Self::WillBreakRenewal | Self::UnusableRecords => {
+                (Warn, Some(Info))
+            }
+            Self::DaneLost | Self::StarttlsLost | Self::StsMxMismatch | Self::StsEnds => (Warn, Some(Warn)),
+            Self::DaneGained | Self::StsChanged | Self::RuleNeedless => (Info, Some(Info)),
+            Self::OneRecord | Self::TlsaChanged | Self::CertificateChanged => (Info, None),
+            Self::TlsrptGone => (Warn, None),
+        };
+        match whose {
+            Ownership::Ours => Some(ours),
+            Ownership::Theirs => theirs,
+        }
+    }
+}
+
+impl fmt::Display for FindingKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Severity {
+    /// The word in log, metrics and lists.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Alarm => "alarm",
+        }
+    }
+}
+
+impl Ownership {
+    /// The word in log, metrics and lists.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ours => "ours",
+            Self::Theirs => "theirs",
+        }
+    }
+}

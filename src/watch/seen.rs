@@ -1,0 +1,273 @@
+//! The facts of one look, from the check of a domain.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
+
+use super::facts::{
+    AddressFact, DaneFact, DomainFacts, HostFacts, MxFact, RecordFact, RuleFact, SeenFault, SignatureFact, Standing,
+    StsFact,
+};
+use crate::check::checker::{DomainCheck, ExchangeCheck, Forecast, SessionCheck};
+use crate::check::recording::RecordedAnswers;
+use crate::check::verdict::{MailVerdict, Need};
+use crate::dane::agility::Digests;
+use crate::dane::facts;
+use crate::dane::tlsa::{self, Tlsa};
+use crate::dane::verify::Match;
+use crate::discovery::StsSource;
+use crate::dns::{Answer, FailureReason, HostLookup, Lookup, Mx, MxTarget, RawTlsa, Security};
+use crate::hex::Hex;
+use crate::name::Name;
+use crate::refusal::{Place, Reason};
+use crate::rules::{Rule, Rules};
+use crate::tls::KeyProof;
+use crate::upstream::verified::Channel;
+
+/// A look at one domain: its facts, and those of its hosts by their keys.
+#[derive(Debug)]
+pub(super) struct SeenDomain {
+    pub(super) facts: DomainFacts,
+    pub(super) hosts: Vec<(String, HostFacts)>,
+    /// Whether mail would go to a host that was not connected to.
+    pub(super) is_unasked: bool,
+}
+
+/// The facts of addresses that a delivery has verified.
+pub(super) type DeliveredFacts = BTreeMap<(Name, IpAddr), AddressFact>;
+
+/// The settings that facts depend on.
+#[derive(Clone, Copy)]
+pub(super) struct Seeing<'a> {
+    pub(super) digests: &'a Digests,
+    pub(super) rules: &'a Rules,
+    pub(super) delivered: &'a DeliveredFacts,
+    pub(super) now: OffsetDateTime,
+}
+
+/// The rule of a domain, and the check without it.
+pub(super) struct RuledLook<'a> {
+    pub(super) rule: &'a Rule,
+    pub(super) without: &'a DomainCheck,
+}
+
+impl SeenDomain {
+    /// The facts of a check.
+    pub(super) fn of(check: &DomainCheck, ruled: Option<&RuledLook<'_>>, seeing: Seeing<'_>) -> Self {
+        let verdict = MailVerdict::of(check);
+        let hosts = check.exchanges.iter().map(|exchange| (key(exchange), host(exchange, seeing))).collect();
+        let facts = DomainFacts {
+            standing: standing(check),
+            is_verified: verdict.is_verified(),
+            mx: exchanges(check),
+            is_secure: check.recorded.mx.as_ref().is_some_and(is_secure),
+            sts: sts(check, seeing.now),
+            tlsrpt: None,
+            rule: ruled.map(|ruled| rule(ruled, check, seeing)),
+            signature: signature(&check.recorded, seeing.now),
+        };
+        let is_unasked = matches!(check.forecast(), Forecast::Delivered(_, None));
+        Self { facts, hosts, is_unasked }
+    }
+}
+
+/// The key of a host: its name, with the port that a rule may name.
+pub(super) fn host_key(name: &Name, port: Option<u16>) -> String {
+    port.map_or_else(|| name.to_string(), |port| format!("{name}:{port}"))
+}
+
+fn key(exchange: &ExchangeCheck) -> String {
+    host_key(&exchange.name, exchange.port)
+}
+
+fn standing(check: &DomainCheck) -> Standing {
+    match check.forecast() {
+        Forecast::Delivered(..) => Standing::Good,
+        Forecast::Refused => match check.main_obstacle() {
+            Some((place, reason)) => {
+                let port = check.exchanges.iter().find_map(|exchange| exchange.port);
+                let host = match &place {
+                    Place::Domain => None,
+                    Place::Host(name) => Some(host_key(name, port)),
+                    Place::Peer(peer) => Some(host_key(&peer.exchange, peer.port)),
+                };
+                judged(reason, format!("{place}{reason}"), host)
+            }
+            None => Standing::Unknown(SeenFault::new("out-of-time", "no host could be tried", None)),
+        },
+    }
+}
+
+/// A refusal as the watch counts it: TLS and DNSSEC are what it is about. A lookup that got no answer says nothing about
+/// the domain.
+fn judged(reason: &Reason, text: String, host: Option<String>) -> Standing {
+    let fault = SeenFault::new(reason.view().label.as_str(), &text, host);
+    let is_broken = match reason {
+        Reason::Dns(failure) | Reason::StsLookup(failure) => match &failure.reason {
+            FailureReason::Bogus(_) => true,
+            FailureReason::Refused(_) => reason.is_waived_by_observing(),
+            _ => false,
+        },
+        // The memory of a failure says no more than that failure did. A policy that had no turn is our own fault.
+        Reason::JustFailed { .. } | Reason::StsNoTurn => false,
+        reason => reason.is_waived_by_observing(),
+    };
+    if is_broken { Standing::Broken(fault) } else { Standing::Unknown(fault) }
+}
+
+fn is_secure(found: &Result<Lookup<Mx>, crate::dns::Failure>) -> bool {
+    found.as_ref().is_ok_and(|found| found.security() == Security::Secure)
+}
+
+/// The exchanges as they are published; none if that is not known.
+fn exchanges(check: &DomainCheck) -> Option<Vec<MxFact>> {
+    let records = match &check.recorded.mx {
+        Some(Ok(found)) => found.answer.records(),
+        // A rule names the host.
+        None if check.route.is_ok() => &[],
+        Some(Err(_)) | None => return None,
+    };
+    let named = records.iter().filter_map(|record| match &record.target {
+        MxTarget::Host(name) => Some(MxFact { preference: record.preference, host: host_key(name, None) }),
+        MxTarget::Root | MxTarget::Invalid(_) => None,
+    });
+    let mut mx: Vec<_> = named.collect();
+    if mx.is_empty() {
+        mx = check.exchanges.iter().map(|exchange| MxFact { preference: 0, host: key(exchange) }).collect();
+    }
+    mx.sort();
+    mx.dedup();
+    Some(mx)
+}
+
+fn sts(check: &DomainCheck, now: OffsetDateTime) -> Option<StsFact> {
+    let in_force = check.sts.as_ref()?.found.in_force()?;
+    let unlisted = check.exchanges.iter().filter(|exchange| !in_force.policy.lists(&exchange.name));
+    let max_age = i64::try_from(in_force.policy.max_age().as_secs()).unwrap_or(i64::MAX);
+    let age = i64::try_from(in_force.age.as_secs()).unwrap_or(i64::MAX);
+    let is_failing = matches!(in_force.source, StsSource::Unfetched(_));
+    Some(StsFact {
+        id: in_force.id.as_str().to_owned(),
+        mode: in_force.policy.mode().as_str().to_owned(),
+        unlisted: unlisted.map(|exchange| exchange.name.to_string()).collect(),
+        ends: is_failing.then(|| now.unix_timestamp().saturating_add(max_age.saturating_sub(age))),
+    })
+}
+
+fn rule(ruled: &RuledLook<'_>, check: &DomainCheck, seeing: Seeing<'_>) -> RuleFact {
+    let (with, without) = (MailVerdict::of(check), MailVerdict::of(ruled.without));
+    let need = Need::of(&ruled.rule.level, &seeing.rules.default, with, without);
+    RuleFact {
+        domains: ruled.rule.domains.to_string(),
+        is_needless: need == Need::NotNeeded,
+        days_left: ruled.rule.days_left(seeing.now.date()).filter(|_| need == Need::Needed),
+    }
+}
+
+fn signature(recorded: &RecordedAnswers, now: OffsetDateTime) -> Option<SignatureFact> {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "modulo 2^32 is what is meant")]
+    let clock = now.unix_timestamp() as u32;
+    let (name, rtype, validity) = recorded.signatures.iter().min_by_key(|(.., validity)| validity.left(clock))?;
+    let ttl = recorded.signatures.iter().map(|(.., validity)| validity.original_ttl).max().unwrap_or_default();
+    Some(SignatureFact {
+        records: format!("{name} {rtype}"),
+        ends: now.unix_timestamp() + i64::from(validity.left(clock)),
+        term: i64::from(validity.expiration.wrapping_sub(validity.inception)),
+        ttl,
+    })
+}
+
+fn host(exchange: &ExchangeCheck, seeing: Seeing<'_>) -> HostFacts {
+    let (dane, base, raw) = dane(exchange, seeing.digests);
+    let mut records: Vec<_> = tlsa::readings(&raw, seeing.digests).into_iter().flatten().map(|r| record(&r)).collect();
+    records.sort();
+    records.dedup();
+    let asked = exchange.sessions.iter().map(|(address, session)| of_session(*address, session, exchange));
+    let planned = exchange.plan.as_ref().map_or(&[][..], |plan| plan.addresses.as_slice());
+    let delivered = planned.iter().filter_map(|address| seeing.delivered.get(&(exchange.name.clone(), *address)));
+    let addresses = asked.chain(delivered.cloned());
+    HostFacts {
+        dane,
+        base: base.map(|name| name.to_string()),
+        records,
+        addresses: addresses.collect(),
+        signature: signature(&exchange.recorded, seeing.now),
+    }
+}
+
+/// The DANE state, the TLSA base domain, and the secure records.
+fn dane(exchange: &ExchangeCheck, digests: &Digests) -> (DaneFact, Option<Name>, Vec<RawTlsa>) {
+    let without = |fact| (fact, None, Vec::new());
+    match &exchange.recorded.host {
+        Some(Ok(HostLookup::Found(host))) if host.security() == Security::Secure => {}
+        Some(Ok(HostLookup::Found(_))) => return without(DaneFact::Insecure),
+        Some(Ok(HostLookup::NoAddress | HostLookup::NotInFamily(_)) | Err(_)) | None => {
+            return without(DaneFact::Unknown);
+        }
+    }
+    // The last owner that was asked decided (RFC 7672 §2.2.2).
+    match exchange.recorded.tlsa.last() {
+        None | Some((_, Err(_))) => without(DaneFact::Unknown),
+        Some((_, Ok(found))) if found.security() == Security::Insecure => without(DaneFact::Insecure),
+        Some((owner, Ok(found))) => match &found.answer {
+            Answer::NoData | Answer::NxDomain => without(DaneFact::Absent),
+            Answer::Records(raw) => {
+                let usable = tlsa::readings(raw, digests).iter().any(Result::is_ok);
+                let fact = if usable { DaneFact::Usable } else { DaneFact::Unusable };
+                (fact, Some(owner.clone()), raw.clone())
+            }
+        },
+    }
+}
+
+/// A record for comparison.
+fn record(tlsa: &Tlsa) -> RecordFact {
+    // The three fields, and the data, as they are written (RFC 6698 §2.2).
+    let text = tlsa.to_string();
+    let mut fields = text.splitn(4, ' ');
+    let mut number = || fields.next().and_then(|field| field.parse().ok()).unwrap_or(u8::MAX);
+    let (usage, selector, matching) = (number(), number(), number());
+    RecordFact { usage, selector, matching, digest: digest(fields.next().unwrap_or_default().as_bytes()) }
+}
+
+fn digest(octets: &[u8]) -> String {
+    Hex(&Sha256::digest(octets)[..16]).to_string()
+}
+
+fn of_session(address: IpAddr, session: &SessionCheck, exchange: &ExchangeCheck) -> AddressFact {
+    let matched = session.outcome.as_ref().ok().and_then(matched);
+    let leaf = session.chain.first();
+    let anchor = matched.and_then(|matched| session.chain.get(matched.depth).filter(|_| matched.depth > 0));
+    AddressFact {
+        address: address.to_string(),
+        standing: match &session.outcome {
+            Ok(_) => Standing::Good,
+            Err(reason) => judged(reason, format!("{}[{address}]: {reason}", exchange.name), Some(key(exchange))),
+        },
+        certificate: leaf.map(|der| digest(der)),
+        issuer: leaf.and_then(|der| facts::read(der)).map(|facts| facts.issuer),
+        matched: matched.map(|matched| record(&matched.record)),
+        path_ends: matched.and_then(|matched| matched.path_ends),
+        anchor_ends: anchor.and_then(|der| facts::read(der)).map(|facts| facts.not_after),
+    }
+}
+
+/// The fact of a delivery that has verified an address. It tells nothing of the certificate but the record that matched.
+pub(super) fn of_delivery(address: IpAddr, matched: &Match) -> AddressFact {
+    AddressFact {
+        address: address.to_string(),
+        standing: Standing::Good,
+        certificate: None,
+        issuer: None,
+        matched: Some(record(&matched.record)),
+        path_ends: matched.path_ends,
+        anchor_ends: None,
+    }
+}
+
+/// The record that matched.
+fn matched(channel: &Channel) -> Option<&Match> {
+    channel.protection()?.proof().and_then(KeyProof::record)
+}

@@ -1,0 +1,281 @@
+//! When the watch speaks: the state of one finding about one domain or host, from look to look.
+//!
+//! absent → suspected → active → ended → absent. A second look confirms a finding before it is told, since most alerts of DNS
+//! changes are false. A finding that goes on, or comes back, is told again after a week.
+
+use serde::{Deserialize, Serialize};
+
+use super::findings::{DAY, SeenFinding};
+use super::kinds::Severity;
+
+/// The least time between two looks that tell a finding.
+const CONFIRMED_AFTER: i64 = 60 * 60;
+/// A finding that goes on is told again after so long.
+const AGAIN_AFTER: i64 = 7 * DAY;
+
+/// The state of a finding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FindingState {
+    /// When it was first seen, in seconds since 1970.
+    pub(crate) since: i64,
+    /// Its severity at the last look.
+    pub(crate) severity: Severity,
+    /// In words, at the last look.
+    pub(crate) text: String,
+    /// The name in the table of refusals, for a finding about one.
+    pub(crate) label: Option<String>,
+    /// How far it is.
+    pub(crate) stage: FindingStage,
+}
+
+/// How far a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum FindingStage {
+    /// One look has seen it, and it was not told.
+    Suspected,
+    /// It was told at this time, with this severity.
+    Active(LastTelling),
+    /// It is over; it was told last at this time.
+    Ended(LastTelling),
+    /// It has come back within a week, and was not told again.
+    Back(LastTelling),
+}
+
+/// The last time that a finding was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LastTelling {
+    /// In seconds since 1970.
+    pub(crate) at: i64,
+    /// The severity.
+    pub(crate) severity: Severity,
+}
+
+/// A look at one domain or host.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LookTime {
+    /// In seconds since 1970.
+    pub(crate) at: i64,
+    /// The TTL of the records, in seconds: an earlier look sees the same answer.
+    pub(crate) ttl: i64,
+    /// Whether several deliveries have said the same.
+    pub(crate) is_sure: bool,
+}
+
+/// What is told of a finding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum FindingNews {
+    /// It is new.
+    New,
+    /// It goes on.
+    Still,
+    /// It is over.
+    Ended,
+}
+
+impl FindingNews {
+    /// The word in the log.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Still => "still",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+/// The state after a look, and whether it is told.
+pub(crate) fn step(
+    before: Option<FindingState>,
+    finding: Option<&SeenFinding>,
+    look: LookTime,
+) -> (Option<FindingState>, Option<FindingNews>) {
+    match (before, finding) {
+        (None, None) => (None, None),
+        (None, Some(finding)) => {
+            let new = FindingState {
+                since: look.at,
+                severity: finding.severity,
+                text: finding.text.clone(),
+                label: finding.label.clone(),
+                stage: FindingStage::Suspected,
+            };
+            if look.is_sure { told(new, finding, look, FindingNews::New) } else { (Some(new), None) }
+        }
+        (Some(before), None) => ended(before, look),
+        (Some(before), Some(finding)) => goes_on(before, finding, look),
+    }
+}
+
+fn ended(before: FindingState, look: LookTime) -> (Option<FindingState>, Option<FindingNews>) {
+    match before.stage {
+        FindingStage::Suspected => (None, None),
+        FindingStage::Active(telling) => {
+            let stage = FindingStage::Ended(telling);
+            (Some(FindingState { stage, ..before }), Some(FindingNews::Ended))
+        }
+        // Its end was told before, and so was its return.
+        FindingStage::Back(telling) => (Some(FindingState { stage: FindingStage::Ended(telling), ..before }), None),
+        FindingStage::Ended(telling) if look.at - telling.at >= AGAIN_AFTER => (None, None),
+        FindingStage::Ended(_) => (Some(before), None),
+    }
+}
+
+fn goes_on(before: FindingState, finding: &SeenFinding, look: LookTime) -> (Option<FindingState>, Option<FindingNews>) {
+    let now = FindingState {
+        severity: finding.severity,
+        text: finding.text.clone(),
+        label: finding.label.clone(),
+        ..before.clone()
+    };
+    let is_confirmed = look.is_sure || look.at - before.since >= CONFIRMED_AFTER.max(look.ttl);
+    match before.stage {
+        FindingStage::Suspected if finding.kind.is_change() && is_confirmed => {
+            let (state, told) = told(now, finding, look, FindingNews::New);
+            (state.map(FindingState::over), told)
+        }
+        FindingStage::Suspected if is_confirmed => told(now, finding, look, FindingNews::New),
+        FindingStage::Suspected => (Some(now), None),
+        FindingStage::Active(telling) | FindingStage::Back(telling) if is_due(telling, finding, look) => {
+            told(now, finding, look, FindingNews::Still)
+        }
+        FindingStage::Active(_) | FindingStage::Back(_) => (Some(now), None),
+        // It flaps: a week of quiet.
+        FindingStage::Ended(telling) if !is_due(telling, finding, look) => {
+            let stage = if finding.kind.is_change() { before.stage } else { FindingStage::Back(telling) };
+            (Some(FindingState { stage, ..now }), None)
+        }
+        FindingStage::Ended(_) => (Some(FindingState { since: look.at, stage: FindingStage::Suspected, ..now }), None),
+    }
+}
+
+fn is_due(telling: LastTelling, finding: &SeenFinding, look: LookTime) -> bool {
+    finding.severity > telling.severity || look.at - telling.at >= AGAIN_AFTER
+}
+
+fn told(
+    now: FindingState,
+    finding: &SeenFinding,
+    look: LookTime,
+    what: FindingNews,
+) -> (Option<FindingState>, Option<FindingNews>) {
+    let telling = LastTelling { at: look.at, severity: finding.severity };
+    (Some(FindingState { stage: FindingStage::Active(telling), ..now }), Some(what))
+}
+
+impl FindingState {
+    /// The same at its end.
+    fn over(self) -> Self {
+        let stage = match self.stage {
+            FindingStage::Active(telling) | FindingStage::Ended(telling) | FindingStage::Back(telling) => {
+                FindingStage::Ended(telling)
+            }
+            FindingStage::Suspected => FindingStage::Suspected,
+        };
+        Self { stage, ..self }
+    }
+
+    /// Whether it holds, and was told.
+    pub(crate) fn is_active(&self) -> bool {
+        matches!(self.stage, FindingStage::Active(_) | FindingStage::Back(_))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::kinds::FindingKind;
+    use super::*;
+
+    const HOUR: i64 = 60 * 60;
+
+    fn finding(severity: Severity) -> SeenFinding {
+        SeenFinding { kind: FindingKind::BrokenNow, severity, text: "it fails".to_owned(), label: None }
+    }
+
+    /// The words that these looks tell: hour and finding.
+    fn told(looks: &[(i64, Option<&SeenFinding>)]) -> Vec<(i64, FindingNews)> {
+        let (mut state, mut all) = (None, Vec::new());
+        for (hour, finding) in looks {
+            let look = LookTime { at: hour * HOUR, ttl: 0, is_sure: false };
+            let (after, told) = step(state.take(), *finding, look);
+            state = after;
+            all.extend(told.map(|told| (*hour, told)));
+        }
+        all
+    }
+
+    #[test]
+    fn a_second_look_confirms() {
+        // W8.
+        let warn = finding(Severity::Warn);
+        let seen = Some(&warn);
+        assert_eq!(told(&[(0, seen), (1, seen)]), [(1, FindingNews::New)]);
+        // Broken for half an hour, between two looks, or for one look: nothing.
+        assert_eq!(told(&[(0, seen), (1, None), (2, seen), (3, None)]), []);
+        assert_eq!(told(&[(0, None), (24, None)]), []);
+        let soon = LookTime { at: HOUR - 1, ttl: 0, is_sure: false };
+        let first = step(None, seen, LookTime { at: 0, ..soon });
+        assert_eq!(step(first.0.clone(), seen, soon).1, None);
+        // Within the TTL of the records, the second look would see the same answer.
+        let cached = LookTime { at: HOUR, ttl: 2 * HOUR, is_sure: false };
+        assert_eq!(step(first.0, seen, cached).1, None);
+        // Several deliveries have said so already.
+        assert_eq!(step(None, seen, LookTime { at: 0, ttl: 0, is_sure: true }).1, Some(FindingNews::New));
+    }
+
+    #[test]
+    fn it_is_told_again_after_a_week_and_at_its_end() {
+        // W9.
+        let (warn, alarm) = (finding(Severity::Warn), finding(Severity::Alarm));
+        let mut looks: Vec<_> = (0..20).map(|day| (day * 24, Some(&warn))).collect();
+        looks.push((20 * 24, None));
+        let expected = [
+            (24, FindingNews::New),
+            (8 * 24, FindingNews::Still),
+            (15 * 24, FindingNews::Still),
+            (20 * 24, FindingNews::Ended),
+        ];
+        assert_eq!(told(&looks), expected);
+        // A higher severity is told at once, a lower one is not.
+        let rises = [(0, Some(&warn)), (1, Some(&warn)), (2, Some(&alarm)), (3, Some(&warn))];
+        assert_eq!(told(&rises), [(1, FindingNews::New), (2, FindingNews::Still)]);
+    }
+
+    #[test]
+    fn one_that_flaps_is_quiet_for_a_week() {
+        let warn = finding(Severity::Warn);
+        let flaps: Vec<_> = (0..14 * 24).map(|hour| (hour, (hour % 4 < 2).then_some(&warn))).collect();
+        let all = told(&flaps);
+        // The end of a finding that was told is told, and not each time that it flaps.
+        let week = 7 * 24 + 1;
+        assert_eq!(
+            all,
+            [
+                (1, FindingNews::New),
+                (2, FindingNews::Ended),
+                (week, FindingNews::Still),
+                (week + 1, FindingNews::Ended)
+            ]
+        );
+    }
+
+    #[test]
+    fn a_change_is_told_once() {
+        let change = SeenFinding { kind: FindingKind::MxMoved, ..finding(Severity::Info) };
+        let seen = Some(&change);
+        assert_eq!(told(&[(0, seen), (24, seen), (48, None), (72, None)]), [(24, FindingNews::New)]);
+        // Another one within a week is quiet; later it is told.
+        let later = [
+            (0, seen),
+            (1, seen),
+            (2, None),
+            (3, seen),
+            (4, seen),
+            (9 * 24, None),
+            (9 * 24 + 1, seen),
+            (9 * 24 + 2, seen),
+        ];
+        assert_eq!(told(&later), [(1, FindingNews::New), (9 * 24 + 2, FindingNews::New)]);
+    }
+}
