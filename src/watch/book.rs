@@ -153,10 +153,7 @@ impl Book {
         let mut faults: BTreeMap<&str, usize> = BTreeMap::new();
         for (key, now) in &run.hosts {
             let was_good = self.hosts.get(key).is_some_and(|entry| entry.good_since.is_some());
-            let failing = now.addresses.iter().find_map(|fact| fact.standing.fault());
-            if let Some(fault) =
-                failing.filter(|_| was_good && !now.addresses.iter().any(|fact| fact.standing == Standing::Good))
-            {
+            if let Some(fault) = now.fault().filter(|_| was_good) {
                 *faults.entry(fault.label.as_str()).or_default() += 1;
             }
         }
@@ -172,11 +169,11 @@ impl Book {
         for (key, seen) in &run.hosts {
             let behind = behind.get(key).copied().unwrap_or_default();
             let before = self.hosts.remove(key);
-            let now = seen.clone().over(before.as_ref().map(|entry| &entry.now));
-            if now.is_unknown() && before.is_some() {
+            if seen.is_unknown() && before.is_some() {
                 self.hosts.extend(before.map(|entry| (key.clone(), entry)));
                 continue;
             }
+            let now = seen.clone().over(before.as_ref().map(|entry| &entry.now));
             let whose = if behind.is_ours { Ownership::Ours } else { Ownership::Theirs };
             let base = before.as_ref().map(|entry| &entry.base);
             let lost = before
@@ -488,6 +485,28 @@ mod tests {
         silent.addresses[0].standing = Standing::Unknown(SeenFault::new("connect-timeout", "", None));
         assert_eq!(told(book.take_up(run(26, unknown, silent))), []);
         assert!(book.hosts["mx.example"].findings[&FindingKind::BrokenNow].is_active());
+    }
+
+    #[test]
+    fn a_host_whose_records_do_not_validate_is_told() {
+        let mut book = Book::default();
+        book.take_up(run(0, domain(), host()));
+        let bogus = || HostFacts {
+            lookups: broken_domain("tlsa-lookup-failed", Some("mx.example")).standing,
+            dane: super::super::facts::DaneFact::Unknown,
+            addresses: Vec::new(),
+            records: Vec::new(),
+            ..host()
+        };
+        let waits = || broken_domain("tlsa-lookup-failed", Some("mx.example"));
+        book.take_up(run(24, waits(), bogus()));
+        let told = told(book.take_up(run(25, waits(), bogus())));
+        assert_eq!(told, [(FindingNews::New, "broken-now", "mx.example".to_owned())]);
+        // The records of before are known all the same.
+        let gone = || HostFacts { lookups: Standing::Good, dane: super::super::facts::DaneFact::Absent, ..bogus() };
+        book.take_up(run(48, domain(), gone()));
+        let told: Vec<_> = self::told(book.take_up(run(72, domain(), gone()))).into_iter().map(|told| told.1).collect();
+        assert_eq!(told, ["dane-lost"]);
     }
 
     #[test]

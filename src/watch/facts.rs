@@ -103,6 +103,8 @@ pub(crate) struct SignatureFact {
 /// The facts of a host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct HostFacts {
+    /// The result of its lookups.
+    pub(crate) lookups: Standing,
     /// Whether DANE holds for it.
     pub(crate) dane: DaneFact,
     /// The TLSA base domain, where there are records.
@@ -198,6 +200,11 @@ impl HostFacts {
     /// for another reason than TLS.
     pub(crate) fn over(mut self, before: Option<&Self>) -> Self {
         let Some(before) = before else { return self };
+        if self.dane == DaneFact::Unknown {
+            self.dane = before.dane;
+            self.base.clone_from(&before.base);
+            self.records.clone_from(&before.records);
+        }
         for fact in &mut self.addresses {
             let known = before.addresses.iter().find(|known| known.address == fact.address);
             if let Some(known) = known.filter(|_| fact.standing.is_unknown()) {
@@ -212,14 +219,21 @@ impl HostFacts {
         self
     }
 
-    /// The first address at which TLS fails.
+    /// The lookup that does not validate, or the first address at which TLS fails.
     pub(crate) fn broken(&self) -> Option<&SeenFault> {
-        self.addresses.iter().find_map(|fact| fact.standing.broken())
+        self.lookups.broken().or_else(|| self.addresses.iter().find_map(|fact| fact.standing.broken()))
+    }
+
+    /// The fault of any kind, if no address is good.
+    pub(crate) fn fault(&self) -> Option<&SeenFault> {
+        let is_good = self.addresses.iter().any(|fact| fact.standing == Standing::Good);
+        let of_address = || self.addresses.iter().find_map(|fact| fact.standing.fault());
+        self.lookups.fault().or_else(of_address).filter(|_| !is_good)
     }
 
     /// Whether the look has learnt nothing.
     pub(crate) fn is_unknown(&self) -> bool {
-        self.dane == DaneFact::Unknown
+        self.dane == DaneFact::Unknown && self.lookups.broken().is_none()
     }
 }
 
@@ -256,6 +270,7 @@ pub(crate) mod tests {
     pub(crate) fn host() -> HostFacts {
         let key = record([3, 1, 1], "K1");
         HostFacts {
+            lookups: Standing::Good,
             dane: DaneFact::Usable,
             base: Some("_25._tcp.mx.example".to_owned()),
             addresses: vec![address(&key)],

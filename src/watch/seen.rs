@@ -88,9 +88,10 @@ fn standing(check: &DomainCheck) -> Standing {
         Forecast::Refused => match check.main_obstacle() {
             Some((place, reason)) => {
                 let port = check.exchanges.iter().find_map(|exchange| exchange.port);
+                // What a policy or a rule of the domain asks of a host is the domain's own fault.
                 let host = match &place {
-                    Place::Domain => None,
-                    Place::Host(name) => Some(host_key(name, port)),
+                    Place::Host(name) if matches!(reason, Reason::Dns(_)) => Some(host_key(name, port)),
+                    Place::Domain | Place::Host(_) => None,
                     Place::Peer(peer) => Some(host_key(&peer.exchange, peer.port)),
                 };
                 judged(reason, format!("{place}{reason}"), host)
@@ -188,7 +189,12 @@ fn host(exchange: &ExchangeCheck, seeing: Seeing<'_>) -> HostFacts {
     let planned = exchange.plan.as_ref().map_or(&[][..], |plan| plan.addresses.as_slice());
     let delivered = planned.iter().filter_map(|address| seeing.delivered.get(&(exchange.name.clone(), *address)));
     let addresses = asked.chain(delivered.cloned());
+    let lookups = match &exchange.plan {
+        Err(reason @ Reason::Dns(_)) => judged(reason, format!("{}: {reason}", exchange.name), Some(key(exchange))),
+        Ok(_) | Err(_) => Standing::Good,
+    };
     HostFacts {
+        lookups,
         dane,
         base: base.map(|name| name.to_string()),
         records,

@@ -194,6 +194,12 @@ async fn the_verdict_is_that_of_the_next_mail() {
         ("forged MX", bogus("example.test", "MX"), "broken"),
         ("null MX", Scenario::with_domain(|tree, _| tree.mx("example.test", 0, ".")), "unknown"),
     ];
+    let scenarios = scenarios.into_iter().chain([(
+        "forged TLSA",
+        Scenario::new()
+            .tree(|tree, port| tree.fault(&format!("_{port}._tcp.mx1.example.test"), "TLSA", Fault::BogusSignature)),
+        "broken",
+    )]);
     for (what, scenario, standing) in scenarios {
         let lab = scenario.start().await;
         let memory = Memory::new();
