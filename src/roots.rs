@@ -13,6 +13,7 @@ use rustls::client::Resumption;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
+use sha2::{Digest, Sha256};
 
 /// The files that the configuration names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,6 +28,7 @@ pub struct RootFiles {
 #[derive(Debug, Clone)]
 pub struct Roots {
     store: Arc<RootCertStore>,
+    digest: u64,
     source: RootSource,
     left_out: Vec<String>,
 }
@@ -95,7 +97,8 @@ pub enum CaFileError {
 
 impl Default for Roots {
     fn default() -> Self {
-        Self { store: Arc::new(RootCertStore::empty()), source: RootSource::Nowhere, left_out: Vec::new() }
+        let store = RootCertStore::empty();
+        Self { digest: digest(&store), store: Arc::new(store), source: RootSource::Nowhere, left_out: Vec::new() }
     }
 }
 
@@ -118,21 +121,28 @@ impl Roots {
         if let Some(path) = &files.extra_ca {
             roots.add_file(&mut store, path).map_err(at("tls.extra_ca"))?;
         }
-        roots.store = Arc::new(store);
-        Ok(roots)
+        Ok(roots.with_store(store))
     }
 
     /// These authorities, of no file. Those that are of no use are left out.
     pub fn of(certificates: Vec<CertificateDer<'static>>) -> Self {
         let (mut roots, mut store) = (Self::default(), RootCertStore::empty());
         roots.add(&mut store, certificates, "given");
-        roots.store = Arc::new(store);
-        roots
+        roots.with_store(store)
+    }
+
+    fn with_store(self, store: RootCertStore) -> Self {
+        Self { digest: digest(&store), store: Arc::new(store), ..self }
     }
 
     /// The store, for the check of a certificate chain.
     pub fn store(&self) -> &Arc<RootCertStore> {
         &self.store
+    }
+
+    /// A digest of the set: another set has another one, in whatever order its certificates are read.
+    pub fn digest(&self) -> u64 {
+        self.digest
     }
 
     /// How many authorities there are.
@@ -181,6 +191,16 @@ impl Roots {
             }
         }
     }
+}
+
+/// A digest of the names and keys of the authorities.
+fn digest(store: &RootCertStore) -> u64 {
+    let each = store.roots.iter().map(|root| Sha256::digest([root.subject.as_ref(), &root.subject_public_key_info].concat()));
+    let mut digests: Vec<[u8; 32]> = each.map(Into::into).collect();
+    digests.sort_unstable();
+    digests.dedup();
+    let whole: [u8; 32] = Sha256::digest(digests.concat()).into();
+    whole.iter().take(8).fold(0, |digest, octet| digest << 8 | u64::from(*octet))
 }
 
 /// TLS 1.2 and 1.3 with servers for which these authorities may vouch. No session is resumed: the library does not look at the
@@ -259,6 +279,15 @@ mod tests {
         assert!(system.count() > 20 && [RootSource::System, RootSource::BuiltIn].contains(system.source()));
         assert_eq!(load(None, Some(one.path())).unwrap().count(), system.count() + 1);
         assert_eq!(Roots::default().count(), 0);
+    }
+
+    #[test]
+    fn the_digest_is_that_of_the_set() {
+        let (a, b) = (authority("A"), authority("B"));
+        let digest = |text: &[&str]| load(Some(file(&text.concat()).path()), None).unwrap().digest();
+        assert_eq!(digest(&[&a, &b]), digest(&[&b, &a, &b]));
+        assert_ne!(digest(&[&a, &b]), digest(&[&a]));
+        assert_ne!(digest(&[&a]), Roots::default().digest());
     }
 
     #[test]
