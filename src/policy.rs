@@ -44,6 +44,7 @@
 //! missing and the level that is not enforced. Mail with the field `TLS-Required: No` goes in the same way, with
 //! [`Permit::TlsRequiredNo`] ([`Waiver`]).
 
+pub mod host_session;
 mod waiver;
 
 use std::fmt;

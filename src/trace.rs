@@ -1,7 +1,7 @@
 //! The steps of one delivery attempt, with the time each took: for `danelaw explain` and for counters. No decision depends
 //! on it.
 //!
-//! It carries the events for TLS reports too. An attempt has one [`Trace`], which goes with it from lookup to reply. Its size is bounded, also for long texts of remotes
+//! It carries the events for TLS reports and the sessions for the memory of hosts too. An attempt has one [`Trace`], which goes with it from lookup to reply. Its size is bounded, also for long texts of remotes
 //! and zones: beyond the bound a step is still counted and timed, and its text is left out.
 
 use std::fmt::{self, Write as _};
@@ -14,6 +14,7 @@ use crate::dns::{Alias, Answer, Failure, HostLookup, Lookup, Mx, MxTarget, RawTl
 use crate::excerpt::Excerpt;
 use crate::hex::Hex;
 use crate::name::Name;
+use crate::policy::host_session::HostSession;
 use crate::tlsrpt::TlsEvent;
 
 pub use crate::excerpt::cut;
@@ -29,6 +30,8 @@ const USUAL_STEPS: usize = 12;
 /// The most TLS events that are kept. A route has 20 exchanges with four addresses each, and a session may count under two
 /// policies.
 const MAX_EVENTS: usize = 200;
+/// The most sessions that are kept for the memory of hosts.
+const MAX_HOST_SESSIONS: usize = 100;
 /// About how many octets of text they have.
 const USUAL_OCTETS: usize = 1000;
 /// The most records of one answer that are shown.
@@ -53,6 +56,7 @@ struct Seen {
     /// The texts of all steps, one behind the other: an attempt that goes well is told without any of them.
     text: String,
     events: TracedEvents,
+    hosts: Vec<HostSession>,
 }
 
 /// The events of an attempt for TLS reports.
@@ -133,6 +137,7 @@ impl Default for Trace {
             steps: Vec::with_capacity(USUAL_STEPS),
             text: String::with_capacity(USUAL_OCTETS),
             events: TracedEvents::default(),
+            hosts: Vec::new(),
         };
         Self { inner: Arc::new(SharedTrace { started: Instant::now(), seen: Mutex::new(seen) }) }
     }
@@ -166,6 +171,19 @@ impl Trace {
     /// The events for TLS reports; the trace forgets them.
     pub fn take_events(&self) -> TracedEvents {
         std::mem::take(&mut self.seen().events)
+    }
+
+    /// Keeps a session for the memory of hosts until the attempt is told, if there is room.
+    pub fn host_session(&self, session: HostSession) {
+        let hosts = &mut self.seen().hosts;
+        if hosts.len() < MAX_HOST_SESSIONS {
+            hosts.push(session);
+        }
+    }
+
+    /// The sessions for the memory of hosts; the trace forgets them.
+    pub fn take_host_sessions(&self) -> Vec<HostSession> {
+        std::mem::take(&mut self.seen().hosts)
     }
 
     /// Notes a fact that took no time.

@@ -84,6 +84,7 @@ const PURE: &[&str] = &[
     "tlsrpt/tally",
     "tlsrpt/tried",
     "tlsrpt/window",
+    "watch/settled",
 ];
 /// Words that a pure module must not have.
 const IMPURE: &[&str] =

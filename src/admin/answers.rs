@@ -31,9 +31,11 @@ use crate::server::OpenSessions;
 use crate::session::Shared;
 use crate::version;
 use crate::watch::Watch;
+use crate::watch::hosts::SettledHosts;
+use crate::watch::settled::HostKey;
 
 const TEXT: &str = "text/plain; charset=utf-8";
-const PATHS: &str = "danelaw: /livez, /readyz, /metrics, /status/, /status/DOMAIN, /explain/, /explain/last, /explain/ID, /mta-sts/DOMAIN, /report/MONTH, /tlsrpt/counts/DAY, /tlsrpt/preview/, /watch/, /watch/DOMAIN\n";
+const PATHS: &str = "danelaw: /livez, /readyz, /metrics, /status/, /status/DOMAIN, /explain/, /explain/last, /explain/ID, /mta-sts/DOMAIN, /hosts/NAME, /report/MONTH, /tlsrpt/counts/DAY, /tlsrpt/preview/, /watch/, /watch/DOMAIN\n";
 
 /// The answer to another machine that asks for a page.
 const NOT_THERE: &str = "the page is for browsers on this machine alone, whatever admin.allow says: use `ssh -L` or `kubectl port-forward`\n";
@@ -87,6 +89,8 @@ pub struct AdminState {
     pub reports: Option<Arc<Dispatch<Stub>>>,
     /// The watch, if there is one.
     pub watch: Option<Arc<Watch>>,
+    /// The memory of hosts, if there is one.
+    pub hosts: Option<Arc<SettledHosts>>,
     /// Whether browsers get a page.
     pub page: bool,
 }
@@ -144,6 +148,9 @@ async fn about_mail(path: &str, request: &Parts, state: &AdminState) -> Response
     if let Some(domain) = behind(client::WATCH) {
         return watch(state, domain);
     }
+    if let Some(name) = behind(client::HOSTS) {
+        return host(state, name);
+    }
     match (behind("/explain/"), behind(client::POLICY), behind(client::STATUS)) {
         (Some(""), ..) => remembered(state),
         (Some(id), ..) => explain(state, id),
@@ -192,6 +199,7 @@ fn metrics(state: &AdminState, format: Format) -> Response<Full<Bytes>> {
         mta_sts: shared.connector.mta_sts.policies().figures(),
         store: shared.journal.store().figures(),
         watch: state.watch.as_ref().map(|watch| watch.figures()),
+        hosts: state.hosts.as_ref().map(|hosts| hosts.figures()),
         ready,
         observing: shared.connector.mode == Mode::Observe,
         rules_ending: shared.rules.ending(today).count(),
@@ -253,6 +261,22 @@ fn watch(state: &AdminState, domain: &str) -> Response<Full<Bytes>> {
     match view.and_then(|view| serde_json::to_string(&view).ok()) {
         Some(written) => json(written),
         None => text(StatusCode::NOT_FOUND, "this domain is not watched, or no look at it has ended yet\n"),
+    }
+}
+
+/// The memory of a host, by its name and the port, which is `remote.port` unless the name has another one behind a colon.
+fn host(state: &AdminState, name: &str) -> Response<Full<Bytes>> {
+    let Some(hosts) = &state.hosts else {
+        return text(StatusCode::NOT_FOUND, "this danelaw remembers no hosts (watch.every)\n");
+    };
+    let at_remote_port = || {
+        let (host, port) = (Name::parse(name).ok()?, state.shared().connector.dialer.port);
+        Some(HostKey { host, port })
+    };
+    let found = HostKey::parse(name).or_else(at_remote_port).and_then(|key| hosts.get(&key));
+    match found.and_then(|found| serde_json::to_string(&found).ok()) {
+        Some(written) => json(written),
+        None => text(StatusCode::NOT_FOUND, "no session with this host is remembered\n"),
     }
 }
 

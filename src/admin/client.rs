@@ -19,6 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The path of the MTA-STS policy that is kept for a domain, which stands behind it.
 pub const POLICY: &str = "/mta-sts/";
 
+/// The path of the memory of a host, whose name stands behind it.
+pub const HOSTS: &str = "/hosts/";
+
 /// The path of the counts of TLS sessions of a day, which stands behind it.
 pub const COUNTS: &str = "/tlsrpt/counts/";
 

@@ -95,6 +95,7 @@ async fn serve(config: Config, settings: ConfigFlags, log: log::Logging, sockets
         log_dropped,
         reports: running.dispatch(),
         watch: running.watch(),
+        hosts: None,
         page: config.admin.page,
     };
     let admin = ports::open_admin(&config, state).await?;

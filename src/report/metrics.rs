@@ -4,6 +4,7 @@
 //! make a series. Counting takes no lock: many sessions count at the same time.
 
 mod classic;
+mod hosts;
 mod mta_sts;
 mod store;
 mod watch;
@@ -28,6 +29,7 @@ use crate::store::StoreFigures;
 use crate::trace::What;
 
 use tlsrpt::TlsReportCounters;
+pub use hosts::HostFigures;
 pub use watch::WatchFigures;
 
 /// More slots than there are sets of words in this program that belong together.
@@ -54,6 +56,7 @@ pub struct Metrics {
     observed: Tally<1>,
     tls_required_no: Tally<1>,
     sts_would_refuse: Tally<1>,
+    host_changes: Tally<1>,
     turned_away: Tally<1>,
     client_handshakes: Tally<1>,
     shortages: Tally<2>,
@@ -93,6 +96,8 @@ pub struct Moment {
     pub store: StoreFigures,
     /// The watch, if there is one.
     pub watch: Option<WatchFigures>,
+    /// The hosts that are remembered; none without a memory.
+    pub hosts: Option<HostFigures>,
     /// Whether new mail is taken and has a chance.
     pub ready: bool,
     /// Whether the mode is `observe`.
@@ -145,6 +150,7 @@ impl Default for Metrics {
             observed: Tally::new(["would"]),
             tls_required_no: Tally::new(["result"]),
             sts_would_refuse: Tally::new(["label"]),
+            host_changes: Tally::new(["kind"]),
             turned_away: Tally::new(["reason"]),
             client_handshakes: Tally::new(["result"]),
             shortages: Tally::new(["reason", "at"]),
@@ -328,6 +334,7 @@ impl Collector for Scrape {
         mta_sts::encode(to, &self.moment.mta_sts)?;
         store::encode(to, &self.moment.store)?;
         self.moment.watch.iter().try_for_each(|figures| watch::encode(to, figures))?;
+        hosts::encode(to, &self.metrics.host_changes, self.moment.hosts)?;
         resolvers(to, &self.moment.resolvers)?;
         let mut family = to.encode_descriptor("build_info", "The version that is running", None, MetricType::Gauge)?;
         family.encode_family(&self.moment.build)?.encode_gauge(&1_u64)
@@ -459,6 +466,7 @@ mod tests {
             mta_sts: StsFigures { fetches: vec![("ok", 7)], policies: vec![("enforce", 2)], ..StsFigures::default() },
             store: StoreFigures::default(),
             watch: None,
+            hosts: Some(HostFigures { settled: 2, others: 3 }),
             ready: true,
             observing: false,
             rules_ending: 0,
@@ -473,6 +481,8 @@ mod tests {
         let metrics = Arc::new(Metrics::default());
         metrics.turned_away(TurnedAway::Sessions);
         metrics.turned_away(TurnedAway::Sessions);
+        // U16.
+        metrics.host_changed("expired");
         metrics.observe("tls", Duration::from_millis(30));
         metrics.observe("tls", Duration::from_secs(3000));
         let new = metrics.written(moment(), Format::OpenMetrics);
@@ -488,6 +498,9 @@ mod tests {
             "danelaw_mta_sts_fetches_total{result=\"ok\"} 7",
             "danelaw_mta_sts_policies{mode=\"enforce\"} 2",
             "danelaw_mta_sts_refresh_failing 0",
+            "danelaw_host_changes_total{kind=\"expired\"} 1",
+            "danelaw_hosts_remembered{settled=\"yes\"} 2",
+            "danelaw_hosts_remembered{settled=\"no\"} 3",
             "danelaw_build_info{version=\"1.2.3\"} 1",
         ] {
             assert!(new.lines().any(|shown| shown == line), "{line} in {new}");

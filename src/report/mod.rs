@@ -8,6 +8,7 @@
 pub mod deliveries;
 mod explain;
 pub mod guidelines;
+pub mod host_sessions;
 pub mod metrics;
 pub mod month;
 pub mod months;
@@ -42,6 +43,7 @@ use crate::upstream::sts::StsNote;
 use crate::upstream::verified::Channel;
 
 use deliveries::DeliveryNotes;
+use host_sessions::HostSessionCounts;
 use metrics::Metrics;
 use months::MailMonths;
 use recent::RecentMail;
@@ -134,6 +136,8 @@ pub struct Reporter {
     alarmed: Mutex<Option<Instant>>,
     /// The taker of the events for TLS reports, if there are to be any.
     events: Option<mpsc::Sender<TlsEvent>>,
+    /// The sessions for the memory of hosts, if there is one.
+    hosts: Option<HostSessionCounts>,
 }
 
 impl Reporter {
@@ -147,6 +151,7 @@ impl Reporter {
             deliveries: None,
             alarmed: Mutex::default(),
             events: None,
+            hosts: None,
         }
     }
 
@@ -171,6 +176,16 @@ impl Reporter {
         Self { events: Some(events), ..self }
     }
 
+    /// The same, which counts sessions for the memory of hosts.
+    pub fn learning_hosts(self) -> Self {
+        Self { hosts: Some(HostSessionCounts::default()), ..self }
+    }
+
+    /// The sessions for the memory of hosts, if there is one.
+    pub fn host_sessions(&self) -> Option<&HostSessionCounts> {
+        self.hosts.as_ref()
+    }
+
     /// Whether the sessions for a domain with this level are told in TLS reports.
     pub fn reporting(&self, level: &Level, rule: Option<&Rule>) -> Reporting {
         if self.events.is_some() { Reporting::of(level, rule) } else { Reporting::Off }
@@ -193,6 +208,10 @@ impl Reporter {
         }
         if let Some(deliveries) = &self.deliveries {
             deliveries.note(outcome, OffsetDateTime::now_utc());
+        }
+        if let Some(hosts) = &self.hosts {
+            let now = OffsetDateTime::now_utc();
+            outcome.seen.take_host_sessions().into_iter().for_each(|session| hosts.note(session, now));
         }
         if let Some(events) = &self.events {
             let TracedEvents { kept, dropped } = outcome.seen.take_events();

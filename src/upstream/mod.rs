@@ -8,7 +8,7 @@
 //! 4. The result is a session of [`verified`], the only type on which mail can be sent. After its transaction it waits in the
 //!    [`pool`] for mail that asks for an equal session ([`reuse`]).
 //!
-//! Beside them, [`sts`] has the MTA-STS policy of the domain, [`bounded_memory`] remembers remotes that refuse BDAT and
+//! Beside them, [`host_session`] notes sessions for the memory of hosts, [`sts`] has the MTA-STS policy of the domain, [`bounded_memory`] remembers remotes that refuse BDAT and
 //! domains that need 8BITMIME for the client's next try, and [`original_destination`] compares the destination of an
 //! intercepted client with the exchanges of the domain.
 
@@ -17,6 +17,7 @@ mod command;
 pub mod connect;
 pub mod ehlo_name;
 pub mod failover;
+pub mod host_session;
 pub mod host_status;
 pub mod limits;
 mod mx_iteration;
@@ -57,6 +58,7 @@ use crate::trace::{Trace, What};
 
 use bounded_memory::{EightBitDomains, WaivedMails, WithoutBdat};
 use connect::Dialer;
+use host_session::{HostLearning, HostNote};
 use host_status::HostStatusCache;
 use starttls::{Greeted, SessionOptions};
 use sts::PolicySource;
@@ -164,7 +166,15 @@ impl<R: Resolver> Connector<R> {
     /// How to open sessions for this client, without further bounds.
     pub(crate) fn session_options<'a>(&'a self, hello: &'a Hello, trace: &'a Trace) -> SessionOptions<'a> {
         let until = Instant::now() + self.timeouts.route;
-        SessionOptions { ehlo: self.ehlo(hello), timeouts: &self.timeouts, until, domain: None, nat64: None, trace }
+        SessionOptions {
+            ehlo: self.ehlo(hello),
+            timeouts: &self.timeouts,
+            until,
+            domain: None,
+            nat64: None,
+            learning: HostLearning::Off,
+            trace,
+        }
     }
 
     /// A session with one address, if it meets the policy.
@@ -204,16 +214,24 @@ impl<R: Resolver> Connector<R> {
             let offered = ready.terms().offers_require_tls();
             options.trace.require_tls(offered, format_args!("{peer}: REQUIRETLS offered: {offered}"));
         }
+        let note = self.host_note(peer, policy, options);
+        note.note(&secured, &shown.chain());
         match (secured, policy) {
             // RFC 7435 §1: this policy alone takes the protection that it can get. Cleartext needs a new connection.
             (Err(reason), TlsPolicy::May(_, permit)) if reason.is_about_tls() => {
                 let tcp = self.dialer.connect(peer.address, options.connect(peer.port)).await?;
                 let greeted = greet(tcp, peer, policy, options).await?;
                 options.trace.fact(format_args!("{peer}: going on in cleartext"));
+                note.note_cleartext(&reason);
                 Ok(greeted.in_cleartext(policy.clone(), permit.clone(), options))
             }
             (secured, _) => secured,
         }
+    }
+
+    fn host_note<'a>(&self, peer: &'a Peer, policy: &'a TlsPolicy, options: &SessionOptions<'a>) -> HostNote<'a> {
+        let (port, roots) = (peer.port.unwrap_or(self.dialer.port), self.tls.roots().digest());
+        HostNote { peer, port, policy, roots, learning: options.learning, trace: options.trace }
     }
 
     /// The name to give in EHLO: the client's own, to which its address resolves. RFC 5321 §4.1.1.1 wants a fully

@@ -28,6 +28,7 @@ use tokio_util::either::Either;
 use super::command::{broken, exchange, quit};
 use super::connect::ConnectOptions;
 use super::ehlo_name::is_blamed;
+use super::host_session::HostLearning;
 use super::limits::DomainPermit;
 use super::order::within;
 use super::tcp::Tcp;
@@ -55,6 +56,8 @@ pub struct SessionOptions<'a> {
     pub domain: Option<&'a DomainPermit>,
     /// The prefix by which IPv4 addresses are reached, if they are reached by NAT64.
     pub nat64: Option<Nat64Prefix>,
+    /// Whether the session is noted for the memory of hosts.
+    pub learning: HostLearning,
     /// The account of the transaction.
     pub trace: &'a Trace,
 }

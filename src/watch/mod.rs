@@ -18,6 +18,8 @@ mod log;
 pub(crate) mod lookout;
 pub(crate) mod once;
 mod seen;
+pub mod hosts;
+pub mod settled;
 pub(crate) mod states;
 mod task;
 pub mod view;

@@ -39,6 +39,7 @@ use danelaw::store::Store;
 use danelaw::tlsrpt::TlsEvent;
 use danelaw::upstream::sts::PolicySource;
 use danelaw::watch::Watch;
+use danelaw::watch::hosts::SettledHosts;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -93,6 +94,8 @@ pub(crate) struct Lab<R = Stub> {
     server: Option<JoinHandle<Drained>>,
     /// The reports that the admin port tells of.
     pub(crate) reports: Option<Arc<Dispatch<Stub>>>,
+    /// The memory of hosts that the admin port tells of.
+    pub(crate) hosts: Option<Arc<SettledHosts>>,
 }
 
 impl Scenario {
@@ -273,6 +276,7 @@ impl Scenario {
             stop,
             server: Some(server),
             reports: None,
+            hosts: None,
         }
     }
 }
@@ -400,6 +404,7 @@ impl Lab {
             log_dropped: Arc::default(),
             reports: self.reports.clone(),
             watch: None,
+            hosts: self.hosts.clone(),
             page: settings.page,
         })));
         address

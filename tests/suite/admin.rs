@@ -181,6 +181,7 @@ fn a111_a_client_cannot_make_a_metric_series() {
             mta_sts: StsFigures::default(),
             watch: None,
             store: StoreFigures::default(),
+            hosts: None,
             ready: true,
             observing: true,
             rules_ending: 0,
@@ -469,6 +470,7 @@ async fn y3_questions_about_mail_are_for_this_machine() {
         "/mta-sts/a.test",
         "/tlsrpt/preview/",
         "/report/2026-11",
+        "/hosts/mx.test",
         "/none",
     ] {
         for (fields, status) in

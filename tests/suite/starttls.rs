@@ -11,10 +11,11 @@ use danelaw::config::{Config, DEFAULTS};
 use danelaw::dane::tlsa::{NoDane, Usable};
 use danelaw::dane::verify::{Expectation, References};
 use danelaw::name::Name;
-use danelaw::policy::TlsPolicy;
-use danelaw::refusal::{Peer, Reason};
-use danelaw::tls::{PostQuantum, Tls};
+use danelaw::policy::{Permit, TlsPolicy};
+use danelaw::refusal::{Peer, Reason, Stage, TlsFailure};
+use danelaw::tls::{Chain, PostQuantum, Tls};
 use danelaw::trace::Trace;
+use danelaw::upstream::host_session::{HostLearning, HostNote};
 use danelaw::upstream::starttls::{Greeted, SessionOptions};
 use danelaw::upstream::tcp::{Source, Tcp};
 use danelaw::upstream::timeouts::Timeouts;
@@ -53,6 +54,7 @@ where
         let trace = Trace::default();
         let options = SessionOptions {
             nat64: None,
+            learning: HostLearning::Off,
             ehlo: "client.example",
             timeouts: &timeouts,
             until: Instant::now() + timeouts.route,
@@ -375,4 +377,67 @@ async fn the_wrong_server_is_told() {
     let (outcome, heard) = session(script, dane(&right), timeouts()).await;
     assert_eq!(label(outcome), "tlsa-mismatch");
     assert!(heard.contains("AccessDenied"), "{heard}");
+}
+
+/// The words that one dialled host teaches.
+fn taught(note: HostNote<'_>, secured: &Result<Ready, Reason>, shown: &Chain) -> Vec<(&'static str, Option<String>)> {
+    note.note(secured, shown);
+    let sessions = note.trace.take_host_sessions().into_iter();
+    sessions.map(|session| (session.word.as_str(), session.leaf.map(|leaf| leaf.issuer))).collect()
+}
+
+#[tokio::test]
+async fn u5_a_finished_handshake_with_a_public_host_teaches() {
+    // U5, U6.
+    let identity = Identity::for_name("mx.example.com");
+    let chain: Chain = Arc::new(identity.chain.clone());
+    let public = Peer { exchange: Name::parse("mx.example.com").unwrap(), address: [9, 9, 9, 9].into(), port: None };
+    let reserved = Peer { address: [10, 0, 0, 1].into(), ..public.clone() };
+    let (policy, proven, trace) = (encrypt(), dane(&identity), Trace::default());
+    let (on, off) = (HostLearning::On, HostLearning::Off);
+    let note = |peer, policy, learning| HostNote { peer, port: 25, policy, roots: 1, learning, trace: &trace };
+    let acceptor = identity.acceptor();
+    let script = async move |mut raw: Raw| {
+        raw.until_starttls().await;
+        raw.say("220 go\r\n").await;
+        let mut tls = acceptor.accept(raw.0).await.unwrap();
+        let mut ehlo = [0; 64];
+        assert!(tls.read(&mut ehlo).await.unwrap() > 0);
+        tls.write_all(b"250 mx\r\n").await.unwrap();
+        tls.flush().await.unwrap();
+        tls
+    };
+    let (ready, _server) = session(script, policy.clone(), timeouts()).await;
+    assert!(ready.is_ok(), "{ready:?}");
+    let issuer = Some("rcgen self signed cert".to_owned());
+    assert_eq!(taught(note(&public, &policy, on), &ready, &chain), [("self-signed", issuer)]);
+    for (peer, policy, learning) in [(&reserved, &policy, on), (&public, &policy, off), (&public, &proven, on)] {
+        assert_eq!(taught(note(peer, policy, learning), &ready, &chain), []);
+        assert_eq!(taught(note(peer, policy, learning), &Err(Reason::StartTlsMissing), &chain), []);
+    }
+    let missing = taught(note(&public, &policy, on), &Err(Reason::StartTlsMissing), &Chain::default());
+    assert_eq!(missing, [("starttls-missing", None)]);
+    // A failure may be our own fault.
+    let limit = Duration::from_secs(1);
+    for failure in [
+        Reason::Timeout { stage: Stage::Handshake, limit },
+        Reason::Tls(TlsFailure::Alert("handshake_failure".into())),
+        Reason::Lost { stage: Stage::Handshake, error: std::io::ErrorKind::ConnectionReset.into() },
+    ] {
+        assert_eq!(taught(note(&public, &policy, on), &Err(failure), &chain), []);
+    }
+    // By a rule for cleartext it goes on where STARTTLS is missing, and in mode observe that is told alone.
+    let name = || Name::parse("mx.example.com").unwrap();
+    for (permit, word) in [
+        (Permit::Rule { reason: String::new(), until: time::Date::MAX }, "cleartext"),
+        (Permit::Observe { level: "dane" }, "cleartext-waived"),
+    ] {
+        let may = TlsPolicy::May(name(), permit);
+        let note = HostNote { peer: &public, port: 25, policy: &may, roots: 1, learning: on, trace: &trace };
+        assert_eq!(taught(note, &Err(Reason::StartTlsMissing), &chain), []);
+        note.note_cleartext(&Reason::Timeout { stage: Stage::Handshake, limit });
+        note.note_cleartext(&Reason::StartTlsMissing);
+        let sessions = trace.take_host_sessions();
+        assert_eq!(sessions.iter().map(|session| session.word.as_str()).collect::<Vec<_>>(), [word]);
+    }
 }

@@ -13,7 +13,7 @@ use danelaw::name::Name;
 use danelaw::policy::{ListenerMail, Mode};
 use danelaw::refusal::Label;
 use danelaw::refusal::table::ROWS;
-use danelaw::report::metrics::{Format, Moment, WatchFigures};
+use danelaw::report::metrics::{Format, HostFigures, Moment, WatchFigures};
 use danelaw::report::{Outcome, Reporter, Verdict, Would};
 use danelaw::requiretls::TagResult;
 use danelaw::rules::LevelFloor;
@@ -51,7 +51,8 @@ fn promtool(arguments: &[&str], file: &str) {
 /// The names of all series that a danelaw serves, with and without events.
 fn served() -> BTreeSet<String> {
     let watch = Some(WatchFigures { last_run: Some(1), ..WatchFigures::default() });
-    let moment = Moment { resolvers: vec![true], watch, build: vec![("version", "0")], ..Moment::default() };
+    let (build, hosts) = (vec![("version", "0")], Some(HostFigures::default()));
+    let moment = Moment { resolvers: vec![true], watch, hosts, build, ..Moment::default() };
     let written = Reporter::new(0).metrics().written(moment, Format::Prometheus);
     let typed = written.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
     typed
@@ -134,6 +135,7 @@ fn busy() -> String {
     metrics.client_handshake("verified");
     metrics.tls_session_dropped("full");
     metrics.tls_report("mail", "sent");
+    metrics.host_changed("expired");
     metrics.reloaded();
     let build = vec![("version", "0"), ("commit", "0"), ("rustc", "0")];
     let mta_sts = StsFigures {
@@ -145,6 +147,7 @@ fn busy() -> String {
     let claims = OperationFigures { operation: "claim", buckets: vec![(1.0, 1)], seconds: 0.1 };
     let (operations, errors, leads) = (vec![claims], vec![("busy", 1)], vec![("tidy", true)]);
     let store = StoreFigures { is_up: true, leads, operations, errors, unknown: 1 };
+    let hosts = Some(HostFigures::default());
     let watch = Some(WatchFigures {
         findings: [(["broken-now", "warn", "theirs"], 1)].into(),
         names: [(["domains", "good"], 1)].into(),
@@ -152,7 +155,7 @@ fn busy() -> String {
         last_run: Some(1),
         is_blind: false,
     });
-    let moment = Moment { resolvers: vec![true], mta_sts, store, watch, build, ..Moment::default() };
+    let moment = Moment { resolvers: vec![true], mta_sts, store, watch, hosts, build, ..Moment::default() };
     metrics.written(moment, Format::Prometheus)
 }
 

@@ -19,6 +19,7 @@ use crate::policy::TlsPolicy;
 use crate::refusal::{Peer, Reason, Stage, TlsFailure};
 use crate::tls::{KeyProof, PostQuantum, Protection, Tls};
 use crate::trace::Trace;
+use crate::upstream::host_session::HostLearning;
 use crate::upstream::starttls::{Greeted, SessionOptions};
 use crate::upstream::tcp::{Source, Tcp};
 use crate::upstream::timeouts::Timeouts;
@@ -136,6 +137,7 @@ async fn ask(target: &Target, policy: &TlsPolicy, config: &Config) -> Result<Ses
         until,
         domain: None,
         nat64: None,
+        learning: HostLearning::Off,
         trace: &trace,
     };
     let mut asked = SessionResult { server: None, outcome: Err(Reason::NoAddress) };

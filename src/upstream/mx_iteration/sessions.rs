@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::super::Connector;
 use super::super::connect::{ConnectOptions, Dialer, Won};
 use super::super::failover::NextCandidate;
+use super::super::host_session::HostLearning;
 use super::super::limits::DomainPermit;
 use super::super::reuse::Identity;
 use super::super::starttls::SessionOptions;
@@ -61,12 +62,15 @@ impl<R: Resolver> MxIteration<'_, R> {
     ) -> Result<Ready, NextCandidate> {
         let Connector { dialer, timeouts, .. } = self.connector;
         let ehlo = self.connector.ehlo(self.request.hello);
+        // The key of the memory is the name of an exchange, and never that of the domain.
+        let learning = self.request.address().map_or(HostLearning::On, |_| HostLearning::Off);
         let options = SessionOptions {
             ehlo,
             timeouts,
             until,
             domain: Some(permit),
             nat64: self.nat64,
+            learning,
             trace: self.request.trace,
         };
         let identity = candidate.addresses.front().map(|address| self.identity(candidate, *address));

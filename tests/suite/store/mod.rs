@@ -3,6 +3,7 @@
 mod database;
 mod fan_out;
 mod faults;
+pub(crate) mod hosts;
 mod laws;
 mod model;
 mod pooler;

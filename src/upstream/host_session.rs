@@ -1,0 +1,77 @@
+//! Sessions whose server has nothing to prove, noted for the memory of hosts.
+
+use super::verified::{Channel, Ready};
+use crate::dane::facts;
+use crate::policy::TlsPolicy;
+use crate::policy::host_session::{HostSession, LeafNote, SessionWord};
+use crate::refusal::{Peer, Reason};
+use crate::reserved::Dialable;
+use crate::tls::Chain;
+use crate::trace::Trace;
+
+/// Whether sessions are noted for the memory of hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostLearning {
+    /// Those of mail to exchanges are.
+    On,
+    /// A check, or a next hop that is an address, teaches nothing.
+    Off,
+}
+
+/// One dialled host, and where its session is noted.
+#[derive(Debug, Clone, Copy)]
+pub struct HostNote<'a> {
+    /// The exchange and its address.
+    pub peer: &'a Peer,
+    /// The port that was dialled.
+    pub port: u16,
+    /// The policy of the session.
+    pub policy: &'a TlsPolicy,
+    /// The digest of the authorities.
+    pub roots: u64,
+    /// Whether it is noted.
+    pub learning: HostLearning,
+    /// The account of the attempt.
+    pub trace: &'a Trace,
+}
+
+impl HostNote<'_> {
+    /// Notes the end of a handshake with the certificates that were shown. One that has failed may be our own fault, and teaches
+    /// nothing.
+    pub fn note(&self, secured: &Result<Ready, Reason>, shown: &Chain) {
+        match secured {
+            Ok(ready) => {
+                let channel: &Channel = &ready.terms().channel;
+                let worth = channel.protection().and_then(|protection| Some(protection.unverified()?.1));
+                let word = worth.and_then(|worth| SessionWord::under_tls(self.policy, worth));
+                self.keep(word, shown);
+            }
+            // The session of the policy `may` goes on.
+            Err(Reason::StartTlsMissing) if !matches!(self.policy, TlsPolicy::May(..)) => {
+                self.keep(SessionWord::without_starttls(self.policy), shown);
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Notes that a session goes on in cleartext, for this reason.
+    pub fn note_cleartext(&self, why: &Reason) {
+        if matches!(why, Reason::StartTlsMissing) {
+            self.keep(SessionWord::without_starttls(self.policy), &Chain::default());
+        }
+    }
+
+    fn keep(&self, word: Option<SessionWord>, shown: &Chain) {
+        // No public CA vouches for a host that the operator has allowed in his own network.
+        let is_public = Dialable::default().allows(self.peer.address);
+        let Some(word) = word.filter(|_| is_public && self.learning == HostLearning::On) else { return };
+        let leaf = shown.first().and_then(|der| facts::read(der));
+        self.trace.host_session(HostSession {
+            host: self.peer.exchange.clone(),
+            port: self.port,
+            word,
+            leaf: leaf.map(|leaf| LeafNote { issuer: leaf.issuer, ends: leaf.not_after }),
+            roots: self.roots,
+        });
+    }
+}
