@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 use tokio::time::timeout;
 
 use super::fetch::{FetchId, PendingFetch};
@@ -14,7 +15,7 @@ use super::stored::{StoredPolicies, UnreadPolicies};
 use super::turns::FetchTurns;
 use super::{StsInForce, StsSettings, StsSource, in_force};
 use crate::dns::Failure;
-use crate::mta_sts::cache::{FailingSince, FetchedPolicy, Keeping, KeptPolicy, StsCache, StsClock};
+use crate::mta_sts::cache::{FailingSince, FetchedPolicy, Keeping, KeptPolicy, Lapse, StsCache, StsClock};
 use crate::mta_sts::{StsFetchError, StsId, StsMode, StsPolicy};
 use crate::name::Name;
 use crate::store::{Error, OpenError, Store};
@@ -200,6 +201,19 @@ impl StsPolicies {
             state.cache.remove(domain);
             state.stored.withdrawn(domain);
             self.persist_later(domain.clone());
+        }
+    }
+
+    /// Tells of mail to a domain whose policy of mode `enforce` has expired, where no other was found: once a day.
+    pub(super) fn note_lapse(&self, domain: &Name) {
+        let lapse = self.state().cache.lapsed(domain, self.clock());
+        if let Some(Lapse { id, since, failing_since }) = lapse {
+            let day = |at| OffsetDateTime::from_unix_timestamp(at).ok().map(|at| at.date().to_string());
+            let (since, failing_since) = (day(since), failing_since.and_then(day));
+            tracing::warn!(
+                %domain, %id, since, failing_since, kind = "sts-lapsed",
+                "the MTA-STS policy of mode enforce has expired, and no other is found"
+            );
         }
     }
 

@@ -205,7 +205,10 @@ impl<R: Resolver> MtaSts<R> {
                 }
                 match policies.in_force(domain, StsSource::NoRecord(why.clone())) {
                     Some(found) => StsFound::InForce(found),
-                    None => StsFound::Absent(why),
+                    None => {
+                        policies.note_lapse(domain);
+                        StsFound::Absent(why)
+                    }
                 }
             }
             Err(failure) => {
@@ -246,7 +249,13 @@ impl<R: Resolver> MtaSts<R> {
             }
             Err(error) => match self.policies().in_force(domain, StsSource::Unfetched(error.clone())) {
                 Some(found) => StsFound::InForce(found),
-                None => StsFound::Unfetched(error),
+                None => {
+                    // The policy host was not asked, so it may have another one.
+                    if !error.is_own() {
+                        self.policies().note_lapse(domain);
+                    }
+                    StsFound::Unfetched(error)
+                }
             },
         }
     }

@@ -29,6 +29,8 @@ const IN_USE: i64 = 30 * DAY_SECONDS as i64;
 const FORGOTTEN: i64 = 180 * DAY_SECONDS as i64;
 /// How long fetches fail before that is told, and how often it is told then.
 const TOLD_EVERY: i64 = DAY_SECONDS as i64;
+/// For how long it is told that a policy has lapsed.
+const LAPSE_TOLD: i64 = 30 * DAY_SECONDS as i64;
 /// How exact the time of the last use is kept, so that not each mail is a write.
 const USE_GRAIN: i64 = DAY_SECONDS as i64;
 /// A try to fetch anew that failed is repeated after this part of the usual time.
@@ -78,6 +80,8 @@ struct StsEntry {
     expired: Option<Instant>,
     /// When it was last told that it cannot be fetched anew.
     told: Option<i64>,
+    /// When it was last told that it has lapsed.
+    lapse_told: Option<i64>,
 }
 
 /// Whether a policy was kept.
@@ -100,6 +104,17 @@ pub enum FailingSince {
     Quiet,
     /// It is to be told that it fails since this time, in seconds since 1970.
     Tell(i64),
+}
+
+/// A policy of mode `enforce` that has expired, while the domain has published no other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lapse {
+    /// Its id.
+    pub id: StsId,
+    /// When it expired, in seconds since 1970.
+    pub since: i64,
+    /// Since when it could not be fetched anew, in seconds since 1970.
+    pub failing_since: Option<i64>,
 }
 
 /// All kept policies.
@@ -126,7 +141,7 @@ impl StsCache {
     pub fn load(&mut self, domain: Name, kept: KeptPolicy, now: StsClock) {
         let age = Duration::from_secs(u64::try_from(now.wall.saturating_sub(kept.fetched.fetched)).unwrap_or(0));
         let due = now.steady + self.spread(&domain, &kept.fetched).saturating_sub(age);
-        self.insert(domain, StsEntry { kept, steady: now.steady, due, expired: None, told: None });
+        self.insert(domain, StsEntry { kept, steady: now.steady, due, expired: None, told: None, lapse_told: None });
     }
 
     /// Takes up a policy of a store that may have more of them than there is room for.
@@ -176,7 +191,7 @@ impl StsCache {
         let due = now.steady + self.spread(domain, &fetched);
         let used = self.entries.get(domain).map_or(now.wall, |entry| entry.kept.used);
         let kept = KeptPolicy { fetched, used, failing_since: None };
-        let entry = StsEntry { kept, steady: now.steady, due, expired: None, told: None };
+        let entry = StsEntry { kept, steady: now.steady, due, expired: None, told: None, lapse_told: None };
         self.insert(domain.clone(), entry);
         Keeping::Kept(evicted)
     }
@@ -199,6 +214,21 @@ impl StsCache {
         }
         entry.told = Some(now.wall);
         Some(FailingSince::Tell(since))
+    }
+
+    /// The policy of a domain that gets mail now, if its mode was `enforce`, it has expired within 30 days, and another has not
+    /// taken its place. It is told once a day. A domain that withdraws MTA-STS publishes the mode `none` first (RFC 8461 §8.3).
+    pub fn lapsed(&mut self, domain: &Name, now: StsClock) -> Option<Lapse> {
+        let entry = self.entries.get_mut(domain)?;
+        let max_age = i64::try_from(entry.kept.fetched.policy.max_age().as_secs()).unwrap_or(i64::MAX);
+        let since = entry.kept.fetched.fetched.saturating_add(max_age);
+        let was_told = entry.lapse_told.is_some_and(|told| now.wall.saturating_sub(told).abs() < TOLD_EVERY);
+        let is_over = now.wall.saturating_sub(since) > LAPSE_TOLD;
+        if entry.mode() != StsMode::Enforce || entry.is_in_force(now) || was_told || is_over {
+            return None;
+        }
+        entry.lapse_told = Some(now.wall);
+        Some(Lapse { id: entry.kept.fetched.id.clone(), since, failing_since: entry.kept.failing_since })
     }
 
     /// Drops a policy. False if there was none.
@@ -438,6 +468,38 @@ mod tests {
         cache.put(&name("a.example"), fetched("enforce", 100, clock), clock.now);
         assert_eq!(cache.put(&name("a.example"), fetched("enforce", 0, clock), clock.now), Keeping::TooShort);
         assert!(!is_in_force(&cache, clock));
+    }
+
+    #[test]
+    fn u17_a_policy_that_has_lapsed_is_told_once_a_day_for_30_days() {
+        // U17.
+        let domain = name("a.example");
+        let mut clock = TestClock::new();
+        let mut lapsed = with("enforce", 2 * DAY, clock);
+        let ends = clock.now.wall + 2 * 86_400;
+        clock.pass(2 * DAY - 1);
+        assert_eq!(lapsed.lapsed(&domain, clock.now), None);
+        clock.pass(1);
+        let lapse = lapsed.lapsed(&domain, clock.now).unwrap();
+        assert_eq!((lapse.id.as_str(), lapse.since, lapse.failing_since), ("a", ends, None));
+        assert_eq!(lapsed.lapsed(&domain, clock.now), None);
+        clock.pass(DAY - 1);
+        assert_eq!(lapsed.lapsed(&domain, clock.now), None);
+        clock.pass(1);
+        assert!(lapsed.lapsed(&domain, clock.now).is_some());
+        clock.pass(29 * DAY);
+        assert!(lapsed.lapsed(&domain, clock.now).is_some());
+        clock.pass(DAY + 1);
+        assert_eq!(lapsed.lapsed(&domain, clock.now), None);
+        // A domain without a policy, and one that went on to another mode.
+        assert_eq!(lapsed.lapsed(&name("b.example"), clock.now), None);
+        for mode in ["testing", "none"] {
+            let mut clock = TestClock::new();
+            let mut cache = with("enforce", DAY, clock);
+            cache.put(&domain, fetched(mode, DAY, clock), clock.now);
+            clock.pass(2 * DAY);
+            assert_eq!(cache.lapsed(&domain, clock.now), None);
+        }
     }
 
     #[test]

@@ -699,6 +699,34 @@ async fn p9_each_try_to_fetch_a_policy_anew_that_fails_is_no_warning() {
     }
 }
 
+#[tokio::test]
+async fn u17_mail_to_a_domain_whose_policy_has_lapsed_is_told() {
+    // U17: the policy host is gone, and the domain never published the mode none.
+    let service = Service::new().await;
+    assert_eq!(service.result().await, "enforce 1 fetched");
+    service.host.answer(Answer::NoTls);
+    pass(604_800).await;
+    service.policies.set_clock_ahead(604_800);
+    let (log, _guard) = crate::log::captured();
+    let lapses = || log.text().matches("kind=\"sts-lapsed\"").count();
+    for (days, expected) in [(0, 1), (0, 1), (1, 2)] {
+        pass(days * 86_400).await;
+        service.policies.set_clock_ahead(604_800 + i64::try_from(days).unwrap() * 86_400);
+        assert_eq!(service.result().await, "unfetched: tls");
+        assert_eq!(lapses(), expected, "{}", log.text());
+    }
+    // Nor is there a record any more.
+    service.dns.no_record();
+    service.policies.set_clock_ahead(604_800 + 2 * 86_400);
+    assert_eq!(service.result().await, "absent: there is no record of MTA-STS");
+    assert_eq!(lapses(), 3, "{}", log.text());
+    // A lookup that fails says nothing.
+    service.dns.failing(FailureReason::Timeout);
+    service.policies.set_clock_ahead(604_800 + 3 * 86_400);
+    service.result().await;
+    assert_eq!(lapses(), 3);
+}
+
 /// Policy hosts of strangers that accept connections and are silent. They hold places until this is dropped.
 struct SlowStrangers {
     _listener: tokio::net::TcpListener,
