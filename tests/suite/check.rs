@@ -2,6 +2,7 @@
 //! of each. It never sends a mail command.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use crate::lab::certs::Identity;
 use crate::lab::dns::Fault;
@@ -9,6 +10,8 @@ use crate::lab::exchange::Exchange;
 use crate::lab::mx::say;
 use crate::lab::{Lab, Scenario};
 use crate::process::{Said, danelaw, said};
+use crate::store::hosts::{learnt, sessions};
+use danelaw::store::{HostSessions, Store};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -388,6 +391,7 @@ async fn a_forecast_for_many() {
 
 #[tokio::test]
 async fn a_rule_is_suggested_where_it_would_hold() {
+    // U19 to U23.
     let ca = Identity::authority();
     let roots = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(roots.path(), crate::lab::certs::pem("CERTIFICATE", &ca.certificate)).unwrap();
@@ -427,4 +431,40 @@ async fn a_rule_is_suggested_where_it_would_hold() {
     assert_eq!(said.out.matches("# mx = [").count(), 1, "{}", said.out);
     assert!(said.out.ends_with("# level = \"secure\"\n# mx = [\"mx1.plain.test\"]\n"), "{}", said.out);
     assert!(lab.seen.iter().all(|mx| !mx.saw_mail()));
+}
+
+#[tokio::test]
+async fn a_suggested_rule_tells_how_long_its_hosts_have_been_good() {
+    // U19, U20.
+    let ca = Identity::authority();
+    let roots = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(roots.path(), crate::lab::certs::pem("CERTIFICATE", &ca.certificate)).unwrap();
+    let identity = ca.issue("mx.test");
+    let mx = |domain: &str| Exchange::new(domain, "mx.test").tlsa([]).script(move |mx| mx.identity = identity);
+    let mut lab = Scenario::new().exchange(mx("good.test")).start().await;
+    let store = Store::open(None).await.unwrap();
+    let port = lab.now().connector.dialer.port;
+    let of_port = |row: HostSessions| HostSessions { port, ..row };
+    let days = |days: std::ops::RangeInclusive<i64>| days.map(|day| of_port(sessions(day, "valid", 2)));
+    for (rows, expected) in [
+        (days(0..=1).collect::<Vec<_>>(), "# mx.test: good for 1 day (4 sessions on 2 days)\n[[rule]]\n"),
+        (days(2..=31).collect(), "# mx.test: settled since 2026-02-01 (64 sessions on 32 days)\n[[rule]]\n"),
+        (
+            vec![of_port(sessions(32, "self-signed", 1))],
+            "# good.test: no rule: mx.test: the last session that danelaw remembers, on 2026-03-05, was self-signed\n",
+        ),
+    ] {
+        lab.hosts = Some(Arc::new(learnt(&store, rows).await));
+        let admin = lab.admin().await;
+        let toml = format!("tls.ca = '{}'\nadmin.address = '{admin}'", roots.path().display());
+        let said = with_config(&lab, &toml, &["rules", "suggest", "good.test"], "").await;
+        assert!(said.out.contains(expected), "{}{}", said.out, said.err);
+        assert!(said.out.parse::<toml::Table>().is_ok(), "{}", said.out);
+        // A question about mail: no web page may ask it under a name of its own.
+        let (status, told) = crate::admin::get(&admin, "/hosts/mx.test").await;
+        let told: Value = serde_json::from_str(&told).unwrap();
+        assert_eq!((status, &told["host"], &told["port"]), (200, &"mx.test".into(), &port.into()));
+        let (status, _) = crate::admin::get(&admin, "/hosts/mx.test:1").await;
+        assert_eq!(status, 404);
+    }
 }

@@ -13,6 +13,7 @@ use crate::check::reach::Unreachable;
 use crate::check::report::DomainReport;
 use crate::check::verdict::CheckStatus;
 use crate::cli::stdout::Stdout;
+use crate::watch::settled::RememberedHost;
 
 /// After so many failed lookups in a row, the name servers are tested again.
 const MAX_FAILED: usize = 16;
@@ -108,7 +109,8 @@ pub(super) async fn print(
     }
     while let Some(report) = reports.next().await {
         results.add(&report);
-        run.progress.aside(|| write(&report, form))?;
+        let remembered = run.remembered(&report).await;
+        run.progress.aside(|| write(&report, form, &remembered))?;
         if results.failed == MAX_FAILED {
             results.failed = 0;
             dns.self_test().await;
@@ -120,7 +122,7 @@ pub(super) async fn print(
     Ok(CheckEnd::Whole)
 }
 
-fn write(report: &DomainReport, form: ReportForm) -> io::Result<()> {
+fn write(report: &DomainReport, form: ReportForm, remembered: &[RememberedHost]) -> io::Result<()> {
     // Colours, if the output is a terminal and NO_COLOR is not set.
     let mut out = AutoStream::new(Vec::new(), AutoStream::choice(&io::stdout()));
     match form {
@@ -131,7 +133,7 @@ fn write(report: &DomainReport, form: ReportForm) -> io::Result<()> {
             writeln!(out)?;
         }
         ReportForm::Csv => csv_line(&mut out, &report.columns())?,
-        ReportForm::Rule => out.write_all(suggest::rule(report).as_bytes())?,
+        ReportForm::Rule => out.write_all(suggest::rule(report, remembered).as_bytes())?,
     }
     Stdout::lock().write_all(&out.into_inner())
 }

@@ -1,18 +1,42 @@
 //! The rule that would hold for a domain now, for `danelaw rules suggest`. A person puts it in force.
 
+use super::CheckRun;
+use super::output::ReportForm;
+use crate::admin::client;
 use crate::check::report::{DomainReport, ExchangeReport, SessionReport};
+use crate::policy::host_session::SessionWord;
+use crate::dane::pkix::PkixWorth;
+use crate::watch::settled::RememberedHost;
 
-/// The rule as TOML, or a comment that says why there is none. Every exchange must be good now: mail may go to any of them.
-pub(super) fn rule(report: &DomainReport) -> String {
+impl CheckRun<'_> {
+    /// The memory that a danelaw which runs with this configuration has of the exchanges, for a rule.
+    pub(super) async fn remembered(&self, report: &DomainReport) -> Vec<RememberedHost> {
+        let mut remembered = Vec::new();
+        let Some(address) = self.checker.config.admin.address.as_ref().filter(|_| self.form == ReportForm::Rule) else {
+            return remembered;
+        };
+        for exchange in &report.exchanges {
+            let port = exchange.port.map(|port| format!(":{port}")).unwrap_or_default();
+            let path = format!("{}{}{port}", client::HOSTS, exchange.name);
+            let Ok((status, text)) = client::ask(address, &path).await else { return remembered };
+            remembered.extend(serde_json::from_str::<RememberedHost>(&text).ok().filter(|_| status.is_success()));
+        }
+        remembered
+    }
+}
+
+/// The rule as TOML, or a comment that says why there is none. Every exchange must be good now: mail may go to any of them. One
+/// that is remembered must have been good the last time.
+pub(super) fn rule(report: &DomainReport, remembered: &[RememberedHost]) -> String {
     let domain = &report.domain;
-    match wanted(report) {
+    match wanted(report).and_then(|()| remembered.iter().try_for_each(was_good)) {
         Err(why) => format!("# {domain}: no rule: {why}\n"),
         Ok(()) => {
             let hosts: Vec<_> = report.exchanges.iter().map(|exchange| exchange.name.as_str()).collect();
             let listed = hosts.join(", ");
-            let mut text = format!(
-                "# {domain}: a public CA vouches for the name of each exchange now: {listed}\n[[rule]]\ndomain = \"{domain}\"\nlevel = \"verify\"\n"
-            );
+            let mut text = format!("# {domain}: a public CA vouches for the name of each exchange now: {listed}\n");
+            text.extend(remembered.iter().filter_map(memory));
+            text.push_str(&format!("[[rule]]\ndomain = \"{domain}\"\nlevel = \"verify\"\n"));
             // The names of a secure answer are proven. Others are those of any party that can forge an answer.
             if report.mx.security != "secure" {
                 let quoted: Vec<_> = hosts.iter().map(|host| format!("\"{host}\"")).collect();
@@ -25,6 +49,29 @@ pub(super) fn rule(report: &DomainReport) -> String {
             text
         }
     }
+}
+
+/// Whether the last session with a host that is remembered was good.
+fn was_good(host: &RememberedHost) -> Result<(), String> {
+    if host.word == SessionWord::Tls(PkixWorth::Valid).as_str() {
+        return Ok(());
+    }
+    let RememberedHost { host, last, word, .. } = host;
+    Err(format!("{host}: the last session that danelaw remembers, on {last}, was {word}"))
+}
+
+/// A comment on how long a host has been good.
+fn memory(host: &RememberedHost) -> Option<String> {
+    let (name, streak) = (&host.host, host.valid.as_ref()?);
+    let mails = format!("{} on {}", counted(streak.sessions, "session"), counted(streak.days.into(), "day"));
+    Some(match host.settled {
+        true => format!("# {name}: settled since {} ({mails})\n", streak.since),
+        false => format!("# {name}: good for {} ({mails})\n", counted(streak.length.unsigned_abs(), "day")),
+    })
+}
+
+fn counted(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Whether a rule is wanted and would hold.
