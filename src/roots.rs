@@ -195,7 +195,8 @@ impl Roots {
 
 /// A digest of the names and keys of the authorities.
 fn digest(store: &RootCertStore) -> u64 {
-    let each = store.roots.iter().map(|root| Sha256::digest([root.subject.as_ref(), &root.subject_public_key_info].concat()));
+    let each =
+        store.roots.iter().map(|root| Sha256::digest([root.subject.as_ref(), &root.subject_public_key_info].concat()));
     let mut digests: Vec<[u8; 32]> = each.map(Into::into).collect();
     digests.sort_unstable();
     digests.dedup();

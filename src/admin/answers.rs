@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::client;
 use super::guest::{self, AskedAt, Misdirected};
+use super::hosts;
 use super::months::{self, NoMonthReport};
 use super::page::{self, DomainsShown, PageQuestion};
 use super::reports::ReportQuestion;
@@ -32,7 +33,6 @@ use crate::session::Shared;
 use crate::version;
 use crate::watch::Watch;
 use crate::watch::hosts::SettledHosts;
-use crate::watch::settled::HostKey;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const PATHS: &str = "danelaw: /livez, /readyz, /metrics, /status/, /status/DOMAIN, /explain/, /explain/last, /explain/ID, /mta-sts/DOMAIN, /hosts/NAME, /report/MONTH, /tlsrpt/counts/DAY, /tlsrpt/preview/, /watch/, /watch/DOMAIN\n";
@@ -149,7 +149,7 @@ async fn about_mail(path: &str, request: &Parts, state: &AdminState) -> Response
         return watch(state, domain);
     }
     if let Some(name) = behind(client::HOSTS) {
-        return host(state, name);
+        return hosts::host(state, name);
     }
     match (behind("/explain/"), behind(client::POLICY), behind(client::STATUS)) {
         (Some(""), ..) => remembered(state),
@@ -264,22 +264,6 @@ fn watch(state: &AdminState, domain: &str) -> Response<Full<Bytes>> {
     }
 }
 
-/// The memory of a host, by its name and the port, which is `remote.port` unless the name has another one behind a colon.
-fn host(state: &AdminState, name: &str) -> Response<Full<Bytes>> {
-    let Some(hosts) = &state.hosts else {
-        return text(StatusCode::NOT_FOUND, "this danelaw remembers no hosts (watch.every)\n");
-    };
-    let at_remote_port = || {
-        let (host, port) = (Name::parse(name).ok()?, state.shared().connector.dialer.port);
-        Some(HostKey { host, port })
-    };
-    let found = HostKey::parse(name).or_else(at_remote_port).and_then(|key| hosts.get(&key));
-    match found.and_then(|found| serde_json::to_string(&found).ok()) {
-        Some(written) => json(written),
-        None => text(StatusCode::NOT_FOUND, "no session with this host is remembered\n"),
-    }
-}
-
 /// A page about TLS reports.
 async fn reports(state: &AdminState, question: &ReportQuestion) -> Response<Full<Bytes>> {
     match &state.reports {
@@ -302,13 +286,13 @@ fn for_browser(kind: &'static str, body: impl Into<Bytes>) -> Response<Full<Byte
     response
 }
 
-fn json(written: String) -> Response<Full<Bytes>> {
+pub(super) fn json(written: String) -> Response<Full<Bytes>> {
     let mut response = text(StatusCode::OK, written);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 
-fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+pub(super) fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(TEXT));
@@ -322,7 +306,7 @@ impl AdminState {
         Arc::clone(&self.shared.borrow().reporter)
     }
 
-    fn shared(&self) -> Arc<Shared<Stub>> {
+    pub(super) fn shared(&self) -> Arc<Shared<Stub>> {
         Arc::clone(&self.shared.borrow())
     }
 

@@ -8,6 +8,7 @@ pub mod answers;
 pub mod client;
 mod guest;
 mod months;
+mod hosts;
 mod page;
 mod reports;
 mod status;

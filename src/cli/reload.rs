@@ -33,6 +33,7 @@ use crate::server;
 use crate::session::Shared;
 use crate::settings::{self, Parts, PolicyKeeping};
 use crate::watch::Watch;
+use crate::watch::hosts::SettledHosts;
 
 /// A running danelaw, and the configuration that it was made from.
 pub(super) struct Running {
@@ -43,11 +44,17 @@ pub(super) struct Running {
     last_writes: LastWrites,
     report_news: Option<ReportNews>,
     dispatch: Option<Arc<Dispatch<Stub>>>,
-    watch: Option<Arc<Watch>>,
+    watching: Option<Watching>,
     /// The configuration in force, for the watch.
     configs: watch::Sender<Arc<Config>>,
     news: watch::Sender<Arc<Shared<Stub>>>,
     log: log::Logging,
+}
+
+/// The tasks of `watch.every`.
+struct Watching {
+    watch: Arc<Watch>,
+    hosts: Arc<SettledHosts>,
 }
 
 /// A resolver that is tested from time to time, and its sources.
@@ -118,13 +125,14 @@ impl Running {
             None => None,
         };
         let configs = watch::Sender::new(Arc::new(config.clone()));
+        let hosts = Arc::new(SettledHosts::new(store.clone(), Arc::clone(&reporter)));
         let lasting = config.store.lasts().then_some(store);
         let watch = Arc::new(Watch::new(configs.subscribe(), news.subscribe(), lasting));
-        let watch = config.watch.every.map(|_| watch);
+        let watching = config.watch.every.map(|_| Watching { watch, hosts });
         let dispatch = started.as_ref().and_then(StartedReports::dispatch);
         let (reports, report_news) = started.map(|StartedReports { task, news }| (task, news)).unzip();
         let last_writes = LastWrites { reports, months };
-        Ok(Self { settings, config, dns, reporter, last_writes, report_news, dispatch, watch, configs, news, log })
+        Ok(Self { settings, config, dns, reporter, last_writes, report_news, dispatch, watching, configs, news, log })
     }
 
     /// The parts that sessions share, now and later.
@@ -139,7 +147,12 @@ impl Running {
 
     /// The watch, if there is to be one.
     pub(super) fn watch(&self) -> Option<Arc<Watch>> {
-        self.watch.clone()
+        self.watching.as_ref().map(|watching| Arc::clone(&watching.watch))
+    }
+
+    /// The memory of hosts, if there is to be one.
+    pub(super) fn hosts(&self) -> Option<Arc<SettledHosts>> {
+        self.watching.as_ref().map(|watching| Arc::clone(&watching.hosts))
     }
 
     /// The tasks that write counts, to be ended last.
@@ -216,7 +229,7 @@ fn reporter(config: &Config) -> Reporter {
         None => Reporter::new(0),
     };
     let reporter = if config.store.counts_months() { reporter.counting_months() } else { reporter };
-    if config.watch.every.is_some() { reporter.noting() } else { reporter }
+    if config.watch.every.is_some() { reporter.noting().learning_hosts() } else { reporter }
 }
 
 /// Why the configuration that was read again is of no use. Rules that have ended are no reason, and are warned of.

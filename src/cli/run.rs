@@ -95,7 +95,7 @@ async fn serve(config: Config, settings: ConfigFlags, log: log::Logging, sockets
         log_dropped,
         reports: running.dispatch(),
         watch: running.watch(),
-        hosts: None,
+        hosts: running.hosts(),
         page: config.admin.page,
     };
     let admin = ports::open_admin(&config, state).await?;
@@ -123,10 +123,11 @@ async fn serve(config: Config, settings: ConfigFlags, log: log::Logging, sockets
 /// Starts the tasks that go on for as long as danelaw runs, and are of no use after its last mail.
 fn background(running: Running, shared: &watch::Receiver<Arc<Shared<Stub>>>, hangup: Signal) -> Vec<JoinHandle<()>> {
     let watching = running.watch().map(|watch| tokio::spawn(watch.keep()));
+    let remembering = running.hosts().map(|hosts| tokio::spawn(hosts.keep()));
     let warnings = tokio::spawn(rules::keep_warning(shared.clone()));
     let refreshes = tokio::spawn(policies::keep_refreshing(shared.clone()));
     let reload = tokio::spawn(running.reload_at(hangup));
-    [warnings, refreshes, reload].into_iter().chain(watching).collect()
+    [warnings, refreshes, reload].into_iter().chain(watching).chain(remembering).collect()
 }
 
 fn log_end(drained: Drained) {

@@ -1,4 +1,4 @@
-//! The result of a session with an exchange whose server has nothing to prove, for the memory of hosts.
+//! The result of a session under the policy `encrypt` or `may`, for the memory of hosts.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! Sessions with hosts whose servers have nothing to prove, for the memory of hosts: counted until the next minute.
+//! Sessions under the policies `encrypt` and `may`, counted until the next minute, for the memory of hosts.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

@@ -4,6 +4,7 @@
 //! make a series. Counting takes no lock: many sessions count at the same time.
 
 mod classic;
+mod dns;
 mod hosts;
 mod mta_sts;
 mod store;
@@ -28,8 +29,8 @@ use crate::refusal::Label;
 use crate::store::StoreFigures;
 use crate::trace::What;
 
-use tlsrpt::TlsReportCounters;
 pub use hosts::HostFigures;
+use tlsrpt::TlsReportCounters;
 pub use watch::WatchFigures;
 
 /// More slots than there are sets of words in this program that belong together.
@@ -39,8 +40,6 @@ const BOUNDS: [f64; 16] =
     [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
 /// The stages of a delivery that have a latency histogram.
 const STAGES: [&str; 7] = ["dns", "connect", "tls", "mail", "rcpt", "message", "total"];
-/// The most resolvers that are shown; `resolv.conf` takes three.
-const MAX_RESOLVERS: usize = 16;
 
 /// Everything that is counted while danelaw runs.
 #[derive(Debug)]
@@ -330,12 +329,12 @@ impl Collector for Scrape {
         latencies(to, &self.metrics.stages)?;
         counters(to, &self.metrics, &self.moment)?;
         gauges(to, &self.metrics, &self.moment)?;
-        memory(to, self.moment.memory)?;
+        dns::memory(to, self.moment.memory)?;
         mta_sts::encode(to, &self.moment.mta_sts)?;
         store::encode(to, &self.moment.store)?;
         self.moment.watch.iter().try_for_each(|figures| watch::encode(to, figures))?;
         hosts::encode(to, &self.metrics.host_changes, self.moment.hosts)?;
-        resolvers(to, &self.moment.resolvers)?;
+        dns::resolvers(to, &self.moment.resolvers)?;
         let mut family = to.encode_descriptor("build_info", "The version that is running", None, MetricType::Gauge)?;
         family.encode_family(&self.moment.build)?.encode_gauge(&1_u64)
     }
@@ -426,26 +425,11 @@ fn latencies(to: &mut DescriptorEncoder<'_>, stages: &[Latency]) -> fmt::Result 
     Ok(())
 }
 
-fn memory(to: &mut DescriptorEncoder<'_>, [remembered, joined, asked]: [u64; 3]) -> fmt::Result {
-    let help = "Questions of one type for one name: answered from memory, joined to one under way, or asked";
-    results(to, About("dns_questions", help), &[("remembered", remembered), ("joined", joined), ("asked", asked)])
-}
-
 /// A counter by result.
 fn results(to: &mut DescriptorEncoder<'_>, About(name, help): About, counts: &[(&'static str, u64)]) -> fmt::Result {
     let mut family = to.encode_descriptor(name, help, None, MetricType::Counter)?;
     for (result, count) in counts {
         family.encode_family(&[("result", *result)])?.encode_counter::<NoLabelSet, u64, f64>(count, None)?;
-    }
-    Ok(())
-}
-
-/// By their place in the configuration: their addresses may change while danelaw runs.
-fn resolvers(to: &mut DescriptorEncoder<'_>, resolvers: &[bool]) -> fmt::Result {
-    let help = "Whether each resolver passes the self-test, by its place in the list";
-    let mut family = to.encode_descriptor("resolver_up", help, None, MetricType::Gauge)?;
-    for (index, up) in resolvers.iter().take(MAX_RESOLVERS).enumerate() {
-        family.encode_family(&[("resolver", index)])?.encode_gauge(&u64::from(*up))?;
     }
     Ok(())
 }

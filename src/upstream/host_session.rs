@@ -1,5 +1,7 @@
-//! Sessions whose server has nothing to prove, noted for the memory of hosts.
+//! Sessions under the policies `encrypt` and `may`, noted for the memory of hosts.
 
+use super::Connector;
+use super::starttls::SessionOptions;
 use super::verified::{Channel, Ready};
 use crate::dane::facts;
 use crate::policy::TlsPolicy;
@@ -14,7 +16,7 @@ use crate::trace::Trace;
 pub enum HostLearning {
     /// Those of mail to exchanges are.
     On,
-    /// A check, or a next hop that is an address, teaches nothing.
+    /// Those of a check, and those with a next hop that is an address, are not.
     Off,
 }
 
@@ -35,9 +37,21 @@ pub struct HostNote<'a> {
     pub trace: &'a Trace,
 }
 
+impl<R> Connector<R> {
+    pub(super) fn host_note<'a>(
+        &self,
+        peer: &'a Peer,
+        policy: &'a TlsPolicy,
+        options: &SessionOptions<'a>,
+    ) -> HostNote<'a> {
+        let (port, roots) = (peer.port.unwrap_or(self.dialer.port), self.tls.roots().digest());
+        HostNote { peer, port, policy, roots, learning: options.learning, trace: options.trace }
+    }
+}
+
 impl HostNote<'_> {
-    /// Notes the end of a handshake with the certificates that were shown. One that has failed may be our own fault, and teaches
-    /// nothing.
+    /// Notes the end of a handshake with the certificates that were shown. One that has failed may be our own fault, and is not
+    /// noted.
     pub fn note(&self, secured: &Result<Ready, Reason>, shown: &Chain) {
         match secured {
             Ok(ready) => {

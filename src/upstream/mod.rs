@@ -58,7 +58,7 @@ use crate::trace::{Trace, What};
 
 use bounded_memory::{EightBitDomains, WaivedMails, WithoutBdat};
 use connect::Dialer;
-use host_session::{HostLearning, HostNote};
+use host_session::HostLearning;
 use host_status::HostStatusCache;
 use starttls::{Greeted, SessionOptions};
 use sts::PolicySource;
@@ -165,16 +165,8 @@ impl<R: Resolver> Connector<R> {
 
     /// How to open sessions for this client, without further bounds.
     pub(crate) fn session_options<'a>(&'a self, hello: &'a Hello, trace: &'a Trace) -> SessionOptions<'a> {
-        let until = Instant::now() + self.timeouts.route;
-        SessionOptions {
-            ehlo: self.ehlo(hello),
-            timeouts: &self.timeouts,
-            until,
-            domain: None,
-            nat64: None,
-            learning: HostLearning::Off,
-            trace,
-        }
+        let (ehlo, timeouts, until) = (self.ehlo(hello), &self.timeouts, Instant::now() + self.timeouts.route);
+        SessionOptions { ehlo, timeouts, until, domain: None, nat64: None, learning: HostLearning::Off, trace }
     }
 
     /// A session with one address, if it meets the policy.
@@ -227,11 +219,6 @@ impl<R: Resolver> Connector<R> {
             }
             (secured, _) => secured,
         }
-    }
-
-    fn host_note<'a>(&self, peer: &'a Peer, policy: &'a TlsPolicy, options: &SessionOptions<'a>) -> HostNote<'a> {
-        let (port, roots) = (peer.port.unwrap_or(self.dialer.port), self.tls.roots().digest());
-        HostNote { peer, port, policy, roots, learning: options.learning, trace: options.trace }
     }
 
     /// The name to give in EHLO: the client's own, to which its address resolves. RFC 5321 §4.1.1.1 wants a fully

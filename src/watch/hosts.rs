@@ -1,10 +1,12 @@
 //! The task that keeps the memory of hosts: each danelaw adds its sessions to the store once a minute, and the one with the lease of
-//! the watch takes them, learns, warns, and writes the entries. Mail never waits for it, and depends on nothing of it.
+//! the watch takes them, learns, warns, and writes the entries. Mail never waits for it, and does not depend on it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use time::OffsetDateTime;
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::settled::{
     self, DaySessions, FORGOTTEN, FloodState, HostChange, HostEntry, HostKey, HostMemory, LearnTime, Learnt,
@@ -20,6 +22,8 @@ use crate::store::{self, HostSessions, Store, TaskLease, WatchRow};
 const KIND: &str = "tls-host";
 /// How often a danelaw without the lease reads the entries of the one with it.
 const READ_EVERY: time::Duration = time::Duration::hours(1);
+/// How often it works.
+const MINUTE: Duration = Duration::from_secs(60);
 const DAY_SECONDS: i64 = 24 * 60 * 60;
 
 /// The memory of hosts, kept in the store.
@@ -28,12 +32,12 @@ pub struct SettledHosts {
     store: Store,
     reporter: Arc<Reporter>,
     memory: Mutex<HostMemory>,
-    keeping: Mutex<Keeping>,
+    keeping: Mutex<HostKeeping>,
 }
 
 /// The state of the task.
 #[derive(Debug, Default)]
-struct Keeping {
+struct HostKeeping {
     /// The lease under which the memory is the one of all danelaws.
     lease: Option<TaskLease>,
     /// When the entries were last read.
@@ -48,6 +52,16 @@ impl SettledHosts {
     /// A memory in this store, of the sessions that this reporter counts.
     pub fn new(store: Store, reporter: Arc<Reporter>) -> Self {
         Self { store, reporter, memory: Mutex::default(), keeping: Mutex::default() }
+    }
+
+    /// Remembers for as long as danelaw runs.
+    pub async fn keep(self: Arc<Self>) {
+        let mut minutes = interval(MINUTE);
+        minutes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            minutes.tick().await;
+            self.minute(OffsetDateTime::now_utc()).await;
+        }
     }
 
     /// The work of a minute. A store that fails is asked again in the next one; the sessions of this one may be lost.
@@ -74,7 +88,7 @@ impl SettledHosts {
         let rows = self.reporter.host_sessions().map(|counts| counts.take()).unwrap_or_default();
         self.store.add_host_sessions(&rows).await?;
         match self.store.watch_lease().await? {
-            Some(lease) => self.keep(lease, now).await,
+            Some(lease) => self.lead(lease, now).await,
             None => self.follow(now).await,
         }
     }
@@ -90,7 +104,7 @@ impl SettledHosts {
     }
 
     /// Takes the sessions of all danelaws, learns, warns, and writes.
-    async fn keep(&self, lease: TaskLease, now: OffsetDateTime) -> Result<(), store::Error> {
+    async fn lead(&self, lease: TaskLease, now: OffsetDateTime) -> Result<(), store::Error> {
         let is_new = self.keeping().lease != Some(lease);
         if is_new {
             self.read(now).await?;
@@ -169,7 +183,7 @@ impl SettledHosts {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn keeping(&self) -> MutexGuard<'_, Keeping> {
+    fn keeping(&self) -> MutexGuard<'_, HostKeeping> {
         self.keeping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -209,7 +223,7 @@ fn row(key: &HostKey, entry: &HostEntry) -> WatchRow {
     }
 }
 
-/// The entries of the store. What cannot be read is left out: nothing depends on it.
+/// The entries of the store. Those that cannot be read are left out: no decision depends on them.
 fn entries(rows: &[WatchRow]) -> BTreeMap<HostKey, HostEntry> {
     let (mut entries, mut unreadable) = (BTreeMap::new(), 0_usize);
     for row in rows.iter().filter(|row| row.kind == KIND && !row.entry.is_empty()) {

@@ -24,8 +24,8 @@ use serde::{Deserialize, Serialize};
 use crate::dane::pkix::PkixWorth;
 use crate::policy::host_session::{LeafNote, SessionWord};
 
-pub(crate) use memory::{FORGOTTEN, FloodState, HostMemory, LearnTime, Learnt};
 pub use memory::HostKey;
+pub(crate) use memory::{FORGOTTEN, FloodState, HostMemory, LearnTime, Learnt};
 pub(crate) use view::date;
 pub use view::{RememberedHost, RememberedStreak};
 
@@ -381,7 +381,10 @@ mod tests {
         let mut entry = settled();
         let bad = |day| seen(day, tls(PkixWorth::SelfSigned), 2);
         let change = entry.learn(&bad(141)).unwrap();
-        assert_eq!((change.kind, change.since, change.days, change.sessions), (HostChangeKind::SelfSigned, 100, 21, 63));
+        assert_eq!(
+            (change.kind, change.since, change.days, change.sessions),
+            (HostChangeKind::SelfSigned, 100, 21, 63)
+        );
         let issuers = [change.before, change.now].map(|leaf| leaf.unwrap().issuer);
         assert_eq!(issuers, ["valid CA", "self-signed CA"]);
         // Another kind on the same day is the same warning.
@@ -408,7 +411,8 @@ mod tests {
         };
         let kind = |change: Option<HostChange>| change.map(|change| change.kind);
         let other = seen(141, tls(PkixWorth::SelfSigned), 1);
-        for (days, told) in [(1, Some(HostChangeKind::SelfSigned)), (14, Some(HostChangeKind::SelfSigned)), (15, None)] {
+        for (days, told) in [(1, Some(HostChangeKind::SelfSigned)), (14, Some(HostChangeKind::SelfSigned)), (15, None)]
+        {
             let mut entry = settled();
             assert_eq!(kind(entry.learn(&expired(days))), Some(HostChangeKind::Expired));
             assert_eq!(entry.learn(&expired(days)), None);

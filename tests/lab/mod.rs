@@ -238,7 +238,8 @@ impl Scenario {
             ..ResolverSettings::from(&config)
         })
         .unwrap();
-        let reporter = Reporter::new(config.admin.remember).counting(time::OffsetDateTime::now_utc()).noting();
+        let reporter =
+            Reporter::new(config.admin.remember).counting(time::OffsetDateTime::now_utc()).noting().learning_hosts();
         let reporter = if config.store.counts_months() { reporter.counting_months() } else { reporter };
         let reporter = Arc::new(match self.events {
             Some(events) => reporter.telling(events),

@@ -4,8 +4,8 @@ use super::CheckRun;
 use super::output::ReportForm;
 use crate::admin::client;
 use crate::check::report::{DomainReport, ExchangeReport, SessionReport};
-use crate::policy::host_session::SessionWord;
 use crate::dane::pkix::PkixWorth;
+use crate::policy::host_session::SessionWord;
 use crate::watch::settled::RememberedHost;
 
 impl CheckRun<'_> {

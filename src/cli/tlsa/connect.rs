@@ -131,15 +131,9 @@ async fn ask(target: &Target, policy: &TlsPolicy, config: &Config) -> Result<Ses
     let (trace, source) = (Trace::default(), Source::from(config));
     let timeouts = Timeouts::from(config);
     let until = Instant::now() + timeouts.route;
-    let options = SessionOptions {
-        ehlo: hostname.as_str(),
-        timeouts: &timeouts,
-        until,
-        domain: None,
-        nat64: None,
-        learning: HostLearning::Off,
-        trace: &trace,
-    };
+    let (ehlo, learning) = (hostname.as_str(), HostLearning::Off);
+    let options =
+        SessionOptions { ehlo, timeouts: &timeouts, until, domain: None, nat64: None, learning, trace: &trace };
     let mut asked = SessionResult { server: None, outcome: Err(Reason::NoAddress) };
     let addresses = match addresses(target, config).await? {
         Ok(addresses) => addresses,

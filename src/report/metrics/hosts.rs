@@ -17,18 +17,14 @@ pub struct HostFigures {
 }
 
 impl Metrics {
-    /// Counts a settled host that is not what it was.
+    /// Counts a change of a settled host.
     pub fn host_changed(&self, kind: &'static str) {
         self.host_changes.count([kind]);
     }
 }
 
-pub(super) fn encode(
-    to: &mut DescriptorEncoder<'_>,
-    changes: &Tally<1>,
-    figures: Option<HostFigures>,
-) -> fmt::Result {
-    let help = "Settled hosts whose sessions are not what they were, by what they are now";
+pub(super) fn encode(to: &mut DescriptorEncoder<'_>, changes: &Tally<1>, figures: Option<HostFigures>) -> fmt::Result {
+    let help = "Changes of settled hosts, by their state afterwards";
     changes.encode(to, About("host_changes", help))?;
     let Some(HostFigures { settled, others }) = figures else { return Ok(()) };
     let help = "Hosts in the memory of how they speak TLS, by whether they are settled";

@@ -11,6 +11,8 @@ use danelaw::watch::settled::HostKey;
 use time::{Date, Month, OffsetDateTime, Time};
 
 use super::laws::Backend;
+use crate::lab::Scenario;
+use crate::lab::mx::say;
 use crate::log::captured;
 
 macro_rules! laws {
@@ -23,7 +25,11 @@ macro_rules! laws {
         }
     };
 }
-laws!(u12_a_settled_host_that_changes_is_told, u10_an_entry_that_cannot_be_read_is_left_out, u7_old_entries_leave_the_store);
+laws!(
+    u12_a_settled_host_that_changes_is_told,
+    u10_an_entry_that_cannot_be_read_is_left_out,
+    u7_old_entries_leave_the_store
+);
 
 fn noon(day: i64) -> OffsetDateTime {
     let first = Date::from_calendar_date(2026, Month::February, 1).unwrap();
@@ -172,4 +178,20 @@ async fn a_store_without_a_file_is_a_memory_for_the_process() {
     let store = Store::open(None).await.unwrap();
     let hosts = learnt(&store, (0..=30).map(|day| sessions(day, "valid", 1))).await;
     assert!(hosts.get(&key()).unwrap().settled);
+}
+
+#[tokio::test]
+async fn u6_mail_to_hosts_at_reserved_addresses_teaches_nothing() {
+    // U6: with TLS, in cleartext by a rule, and in mode observe.
+    let rule = "rule = [{ domain = 'example.test', level = 'may', reason = 'x', until = '2999-01-01' }]";
+    for (ehlo, toml) in [
+        ("250-mx\r\n250 STARTTLS", "tls.level = 'encrypt'"),
+        ("250-mx\r\n250 STARTTLS", rule),
+        ("250 mx", rule),
+        ("250 mx", "mode = 'observe'\ntls.level = 'encrypt'"),
+    ] {
+        let lab = Scenario::new().mx(|mx| mx.ehlo = say(ehlo)).set(toml).start().await;
+        assert!(lab.send().await.last().starts_with("250 "), "{toml}");
+        assert_eq!(lab.now().reporter.host_sessions().unwrap().take(), [], "{toml}");
+    }
 }
