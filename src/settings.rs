@@ -22,6 +22,7 @@ use crate::transaction::dialogue::Us;
 use crate::upstream::Connector;
 use crate::upstream::bounded_memory::{EightBitDomains, WaivedMails, WithoutBdat};
 use crate::upstream::connect::Dialer;
+use crate::upstream::host_session::HostLearning;
 use crate::upstream::host_status::HostStatusCache;
 use crate::upstream::limits::{ConnectionLimits, MaxConnections};
 use crate::upstream::pool::{IdleLimits, Pool};
@@ -169,6 +170,7 @@ fn connector_of<R: Resolver + Clone>(config: &Config, parts: ConnectorParts<R>) 
         hostname,
         ehlo_name: config.ehlo_name.clone(),
         timeouts: config.into(),
+        learning: if config.watch.every.is_some() { HostLearning::On } else { HostLearning::Off },
     }
 }
 

@@ -158,6 +158,11 @@ impl Protection {
     /// The word for [`Authentication::Unverified`].
     pub const ENCRYPTED: &str = "encrypted";
 
+    /// The TLSA record that matched, if one did.
+    pub fn matched(&self) -> Option<&Match> {
+        self.proof().and_then(KeyProof::record)
+    }
+
     /// `TLSv1.2` or `TLSv1.3`.
     pub fn version(&self) -> &'static str {
         self.version

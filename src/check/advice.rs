@@ -18,7 +18,6 @@ use crate::dns::{HostLookup, Rtype, SignatureValidity};
 use crate::name::Name;
 use crate::policy::TlsPolicy;
 use crate::refusal::Reason;
-use crate::tls::KeyProof;
 
 /// A certificate that counts should not have less time left: authorities renew a month before the end.
 pub(crate) const MIN_DAYS_LEFT: i64 = 14;
@@ -185,7 +184,7 @@ fn certificates(exchange: &Name, session: &SessionCheck, now: OffsetDateTime) ->
 }
 
 fn matched(session: &SessionCheck) -> Option<&Match> {
-    session.outcome.as_ref().ok()?.protection()?.proof().and_then(KeyProof::record)
+    session.outcome.as_ref().ok()?.protection()?.matched()
 }
 
 /// Hosts that fail while mail still goes out over others.

@@ -1,21 +1,19 @@
 //! The delivery path of a message, checked without one: the same steps as before every mail ([`Connector`]), and then
 //! QUIT. Delivery stops at the first host that takes the message; the check goes on to all of them.
 
-use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use futures_util::future::join_all;
 use rustls_pki_types::CertificateDer;
-use tokio::sync::{OnceCell, Semaphore};
+use time::OffsetDateTime;
 use tokio::time::{Instant, timeout};
 
 use super::reach::Reach;
 use super::recording::{RecordedAnswers, RecordingResolver};
+use super::sessions::{SessionChecks, SessionGauge, SessionPace, SparedPeers};
 use crate::config::Config;
 use crate::dane::pkix::PkixWorth;
-use crate::dane::tlsa::Usage;
-use crate::dane::verify::Expectation;
 use crate::discovery::{MtaSts, RunningPolicy, StsPolicies};
 use crate::dns::stub::Stub;
 use crate::http::HostCertificates;
@@ -23,7 +21,7 @@ use crate::mta_sts::record::policy_host;
 use crate::mx::Route;
 use crate::name::Name;
 use crate::policy::{Level, TlsPolicy};
-use crate::refusal::{HostEndpoint, Lacking, Peer, Place, Reason, Refusal, Stage};
+use crate::refusal::{Lacking, Peer, Place, Reason, Refusal, Stage};
 use crate::requiretls::{TagDemand, TagUnmet, TaggedRemote};
 use crate::roots::Roots;
 use crate::rules::{LevelFloor, NextHop, NextHopHost, StsByRule};
@@ -37,9 +35,6 @@ use crate::upstream::sts::{PolicySource, StsAtHand, StsInquiry};
 use crate::upstream::verified::Channel;
 use crate::upstream::{Choice, Connector, Plan, Request};
 
-/// The most sessions at a time, for any number of domains.
-const MAX_SESSIONS: usize = 64;
-
 /// Whether mail servers are connected to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Connections {
@@ -51,9 +46,6 @@ pub(crate) enum Connections {
     None,
 }
 
-/// Addresses to which no connection is made, because a delivery has proven them: exchange and address.
-pub(crate) type SparedPeers = HashSet<(Name, IpAddr)>;
-
 /// The settings and clients that every check needs.
 pub(crate) struct Checker {
     pub(crate) config: Config,
@@ -64,22 +56,13 @@ pub(crate) struct Checker {
     pub(crate) connections: Connections,
     /// The addresses that no connection is made to.
     pub(crate) spared: SparedPeers,
+    /// The order of the sessions of one domain.
+    pub(crate) pace: SessionPace,
     /// Where the number of open sessions is shown.
     pub(crate) gauge: Arc<dyn SessionGauge>,
     pub(crate) sessions: SessionChecks,
     pub(crate) reach: Reach,
     pub(crate) policies: PolicyChecks,
-}
-
-/// A display of the number of open sessions.
-pub(crate) trait SessionGauge: Send + Sync {
-    /// So many are open now.
-    fn show(&self, open: usize);
-}
-
-/// No display.
-impl SessionGauge for () {
-    fn show(&self, _: usize) {}
 }
 
 /// Policies of MTA-STS: each is fetched once, however often its domain is checked.
@@ -104,66 +87,12 @@ impl From<Arc<dyn PolicySource>> for PolicyChecks {
     }
 }
 
-/// Sessions are not repeated: many domains have the same hosts, and their operators would not like it. A session counts
-/// for another domain if it had to meet the same policy ([`is_same`]).
-pub(crate) struct SessionChecks {
-    most: usize,
-    permits: Semaphore,
-    by_peer: Mutex<HashMap<(Name, HostEndpoint), Vec<SharedSession>>>,
-}
-
-type SharedSession = (TlsPolicy, Arc<OnceCell<Arc<SessionCheck>>>);
-
-impl Default for SessionChecks {
-    fn default() -> Self {
-        Self::at_a_time(MAX_SESSIONS)
-    }
-}
-
-impl SessionChecks {
-    /// No more than so many at a time.
-    pub(crate) fn at_a_time(most: usize) -> Self {
-        Self { most, permits: Semaphore::new(most), by_peer: Mutex::default() }
-    }
-
-    /// How many sessions are open.
-    fn open(&self) -> usize {
-        self.most - self.permits.available_permits()
-    }
-
-    /// The one session with this peer under this policy, kept or yet to begin.
-    fn of(&self, peer: &Peer, policy: &TlsPolicy) -> Arc<OnceCell<Arc<SessionCheck>>> {
-        let mut by_peer = self.by_peer.lock().unwrap_or_else(PoisonError::into_inner);
-        let with_peer = by_peer.entry((peer.exchange.clone(), peer.endpoint())).or_default();
-        if let Some((_, session)) = with_peer.iter().find(|(asked, _)| is_same(asked, policy)) {
-            return Arc::clone(session);
-        }
-        let session = Arc::default();
-        with_peer.push((policy.clone(), Arc::clone(&session)));
-        session
-    }
-}
-
 /// Whether the server may never have been reached.
 fn is_unconnected(reason: &Reason) -> bool {
     match reason {
         Reason::Connect(_) | Reason::Bind { .. } | Reason::Scarce(_) | Reason::OutOfTime => true,
         Reason::Timeout { stage, .. } => *stage == Stage::Connect,
         _ => false,
-    }
-}
-
-/// Whether two policies ask the same of a session. Those of two domains differ in their reference identifiers, at which
-/// DANE-EE does not look (RFC 7671 §5.1).
-fn is_same(one: &TlsPolicy, other: &TlsPolicy) -> bool {
-    let by_keys_alone = |one: &Expectation, other: &Expectation| {
-        one.usable == other.usable && one.usable.records().iter().all(|record| record.usage() == Usage::EndEntity)
-    };
-    match (one, other) {
-        (TlsPolicy::Dane(one), TlsPolicy::Dane(other)) | (TlsPolicy::HalfDane(one), TlsPolicy::HalfDane(other)) => {
-            one == other || by_keys_alone(one, other)
-        }
-        (one, other) => one == other,
     }
 }
 
@@ -227,6 +156,8 @@ pub(crate) struct SessionCheck {
     pub(crate) chain: Vec<CertificateDer<'static>>,
     /// Their worth to public CAs.
     pub(crate) worth: PkixWorth,
+    /// The end of the session, in seconds since 1970.
+    pub(crate) at: i64,
 }
 
 /// The forecast for a message.
@@ -235,6 +166,12 @@ pub(crate) enum Forecast<'w> {
     Delivered(&'w ExchangeCheck, Option<(IpAddr, &'w Channel)>),
     /// It would be refused for these reasons.
     Refused,
+}
+
+/// A plan, and those of its addresses that are connected to.
+struct AskedPlan<'a> {
+    plan: &'a Plan,
+    asked: Vec<IpAddr>,
 }
 
 impl Checker {
@@ -286,7 +223,18 @@ impl Checker {
             inquiry.answer(Some(&self.policies.source), &route.next_hop, request).await;
         }
         let choice = |exchange| Choice { route, exchange, inquiry };
-        join_all(route.exchanges().iter().map(|exchange| self.check_exchange(choice(exchange), request))).await
+        match self.pace {
+            SessionPace::Together => {
+                join_all(route.exchanges().iter().map(|exchange| self.check_exchange(choice(exchange), request))).await
+            }
+            SessionPace::OneByOne => {
+                let mut checks = Vec::new();
+                for exchange in route.exchanges() {
+                    checks.push(self.check_exchange(choice(exchange), request).await);
+                }
+                checks
+            }
+        }
     }
 
     async fn check_exchange(&self, choice: Choice<'_>, request: &Request<'_>) -> ExchangeCheck {
@@ -298,17 +246,34 @@ impl Checker {
         let asked = plan.as_ref().map_or(Vec::new(), |plan| self.asked(exchange, plan));
         let has_unasked = plan.as_ref().is_ok_and(|plan| asked.len() < plan.addresses.len());
         let sessions = match &plan {
-            Ok(plan) => {
-                let session = |address| async move {
-                    let peer = Peer { exchange: exchange.clone(), address, port };
-                    (address, self.session(&peer, plan).await)
-                };
-                join_all(asked.into_iter().map(session)).await
-            }
+            Ok(plan) => self.sessions_with(exchange, port, AskedPlan { plan, asked }).await,
             Err(_) => Vec::new(),
         };
         let (name, recorded, demand) = (exchange.clone(), resolver.recorded(), request.demand);
         ExchangeCheck { name, port, recorded, plan, sessions, has_unasked, demand }
+    }
+
+    /// A session with each of these addresses.
+    async fn sessions_with(
+        &self,
+        exchange: &Name,
+        port: Option<u16>,
+        AskedPlan { plan, asked }: AskedPlan<'_>,
+    ) -> Vec<(IpAddr, Arc<SessionCheck>)> {
+        let session = |address| async move {
+            let peer = Peer { exchange: exchange.clone(), address, port };
+            (address, self.session(&peer, plan).await)
+        };
+        match self.pace {
+            SessionPace::Together => join_all(asked.into_iter().map(session)).await,
+            SessionPace::OneByOne => {
+                let mut sessions = Vec::new();
+                for address in asked {
+                    sessions.push(session(address).await);
+                }
+                sessions
+            }
+        }
     }
 
     /// The addresses of an exchange to connect to.
@@ -320,7 +285,11 @@ impl Checker {
             }
             Connections::None => false,
         };
-        let is_asked = |address: &IpAddr| connects && !self.spared.contains(&(exchange.clone(), *address));
+        let is_asked = |address: &IpAddr| {
+            connects
+                && !self.spared.contains(&(exchange.clone(), *address))
+                && self.sessions.has_room(*address, exchange)
+        };
         plan.addresses.iter().copied().filter(is_asked).collect()
     }
 
@@ -358,7 +327,8 @@ impl Checker {
         self.gauge.show(self.sessions.open() - 1);
         let chain = shown.chain().to_vec();
         let worth = self.tls.worth(&chain, &peer.exchange);
-        SessionCheck { outcome, offers_require_tls, chain, worth }
+        let at = OffsetDateTime::now_utc().unix_timestamp();
+        SessionCheck { outcome, offers_require_tls, chain, worth, at }
     }
 
     fn connector(&self, resolver: &RecordingResolver, tls: Tls) -> Connector<RecordingResolver> {

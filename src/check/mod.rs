@@ -9,6 +9,7 @@ pub(crate) mod checker;
 pub(crate) mod reach;
 pub(crate) mod recording;
 pub(crate) mod report;
+pub(crate) mod sessions;
 pub(crate) mod sts;
 pub(crate) mod tagged;
 pub(crate) mod verdict;

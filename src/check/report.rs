@@ -14,7 +14,6 @@ use super::tagged::{ListenerReport, RequireTlsReport};
 use super::verdict::{CheckStatus, MailVerdict, Need, no_dane};
 use crate::dane::agility::Digests;
 use crate::dane::tlsa;
-use crate::dane::verify::Match;
 use crate::dns::{Alias, Answer, Host, HostLookup, Lookup, Mx, MxTarget, NegativeTrustAnchors, RawTlsa, Security};
 use crate::name::Name;
 use crate::policy::TlsPolicy;
@@ -402,7 +401,7 @@ impl TlsaReport {
 impl SessionReport {
     fn of(address: IpAddr, session: &SessionCheck, least: Option<LevelFloor>, context: &ReportContext<'_>) -> Self {
         let protection = session.outcome.as_ref().ok().and_then(Channel::protection);
-        let matched: Option<&Match> = protection.and_then(Protection::proof).and_then(KeyProof::record);
+        let matched = protection.and_then(Protection::matched);
         Self {
             address: address.to_string(),
             protection: session.outcome.as_ref().map_or("none", Channel::label),

@@ -229,7 +229,7 @@ fn reporter(config: &Config) -> Reporter {
         None => Reporter::new(0),
     };
     let reporter = if config.store.counts_months() { reporter.counting_months() } else { reporter };
-    if config.watch.every.is_some() { reporter.noting().learning_hosts() } else { reporter }
+    if config.watch.every.is_some() { reporter.noting_deliveries().learning_hosts() } else { reporter }
 }
 
 /// Why the configuration that was read again is of no use. Rules that have ended are no reason, and are warned of.

@@ -1,47 +1,68 @@
 //! `danelaw watch`: the findings of the danelaw that runs, or a look without one.
 
-use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::error::ErrorKind;
-use humantime_serde::re::humantime::format_duration;
 use time::OffsetDateTime;
 
 use super::run::{self, StartError};
 use super::running::{NotTold, RunningDanelaw};
 use super::stdout::Stdout;
-use super::{EX_UNAVAILABLE, check, log};
+use super::{EX_OSERR, EX_UNAVAILABLE, check, log};
 use crate::admin::client;
 use crate::check::checker::PolicyChecks;
 use crate::config::Config;
 use crate::name::Name;
 use crate::tls::Tls;
+use crate::watch::book::{RunEnd, SubjectName, ToldFinding};
+use crate::watch::kept::{self, MemoryFile};
 use crate::watch::letter::letter;
 use crate::watch::lookout::{LookParts, Lookout};
-use crate::watch::once::{OnceEnd, look_once};
-use crate::watch::view::{FindingRow, FindingWord, WatchView};
+use crate::watch::once::LookOnce;
+use crate::watch::states::FindingNews;
+use crate::watch::view::{FindingRow, FindingWord, WatchView, lasting};
 
 const STATUS: &str = "\
 Exit status:
-  0   no finding of severity warn or alarm holds
-  1   one does
+  0   no finding of severity warn or alarm holds; with --letter: it is printed
+  1   one does; with --letter: there is nothing to write about
   64  the command line is wrong
-  69  no danelaw answers at admin.address, or it does not watch
+  69  no danelaw answers at admin.address, it does not watch, or it does not
+      watch this domain
   71  the system refuses something, such as the file of --state
-  75  with --once: nothing could be seen, because no name server can be used
-      or most hosts fail that were good before: look at this machine first
+  75  no look has ended yet, or the last one had no answers: no name server
+      can be used, or most hosts fail that were good before; look at this
+      machine first
   78  the configuration is wrong";
+
+const FIELDS: &str = "\
+JSON fields:
+  last_run         the last look, in seconds since 1970 as all times here
+  blind            why it had no answers: since, label, failed, of
+  domains, hosts   how many are watched
+  findings         the most urgent first; more says how many are left out:
+    severity       info, warn, alarm
+    whose          ours (watch.own) or theirs
+    kind           as in config/watch.md
+    domain, host   the one that it is about
+    domains        some of the watched domains behind a host;
+                   domains_in_all says how many there are
+    state          suspected (a second look has yet to confirm it), active,
+                   ended
+    since, text    text may have words of the host in it
+    reason         the refusal that it is about, as in danelaw refusals
+    remedy         what to do, or to have done
+  unknown          domains whose last look had no answer: domain, whose, text";
 
 /// A finding of severity warn or alarm holds.
 const FOUND: u8 = 1;
 /// EX_TEMPFAIL of sysexits.h.
 const BLIND: u8 = 75;
 
-/// What to show.
+/// Arguments of the subcommand.
 #[derive(Debug, clap::Args)]
-#[command(after_help = STATUS)]
+#[command(after_help = STATUS, after_long_help = format!("{STATUS}\n\n{FIELDS}"))]
 pub(super) struct WatchArguments {
     /// Show the findings about this domain and its hosts alone.
     #[arg(value_parser = check::domain)]
@@ -55,14 +76,14 @@ pub(super) struct WatchArguments {
     /// Print a letter to the postmaster of this domain about the findings that hold. Nothing is sent.
     #[arg(long, value_name = "DOMAIN", value_parser = check::domain, conflicts_with_all = ["domain", "json", "all"])]
     letter: Option<Name>,
-    /// Look now, without a danelaw that runs, and print what is new since the last time: for cron. It looks at watch.domains,
+    /// Look now, without a danelaw that runs, and print what is new since the last time: for cron, once a day. It looks at watch.domains,
     /// watch.own and the domains of --file.
-    #[arg(long, requires = "state", conflicts_with_all = ["domain", "letter"])]
+    #[arg(long, requires = "state", conflicts_with_all = ["domain", "letter", "json", "all"])]
     once: bool,
-    /// The file in which --once keeps its memory: it makes it, and its directory must be there.
-    #[arg(long, value_name = "FILE", requires = "once")]
+    /// The memory of --once, which makes it. Without --once it is shown, and nothing is looked at.
+    #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
-    /// A list of domains to look at, as for `danelaw check`.
+    /// A file with domains to look at, in the forms of `danelaw check --file`.
     #[arg(long, value_name = "FILE", requires = "once")]
     file: Option<PathBuf>,
 }
@@ -70,125 +91,112 @@ pub(super) struct WatchArguments {
 /// Shows the findings.
 pub(super) fn run(config: Config, arguments: &WatchArguments) -> ExitCode {
     match &arguments.state {
-        Some(state) => once(config, state, arguments),
-        None => shown(&config, arguments),
+        Some(state) if arguments.once => once(config, state, arguments),
+        Some(state) => match kept::read(state) {
+            Ok(book) => {
+                let wanted = arguments.letter.as_ref().or(arguments.domain.as_ref());
+                let view = wanted.map_or_else(|| Some(book.view()), |domain| book.view_of(domain));
+                let unknown = || format!("{} has no look at {}", state.display(), wanted.map_or("", Name::as_str));
+                show(view.ok_or_else(|| NotTold { code: EX_UNAVAILABLE, why: unknown() }), arguments)
+            }
+            Err(error) => NotTold { code: EX_OSERR, why: format!("--state: {error}") }.complain(),
+        },
+        None => show(running(&config, arguments), arguments),
     }
 }
 
 /// The findings of the danelaw that runs.
-fn shown(config: &Config, arguments: &WatchArguments) -> ExitCode {
+fn running(config: &Config, arguments: &WatchArguments) -> Result<WatchView, NotTold> {
     let domain = arguments.letter.as_ref().or(arguments.domain.as_ref());
     let path = format!("{}{}", client::WATCH, domain.map(Name::as_str).unwrap_or_default());
-    let answer = RunningDanelaw::of(config).and_then(|running| running.ask(&path));
-    let view: WatchView = match answer {
-        Ok(Ok(text)) => match serde_json::from_str(&text) {
-            Ok(view) => view,
-            Err(error) => {
-                return NotTold::unavailable(&format!("the danelaw that runs is another version: {error}")).complain();
-            }
-        },
-        Ok(Err(why)) => return NotTold { code: EX_UNAVAILABLE, why }.complain(),
+    let text = RunningDanelaw::of(config).and_then(|running| running.ask(&path))?;
+    let text = text.map_err(|why| NotTold { code: EX_UNAVAILABLE, why })?;
+    let another = |error| NotTold::unavailable(&format!("the danelaw that runs is another version: {error}"));
+    serde_json::from_str(&text).map_err(another)
+}
+
+fn show(view: Result<WatchView, NotTold>, arguments: &WatchArguments) -> ExitCode {
+    let view = match view {
+        Ok(view) => view,
         Err(not_told) => return not_told.complain(),
     };
-    match &arguments.letter {
-        Some(domain) => match letter(domain.as_str(), &view) {
-            Some(letter) => Stdout::print(&letter),
-            None => {
-                log::complain(&format!("there is nothing to write to {domain} about: no finding about it holds"));
-            }
-        },
-        None => show(&view, arguments),
+    if let Some(domain) = &arguments.letter {
+        return write_letter(domain, &view);
+    }
+    let now = OffsetDateTime::now_utc().unix_timestamp();
+    match arguments.json {
+        true => Stdout::print(&format!("{}\n", serde_json::to_string(&view).unwrap_or_default())),
+        false => Stdout::print(&text(&view, arguments, now)),
     }
     ExitCode::from(status(&view))
 }
 
-fn show(view: &WatchView, arguments: &WatchArguments) {
-    if arguments.json {
-        Stdout::print(&format!("{}\n", serde_json::to_string(view).unwrap_or_default()));
-        return;
-    }
-    let now = OffsetDateTime::now_utc().unix_timestamp();
-    let mut text = match (view.last_run, &view.blind) {
-        (_, Some(blind)) => format!("the last look could not see ({}): look at this machine first\n", blind.label),
-        (None, None) => "no look yet\n".to_owned(),
-        (Some(at), None) => {
-            let (domains, hosts) = (counted(view.domains, "domain"), counted(view.hosts, "host"));
-            format!("{domains} with {hosts}, last looked at {} ago\n", lasting(now - at))
+fn write_letter(domain: &Name, view: &WatchView) -> ExitCode {
+    match letter(domain.as_str(), view) {
+        Some(letter) => {
+            Stdout::print(&letter);
+            ExitCode::SUCCESS
         }
-    };
+        None => {
+            log::complain(&format!("there is nothing to write to {domain} about: no finding about it holds"));
+            ExitCode::from(FOUND)
+        }
+    }
+}
+
+/// The state for people.
+fn text(view: &WatchView, arguments: &WatchArguments, now: i64) -> String {
     let is_shown = |row: &&FindingRow| arguments.all || row.state == FindingWord::Active;
     let rows: Vec<_> = view.findings.iter().filter(is_shown).map(|row| lines(row, now)).collect();
-    text.push_str(if rows.is_empty() { "no finding\n" } else { "" });
-    Stdout::print(&(text + &rows.concat()));
+    let unknown = view.unknown.iter().map(|row| format!("unknown {}\n        {}\n", row.domain, row.text));
+    let more = if view.more == 0 { String::new() } else { format!("and {} more\n", view.more) };
+    let none = if rows.is_empty() && !view.is_blind() { "no finding\n" } else { "" };
+    format!("{}\n{none}{}{more}{}", view.last_look(now), rows.concat(), unknown.collect::<String>())
 }
 
 /// A finding for people.
 fn lines(row: &FindingRow, now: i64) -> String {
-    let about = row.host.as_deref().or(row.domain.as_deref()).unwrap_or_default();
     let state = match row.state {
         FindingWord::Active => String::new(),
         FindingWord::Suspected | FindingWord::Ended => format!(" [{}]", row.state.as_str()),
     };
-    let behind = match (&row.host, row.domains_in_all) {
-        (Some(_), 1) => format!(" (of {})", row.domains.join("")),
-        (Some(_), all) if all > row.domains.len() => format!(" (of {}, .., {all} domains)", row.domains.join(", ")),
-        (Some(_), _) => format!(" (of {})", row.domains.join(", ")),
-        (None, _) => String::new(),
-    };
+    let behind = row.behind();
+    let behind = if behind.is_empty() { behind } else { format!(" ({behind})") };
     let remedy = row.remedy.as_ref().map_or(String::new(), |remedy| format!("        {remedy}\n"));
     format!(
-        "{:5} {:18} {about}{behind}{state}, for {}\n        {}\n{remedy}",
+        "{:5} {:18} {}{behind}{state}, for {}\n        {}\n{remedy}",
         row.severity.as_str(),
         row.kind.as_str(),
+        row.about(),
         lasting(now - row.since),
         row.text
     )
 }
 
-/// A time in its two greatest units.
-fn lasting(seconds: i64) -> String {
-    let text = format_duration(Duration::from_secs(seconds.max(0).unsigned_abs())).to_string();
-    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
-}
-
-fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
-}
-
 fn status(view: &WatchView) -> u8 {
-    if view.is_urgent() { FOUND } else { 0 }
+    match (view.is_blind(), view.is_urgent()) {
+        (true, _) => BLIND,
+        (false, true) => FOUND,
+        (false, false) => 0,
+    }
 }
 
 /// A look without a danelaw that runs.
-fn once(config: Config, state: &std::path::Path, arguments: &WatchArguments) -> ExitCode {
-    let mut domains: Vec<Name> =
-        config.watch.own.iter().chain(&config.watch.domains).map(|name| name.0.clone()).collect();
+fn once(config: Config, state: &Path, arguments: &WatchArguments) -> ExitCode {
+    let mut domains = config.watch.named();
     match arguments.file.as_ref().map(|path| check::listed_in(path)).transpose() {
-        Ok(listed) => domains.extend(listed.into_iter().flatten()),
-        Err(why) => super::Arguments::usage_error("watch", ErrorKind::ValueValidation, &why),
+        Ok(listed) => domains.extend(listed.into_iter().flatten().filter(|domain| !config.watch.skips(domain))),
+        Err(why) => super::Arguments::usage_error("watch", ErrorKind::ValueValidation, &format!("--file: {why}")),
     }
     domains.sort();
     domains.dedup();
-    domains.retain(|domain| !config.watch.skip.iter().any(|skip| skip.0.contain(domain)));
     if domains.is_empty() {
         let why = "there is no domain to look at: list some in watch.own, watch.domains or a file for --file";
         super::Arguments::usage_error("watch", ErrorKind::ValueValidation, why);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(StartError::system);
-    let looked = runtime.and_then(|runtime| runtime.block_on(look(config, &domains, state)));
-    match looked {
-        Ok((OnceEnd::Saw(told), view)) => {
-            let now = OffsetDateTime::now_utc().unix_timestamp();
-            match arguments.json || arguments.all {
-                true => show(&view, arguments),
-                false => Stdout::print(&told.iter().map(|told| told.line(now)).collect::<String>()),
-            }
-            ExitCode::from(status(&view))
-        }
-        Ok((OnceEnd::Blind(why), _)) => {
-            log::complain(&why);
-            ExitCode::from(BLIND)
-        }
+    match runtime.and_then(|runtime| runtime.block_on(look(config, &domains, state))) {
+        Ok(looked) => end(looked),
         Err(StartError { code, why }) => {
             log::complain(&why);
             ExitCode::from(code)
@@ -196,12 +204,43 @@ fn once(config: Config, state: &std::path::Path, arguments: &WatchArguments) -> 
     }
 }
 
-async fn look(config: Config, domains: &[Name], state: &std::path::Path) -> Result<(OnceEnd, WatchView), StartError> {
+/// Prints the findings that are new, and keeps the look. In the other order one that cannot be printed would be lost.
+fn end(looked: LookOnce) -> ExitCode {
+    let (view, now) = (looked.view(), OffsetDateTime::now_utc().unix_timestamp());
+    match &looked.end {
+        RunEnd::Saw(told) => Stdout::print(&told.iter().map(|told| news(told, now)).collect::<String>()),
+        RunEnd::Blind(_, blind) => log::complain(&blind.to_string()),
+    }
+    match looked.keep() {
+        Ok(()) => ExitCode::from(status(&view)),
+        Err(error) => NotTold { code: EX_OSERR, why: format!("--state: {error}") }.complain(),
+    }
+}
+
+/// Lines about a finding that is told.
+fn news(told: &ToldFinding, now: i64) -> String {
+    let behind = match &told.name {
+        SubjectName::Host(_) if told.domains > 1 => format!(" (of {} domains)", told.domains),
+        SubjectName::Host(_) | SubjectName::Domain(_) => String::new(),
+    };
+    let (severity, kind) = (told.state.severity.as_str(), told.kind.as_str());
+    let head = format!("{} {severity} {kind} {}{behind}", told.told.as_str(), told.about());
+    match told.told {
+        FindingNews::Ended => format!("{head}: over after {}\n", lasting(now - told.state.since)),
+        FindingNews::New | FindingNews::Still => {
+            let remedy = told.remedy().map_or(String::new(), |remedy| format!("    {remedy}\n"));
+            format!("{head}: {}\n{remedy}", told.state.text)
+        }
+    }
+}
+
+async fn look(config: Config, domains: &[Name], state: &Path) -> Result<LookOnce, StartError> {
+    // Before any host is asked: a look that cannot be kept is of no use.
+    let file = MemoryFile::open(state).map_err(|error| StartError::system(format!("--state: {error}")))?;
     let (dns, roots) = (run::tested_resolver(&config).await?, run::roots(&config)?);
     let policies = PolicyChecks::new(&config, &dns, &roots);
     let tls = Tls::new((&config).into()).map_err(StartError::system)?.with_roots(roots);
-    let parts = LookParts { hostname: run::hostname(&config)?, dns, tls, policies };
-    let lookout = Lookout::new(&config, parts).map_err(StartError::config)?;
-    let wrong = |error| StartError::system(io::Error::other(format!("--state {}: {error}", state.display())));
-    look_once(&lookout, domains, state).await.map_err(wrong)
+    let parts = LookParts { hostname: run::hostname(&config)?, dns, tls, policies, reporter: None };
+    let mut lookout = Lookout::new(&config, parts).map_err(StartError::config)?;
+    Ok(LookOnce::of(file, &mut lookout, domains).await)
 }

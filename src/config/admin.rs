@@ -12,8 +12,8 @@ use super::{Address, Network, optional};
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AdminSection {
-    /// Where danelaw serves /livez, /readyz, /metrics and the answers to `danelaw status`, `explain` and `tlsrpt show`
-    /// over HTTP. A unix socket is for its owner and group. At an address and port such as "127.0.0.1:7671" every user
+    /// Where danelaw serves /livez, /readyz, /metrics and the answers to `danelaw ready`, `status`, `explain`, `watch`,
+    /// `report` and `tlsrpt show` over HTTP. A unix socket is for its owner and group. At an address and port such as "127.0.0.1:7671" every user
     /// of the machine reads which mail was refused and which domains mail went to. The unit and the image make the
     /// directory of the default. Where the default socket cannot be opened, as beside another danelaw, the log says so
     /// and danelaw goes on without it. Empty: nowhere.

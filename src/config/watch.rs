@@ -1,5 +1,6 @@
 //! The watch.
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use serde::{Deserialize, Deserializer};
 use super::check::Faults;
 use super::store::StoreSection;
 use super::value::{DomainsText, HostName};
+use crate::name::Name;
 
 /// A day: hosts of others are asked no more often.
 const LEAST_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -21,7 +23,7 @@ const MOST: usize = 100_000;
 #[serde(deny_unknown_fields)]
 pub struct WatchSection {
     /// How often to look whether the domains that mail goes to are about to break; "24h" at least. The log, the metrics and
-    /// `danelaw watch` tell what is found. Empty: never.
+    /// `danelaw watch` tell what is found. danelaw then also remembers how hosts speak TLS. Empty: never.
     #[serde(deserialize_with = "every")]
     pub every: Option<Duration>,
     /// Domains that took mail within this time are watched, the busiest first. They are known by the counts of mail in the store
@@ -36,7 +38,8 @@ pub struct WatchSection {
     pub own: Vec<HostName>,
     /// Domains that are not looked at; ".example.com" is every domain below it.
     pub skip: Vec<DomainsText>,
-    /// Whether to connect to hosts with TLSA records that no mail went to, at most once a day. Without it only DNS is asked.
+    /// Whether to connect to hosts with TLSA records that no mail went to: once a day, and once more to confirm a finding. Without it
+    /// only DNS is asked.
     pub connect: bool,
 }
 
@@ -50,13 +53,26 @@ fn every<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>,
 }
 
 impl WatchSection {
+    /// The domains that it names, each once.
+    pub fn named(&self) -> Vec<Name> {
+        let all = self.own.iter().chain(&self.domains).map(|name| &name.0);
+        let all: BTreeSet<_> = all.filter(|name| !self.skips(name)).collect();
+        all.into_iter().cloned().collect()
+    }
+
+    /// Whether a domain is not looked at.
+    pub fn skips(&self, domain: &Name) -> bool {
+        self.skip.iter().any(|skip| skip.0.contain(domain))
+    }
+
     pub(super) fn check(&self, store: &StoreSection, faults: &mut Faults) {
         if self.every.is_some_and(|every| every < LEAST_EVERY) {
-            faults.add("watch.every", "it must be 24h or more: the hosts of others are asked once a day at most");
+            faults.add("watch.every", "it must be 24h or more: the hosts of others are not asked more often");
         }
-        if self.every.is_some() && !store.lasts() && self.domains.is_empty() && self.own.is_empty() {
-            let problem = "without a store the domains that mail goes to are not known; set store.path or store.url, or list \
-                           domains in watch.domains or watch.own";
+        let knows_mail = store.counts_months() && self.most > 0;
+        if self.every.is_some() && !knows_mail && self.named().is_empty() {
+            let problem = "there is no domain to watch: those that mail goes to are known by store.path or store.url, with \
+                           store.mail_months and watch.most above 0; or list some in watch.domains or watch.own";
             faults.add("watch.every", problem);
         }
         if !SEEN.contains(&self.seen_within) {
@@ -86,6 +102,7 @@ mod tests {
         for (wrong, key) in [
             ("every = '23h', own = ['example.com']", "watch.every"),
             ("every = '1d'", "watch.every"),
+            ("every = '1d', own = ['example.com'], skip = ['example.com']", "watch.every"),
             ("seen_within = '1h'", "watch.seen_within"),
             ("seen_within = '91d'", "watch.seen_within"),
             ("most = 100001", "watch.most"),

@@ -1,47 +1,44 @@
-//! Deliveries as the watch sees them: the addresses that were verified by DANE, and the domains whose mail is refused for want of
-//! TLS or of a proof. It counts no mail and no recipient.
+//! Deliveries as the watch sees them: the addresses that were verified by DANE, the hosts that took mail under TLS, and the
+//! domains whose mail is refused for want of TLS or of a proof. It counts no mail and no recipient.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use time::OffsetDateTime;
 
 use super::{Outcome, Verdict};
-use crate::dane::verify::Match;
-use crate::excerpt;
+use crate::dane::tlsa::{Tlsa, Usage};
 use crate::name::Name;
+use crate::policy::{ListenerMail, VerifiedBy};
 use crate::refusal::{Label, Shortfall};
-use crate::tls::{KeyProof, Protection};
 
-/// The most addresses.
-const MAX_ADDRESSES: usize = 20_000;
-/// The most domains.
-const MAX_DOMAINS: usize = 2_000;
-/// How long an address is known, in seconds: as long as the watch spares it.
-const KNOWN: i64 = 24 * 60 * 60;
+/// The most notes of each kind. Where there is no room, the older half goes.
+const MOST: usize = 10_000;
+/// A note counts for a day, in seconds.
+const DAY: i64 = 24 * 60 * 60;
 /// Refusals so soon after another are one, in seconds: a client repeats its mail.
 const APART: i64 = 10 * 60;
-/// The most characters of a refusal.
-const MAX_TEXT: usize = 200;
 
-/// The last deliveries.
+/// The deliveries of the last day.
 #[derive(Debug, Default)]
 pub struct DeliveryNotes(Mutex<NotedDeliveries>);
 
 #[derive(Debug, Default)]
 struct NotedDeliveries {
     verified: HashMap<(Name, IpAddr), VerifiedAddress>,
+    under_tls: HashMap<Name, i64>,
     refused: HashMap<Name, RefusedDomain>,
 }
 
-/// An address that a delivery has verified by DANE.
+/// An address whose key a TLSA record of the DNS has verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedAddress {
     /// When, in seconds since 1970.
     pub at: i64,
-    /// The record that matched.
-    pub matched: Match,
+    /// The record, of usage 3: one of usage 2 matches by names that belong to the domain.
+    pub record: Tlsa,
 }
 
 /// A domain whose last mail was refused for want of TLS or of a proof.
@@ -49,19 +46,21 @@ pub struct VerifiedAddress {
 pub struct RefusedDomain {
     /// The last refusal, in seconds since 1970.
     pub last: i64,
-    /// How many refusals lie apart from each other.
+    /// The number of refusals that lie ten minutes apart from each other, and no longer than a day.
     pub times: usize,
-    /// Its reason.
+    /// The reason of the last one.
     pub label: Label,
-    /// In words, with the words of the host, as they came.
-    pub text: String,
 }
 
 impl DeliveryNotes {
     /// Notes an attempt that is over now.
     pub(super) fn note(&self, outcome: &Outcome, now: OffsetDateTime) {
+        // The watch looks as ordinary mail goes: not as mail with a tag, or by the terms of a listener.
+        let is_ordinary = outcome.requiretls.is_none()
+            && outcome.listener_level.is_none()
+            && outcome.listener_mail == ListenerMail::Any;
         let at = now.unix_timestamp();
-        let refusal = outcome.reason.filter(|label| label.shortfall() == Shortfall::Proof);
+        let refusal = outcome.reason.filter(|label| is_ordinary && label.shortfall() == Shortfall::Proof);
         match (outcome.verdict, refusal) {
             (Verdict::Delivered, _) => self.delivered(outcome, at),
             (Verdict::Deferred | Verdict::Rejected, Some(label)) => self.refused(outcome, label, at),
@@ -72,51 +71,120 @@ impl DeliveryNotes {
     fn delivered(&self, outcome: &Outcome, at: i64) {
         let mut noted = self.lock();
         noted.refused.remove(&outcome.domain);
-        let Some(remote) = outcome.remote.as_ref().filter(|remote| remote.earlier_mails == 0) else { return };
-        let proof = remote.channel.protection().and_then(Protection::proof).and_then(KeyProof::record);
-        let Some(matched) = proof.filter(|_| remote.peer.port.is_none()) else { return };
-        if noted.verified.len() >= MAX_ADDRESSES {
-            noted.verified.retain(|_, address| at - address.at < KNOWN);
-        }
-        let is_full = noted.verified.len() >= MAX_ADDRESSES;
-        let key = (remote.peer.exchange.clone(), remote.peer.address);
-        if !is_full || noted.verified.contains_key(&key) {
-            noted.verified.insert(key, VerifiedAddress { at, matched: matched.clone() });
+        let Some(remote) = outcome.remote.as_ref().filter(|remote| remote.peer.port.is_none()) else { return };
+        let Some(protection) = remote.channel.protection() else { return };
+        put(&mut noted.under_tls, remote.peer.exchange.clone(), at, |last| *last);
+        // A session that served mail before was verified at that time.
+        let is_by_dane = protection.verified_by() == Some(VerifiedBy::Dane) && remote.earlier_mails == 0;
+        let record = protection.matched().map(|matched| &matched.record);
+        if let Some(record) = record.filter(|record| is_by_dane && record.usage() == Usage::EndEntity) {
+            let key = (remote.peer.exchange.clone(), remote.peer.address);
+            put(&mut noted.verified, key, VerifiedAddress { at, record: record.clone() }, |address| address.at);
         }
     }
 
     fn refused(&self, outcome: &Outcome, label: Label, at: i64) {
         let mut noted = self.lock();
-        let is_full = noted.refused.len() >= MAX_DOMAINS;
-        match noted.refused.get_mut(&outcome.domain) {
-            Some(refused) => {
-                if at - refused.last >= APART {
-                    (refused.times, refused.last) = (refused.times + 1, at);
-                }
-                refused.label = label;
-            }
-            None if is_full => {}
-            None => {
-                let text = excerpt::cut(&outcome.text, MAX_TEXT);
-                noted.refused.insert(outcome.domain.clone(), RefusedDomain { last: at, times: 1, label, text });
-            }
-        }
+        let before = noted.refused.get(&outcome.domain).filter(|refused| at - refused.last < DAY);
+        let (last, times) = match before {
+            Some(before) if at - before.last < APART => (before.last, before.times),
+            Some(before) => (at, before.times + 1),
+            None => (at, 1),
+        };
+        let refused = RefusedDomain { last, times, label };
+        put(&mut noted.refused, outcome.domain.clone(), refused, |refused| refused.last);
     }
 
-    /// The addresses that were verified after this time, in seconds since 1970.
+    /// The addresses that were verified within the last day and after this time, in seconds since 1970.
     pub fn verified_since(&self, since: i64) -> Vec<((Name, IpAddr), VerifiedAddress)> {
         let noted = self.lock();
         let new = noted.verified.iter().filter(|(_, address)| address.at >= since);
         new.map(|(key, address)| (key.clone(), address.clone())).collect()
     }
 
-    /// The domains whose last mail was refused.
-    pub fn refused_domains(&self) -> Vec<(Name, RefusedDomain)> {
-        self.lock().refused.iter().map(|(name, refused)| (name.clone(), refused.clone())).collect()
+    /// Whether a host took mail under TLS after this time.
+    pub fn took_under_tls(&self, host: &Name, since: i64) -> bool {
+        self.lock().under_tls.get(host).is_some_and(|at| *at >= since)
+    }
+
+    /// The domains whose last mail was refused, after this time.
+    pub fn refused_since(&self, since: i64) -> Vec<(Name, RefusedDomain)> {
+        let noted = self.lock();
+        let new = noted.refused.iter().filter(|(_, refused)| refused.last >= since);
+        new.map(|(name, refused)| (name.clone(), refused.clone())).collect()
     }
 
     /// A panic elsewhere does not poison the notes: each is put in whole.
     fn lock(&self) -> MutexGuard<'_, NotedDeliveries> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Puts a note in the place of the one before. Where there is no room, the older half goes, so that a flood of new names
+/// costs each of them little.
+fn put<K: Eq + Hash, V>(notes: &mut HashMap<K, V>, key: K, value: V, at: impl Fn(&V) -> i64) {
+    if notes.len() >= MOST && !notes.contains_key(&key) {
+        let mut times: Vec<_> = notes.values().map(&at).collect();
+        let (_, middle, _) = times.select_nth_unstable(MOST / 2);
+        let middle = *middle;
+        notes.retain(|_, note| at(note) > middle);
+    }
+    notes.insert(key, value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::outcome;
+    use super::*;
+    use crate::requiretls::TagResult;
+
+    const START: i64 = 1_000_000_000;
+
+    fn note(notes: &DeliveryNotes, seconds: i64, change: impl FnOnce(&mut Outcome)) {
+        let mut outcome = Outcome { verdict: Verdict::Deferred, reason: Some(Label::TlsaMismatch), ..outcome() };
+        change(&mut outcome);
+        notes.note(&outcome, OffsetDateTime::from_unix_timestamp(START + seconds).unwrap());
+    }
+
+    fn times(notes: &DeliveryNotes) -> Vec<usize> {
+        notes.refused_since(0).into_iter().map(|(_, refused)| refused.times).collect()
+    }
+
+    #[test]
+    fn refusals_count_apart_until_a_delivery_or_a_day() {
+        let notes = DeliveryNotes::default();
+        for (seconds, expected) in [(0, 1), (60, 1), (599, 1), (600, 2), (1200, 3), (1200 + DAY, 1)] {
+            note(&notes, seconds, |_| {});
+            assert_eq!(times(&notes), [expected], "{seconds}");
+        }
+        note(&notes, 2 * DAY, |outcome| {
+            outcome.reason = Some(Label::StartTlsMissing);
+        });
+        let (_, refused) = notes.refused_since(START + 2 * DAY).remove(0);
+        assert_eq!(refused.label, Label::StartTlsMissing);
+        note(&notes, 2 * DAY, |outcome| (outcome.verdict, outcome.reason) = (Verdict::Delivered, None));
+        assert!(times(&notes).is_empty());
+    }
+
+    #[test]
+    fn other_mail_and_other_reasons_are_no_refusal_of_the_domain() {
+        let notes = DeliveryNotes::default();
+        note(&notes, 0, |outcome| outcome.requiretls = Some(TagResult::Sent));
+        note(&notes, 0, |outcome| outcome.listener_mail = ListenerMail::TlsRequiredNo);
+        note(&notes, 0, |outcome| outcome.reason = Some(Label::ConnectTimeout));
+        note(&notes, 0, |outcome| outcome.verdict = Verdict::Aborted);
+        assert!(times(&notes).is_empty());
+    }
+
+    #[test]
+    fn a_flood_of_domains_pushes_the_oldest_out() {
+        let notes = DeliveryNotes::default();
+        for number in 0..=MOST {
+            let domain = Name::parse(&format!("d{number}.example")).unwrap();
+            note(&notes, i64::try_from(number).unwrap(), |outcome| outcome.domain = domain);
+        }
+        let kept = notes.refused_since(0);
+        assert!(kept.len() <= MOST / 2 + 1, "{}", kept.len());
+        assert!(kept.iter().any(|(name, _)| *name == Name::parse(&format!("d{MOST}.example")).unwrap()));
     }
 }

@@ -32,8 +32,8 @@ use crate::requiretls::TagResult;
 use crate::rules::{LevelFloor, Rule};
 use crate::smtp::message_names::MessageNames;
 use crate::smtp::reply::{Class, Code};
+use crate::tls::Protection;
 use crate::tls::server::ClientTls;
-use crate::tls::{KeyProof, Protection};
 use crate::tlsrpt::TlsEvent;
 use crate::tlsrpt::collectd::DatagramDropped;
 use crate::tlsrpt::event::Reporting;
@@ -166,7 +166,7 @@ impl Reporter {
     }
 
     /// The same, which notes the last deliveries for the watch.
-    pub fn noting(self) -> Self {
+    pub fn noting_deliveries(self) -> Self {
         Self { deliveries: Some(DeliveryNotes::default()), ..self }
     }
 
@@ -432,7 +432,7 @@ impl Outcome {
     fn log(&self) {
         let (remote, protection, sts) = (self.remote.as_ref(), self.secured(), self.sts.as_ref());
         let (original, client) = (self.original_destination, self.client_tls.as_deref());
-        let matched = protection.and_then(Protection::proof).and_then(KeyProof::record);
+        let matched = protection.and_then(Protection::matched);
         event!(
             self.urgency(), id = %self.id,
             queue_id = self.names.queue_id, message_id = self.names.message_id, sender_domain = self.sender_domain,

@@ -55,7 +55,24 @@ impl Store {
     /// # Errors
     /// If the store fails.
     pub async fn watch_rows(&self) -> Result<Vec<WatchRow>, Error> {
-        let (mut rows, mut after) = (Vec::<WatchRow>::new(), [String::new(), String::new()]);
+        self.watch_rows_after([String::new(), String::new()], |_| true).await
+    }
+
+    /// The entries of a kind that have a name.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn watch_rows_of(&self, kind: &str) -> Result<Vec<WatchRow>, Error> {
+        self.watch_rows_after([kind.to_owned(), String::new()], |row| row.kind == kind).await
+    }
+
+    /// The entries behind this kind and name, in their order, as long as they are wanted.
+    async fn watch_rows_after(
+        &self,
+        mut after: [String; 2],
+        is_wanted: impl Fn(&WatchRow) -> bool,
+    ) -> Result<Vec<WatchRow>, Error> {
+        let mut rows = Vec::<WatchRow>::new();
         loop {
             let part = self.timed("watch", async {
                 match &self.backend {
@@ -64,11 +81,11 @@ impl Store {
                 }
             });
             let part = part.await?;
-            let is_last = i64::try_from(part.len()) != Ok(ENTRIES);
+            let is_last = i64::try_from(part.len()) != Ok(ENTRIES) || !part.iter().all(&is_wanted);
             if let Some(row) = part.last() {
                 after = [row.kind.clone(), row.name.clone()];
             }
-            rows.extend(part);
+            rows.extend(part.into_iter().filter(&is_wanted));
             if is_last {
                 return Ok(rows);
             }

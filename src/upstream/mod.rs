@@ -110,6 +110,8 @@ pub struct Connector<R> {
     pub ehlo_name: Option<Name>,
     /// The limit of each step.
     pub timeouts: Timeouts,
+    /// Whether sessions are noted for the memory of hosts, which costs a look at each certificate.
+    pub learning: HostLearning,
 }
 
 /// One transaction's request for a remote.

@@ -1,16 +1,19 @@
-//! The memory of the watch: the facts and findings of each domain and host, and what one run changes in them.
+//! The memory of the watch: the facts and findings of each domain and host, and the changes by one run.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::facts::{DomainFacts, HostFacts, Standing};
-use super::findings::{self, Compared, DAY, DomainsBehind, SeenFinding};
+use super::facts::{DaneFact, DomainFacts, HostFacts, SeenFault, SignatureFact, Standing};
+use super::findings::{self, Compared, DAY, DomainsBehind, HostPast, SeenFinding};
 use super::kinds::{FindingKind, Ownership};
-use super::states::{self, FindingNews, FindingState, LookTime};
+use super::states::{self, FindingNews, FindingStage, FindingState, LookTime};
 
-/// An entry that no look has found for so long is forgotten.
+/// An entry that no look has renewed for so long is forgotten.
 const FORGOTTEN_AFTER: i64 = 90 * DAY;
+/// An entry that was not looked at for so many times the time between two looks is no longer watched.
+const MISSED: i64 = 3;
 /// A run in which so many hosts fail that were good before says more about this host than about them.
 const MIN_BLIND: usize = 10;
 /// The same as a part of all hosts that were looked at.
@@ -23,37 +26,41 @@ pub(crate) struct Book {
     pub(crate) domains: BTreeMap<String, WatchEntry<DomainFacts>>,
     /// By the key of the host.
     pub(crate) hosts: BTreeMap<String, WatchEntry<HostFacts>>,
-    /// Since when no run could see, with the commonest fault.
+    /// The run without answers, if the last one was such.
     #[serde(default)]
     pub(crate) blind: Option<Blind>,
     /// The end of the last run, in seconds since 1970.
     #[serde(default)]
     pub(crate) last_run: Option<i64>,
+    /// The time between two looks at a domain, in seconds.
+    #[serde(default)]
+    pub(crate) every: i64,
 }
 
 /// The memory of one domain or host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct WatchEntry<F> {
     /// The facts that the next look is compared with.
-    pub(crate) base: F,
-    /// The facts of the last look.
+    pub(crate) compared: F,
+    /// The facts of the last look with an answer.
     pub(crate) now: F,
     /// The owner.
     pub(crate) whose: Ownership,
-    /// The first look, in seconds since 1970.
-    pub(crate) first: i64,
-    /// The last look that has learnt something.
+    /// The last look, in seconds since 1970.
     pub(crate) last: i64,
     /// The start of the present good time.
     pub(crate) good_since: Option<i64>,
+    /// The reason for which the last look had no answer.
+    #[serde(default)]
+    pub(crate) unknown: Option<SeenFault>,
     /// The findings that are not absent.
     pub(crate) findings: BTreeMap<FindingKind, FindingState>,
 }
 
-/// A run that could not see.
+/// A run without answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blind {
-    /// Since when.
+    /// The first such run.
     pub since: i64,
     /// The commonest fault.
     pub label: String,
@@ -68,21 +75,35 @@ pub struct Blind {
 pub(crate) struct RunFacts {
     /// When, in seconds since 1970.
     pub(crate) at: i64,
+    /// The time between two looks at a domain, in seconds.
+    pub(crate) every: i64,
     /// Each domain.
     pub(crate) domains: BTreeMap<String, DomainFacts>,
     /// Each host.
     pub(crate) hosts: BTreeMap<String, HostFacts>,
+    /// The reason for the run.
+    pub(crate) reason: RunReason,
     /// The operator's own domains.
     pub(crate) own: BTreeSet<String>,
-    /// Domains and hosts of which several deliveries have said the same.
-    pub(crate) sure: BTreeSet<String>,
-    /// Why nothing could be seen, if so.
+    /// The refusal that several deliveries have met, by the domain and by its hosts.
+    pub(crate) met: BTreeMap<String, String>,
+    /// The reason for which the run had no answers.
     pub(crate) cannot_see: Option<String>,
-    /// How the facts were had.
+    /// The sources of the facts.
     pub(crate) looks: LookCounts,
 }
 
-/// How facts were had.
+/// The reason for a run.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RunReason {
+    /// The time of these domains has come.
+    #[default]
+    Due,
+    /// Findings or refused deliveries ask for another look.
+    Again,
+}
+
+/// The number of facts by their source.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LookCounts {
     /// Addresses that a delivery has verified.
@@ -112,37 +133,82 @@ pub(crate) enum SubjectName {
     Host(String),
 }
 
-/// What one run has to tell.
+/// The result of one run.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum RunEnd {
-    /// These findings.
+    /// These findings are told; often none.
     Saw(Vec<ToldFinding>),
-    /// Nothing: the run could not see. The flag tells whether this is new.
-    Blind(BlindStart),
+    /// The run had no answers, and nothing is told of others.
+    Blind(BlindStart, Blind),
 }
 
-/// Whether a run that could not see is the first one.
+/// Whether a run without answers is the first one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BlindStart {
     First,
     Again,
 }
 
+impl fmt::Display for Blind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { label, failed, of, .. } = self;
+        match failed {
+            0 => write!(f, "the look had no answers ({label}): no name server passes the self-test"),
+            _ => write!(
+                f,
+                "{failed} of {of} hosts fail that were good before, most with {label}: look at this machine first, its firewall, its \
+                 name servers and its clock; no finding is told of this look"
+            ),
+        }
+    }
+}
+
+impl ToldFinding {
+    /// The name of the domain or host.
+    pub(crate) fn about(&self) -> &str {
+        match &self.name {
+            SubjectName::Domain(name) | SubjectName::Host(name) => name,
+        }
+    }
+
+    /// The remedy, while the finding holds.
+    pub(crate) fn remedy(&self) -> Option<&'static str> {
+        self.kind.remedy(self.state.label.as_deref()).filter(|_| self.told != FindingNews::Ended)
+    }
+}
+
 impl Book {
     /// Takes up the facts of a run.
     pub(crate) fn take_up(&mut self, run: RunFacts) -> RunEnd {
-        self.last_run = Some(run.at);
+        (self.last_run, self.every) = (Some(run.at), run.every);
+        if run.cannot_see.is_none() {
+            self.tried(&run);
+        }
         if let Some(blind) = self.blindness(&run) {
             let start = if self.blind.is_some() { BlindStart::Again } else { BlindStart::First };
             let since = self.blind.as_ref().map_or(run.at, |blind| blind.since);
-            self.blind = Some(Blind { since, ..blind });
-            return RunEnd::Blind(start);
+            let blind = Blind { since, ..blind };
+            self.blind = Some(blind.clone());
+            return RunEnd::Blind(start, blind);
         }
-        self.blind = None;
+        // Few domains are looked at again, and they fail: that says nothing about the others.
+        if run.reason == RunReason::Due {
+            self.blind = None;
+        }
         let mut told = self.take_hosts(&run);
         told.extend(self.take_domains(&run));
-        self.forget(run.at);
+        self.domains.retain(|_, entry| run.at - entry.last < FORGOTTEN_AFTER);
+        let used: BTreeSet<_> =
+            self.domains.values().flat_map(|entry| entry.now.mx.iter().flatten()).map(|mx| mx.host.clone()).collect();
+        self.hosts.retain(|key, _| used.contains(key));
         RunEnd::Saw(told)
+    }
+
+    /// Notes the look at the domains that are known, whatever it has found: others are due before they are again.
+    fn tried(&mut self, run: &RunFacts) {
+        for name in run.domains.keys() {
+            self.domains.entry(name.clone()).and_modify(|entry| entry.last = run.at);
+        }
     }
 
     /// Whether this run says more about this host than about others.
@@ -151,50 +217,52 @@ impl Book {
             return Some(Blind { since: run.at, label: why.clone(), failed: 0, of: run.hosts.len() });
         }
         let mut faults: BTreeMap<&str, usize> = BTreeMap::new();
-        for (key, now) in &run.hosts {
+        let mut failed_hosts = BTreeSet::new();
+        let probed = run.hosts.iter().filter(|(_, now)| now.newest().is_some());
+        for (key, now) in probed.clone() {
             let was_good = self.hosts.get(key).is_some_and(|entry| entry.good_since.is_some());
             if let Some(fault) = now.fault().filter(|_| was_good) {
                 *faults.entry(fault.label.as_str()).or_default() += 1;
+                failed_hosts.insert(key);
             }
         }
-        let (failed, of) = (faults.values().sum::<usize>(), run.hosts.len());
+        let (failed, of) = (failed_hosts.len(), probed.count());
+        // One domain with many names for its hosts is one.
+        let uses = |facts: &DomainFacts| facts.mx.iter().flatten().any(|mx| failed_hosts.contains(&mx.host));
+        let domains = run.domains.values().filter(|facts| uses(facts)).count();
         let (label, _) = faults.iter().max_by_key(|(_, times)| **times)?;
         let blind = Blind { since: run.at, label: (*label).to_owned(), failed, of };
-        (failed >= MIN_BLIND && failed * BLIND_PART > of).then_some(blind)
+        (failed.min(domains) >= MIN_BLIND && failed * BLIND_PART > of).then_some(blind)
     }
 
     fn take_hosts(&mut self, run: &RunFacts) -> Vec<ToldFinding> {
         let behind = self.behind(run);
         let mut told = Vec::new();
         for (key, seen) in &run.hosts {
-            let behind = behind.get(key).copied().unwrap_or_default();
+            let HostUse { domains, is_ours } = behind.get(key).copied().unwrap_or_default();
             let before = self.hosts.remove(key);
-            if seen.is_unknown() && before.is_some() {
-                self.hosts.extend(before.map(|entry| (key.clone(), entry)));
+            if let Some(entry) = before.as_ref().filter(|entry| seen.is_unknown() || seen.repeats(&entry.now)) {
+                self.hosts.insert(key.clone(), entry.without_answer(run.at, None));
                 continue;
             }
             let now = seen.clone().over(before.as_ref().map(|entry| &entry.now));
-            let whose = if behind.is_ours { Ownership::Ours } else { Ownership::Theirs };
-            let base = before.as_ref().map(|entry| &entry.base);
-            let lost = before
-                .as_ref()
-                .and_then(|entry| entry.findings.get(&FindingKind::DaneLost).filter(|state| state.is_active()));
-            let compared = Compared { before: base, now: &now, whose, at: run.at };
-            let found = findings::of_host(compared, behind.domains, lost.map(|state| state.since));
-            let ttl = now.signature.as_ref().map_or(0, |signature| i64::from(signature.ttl));
-            let look = LookTime { at: run.at, ttl, is_sure: run.sure.contains(key) };
-            let is_good = now.broken().is_none() && now.addresses.iter().any(|fact| fact.standing == Standing::Good);
+            let whose = if is_ours { Ownership::Ours } else { Ownership::Theirs };
+            let past = before.as_ref().map(WatchEntry::past).unwrap_or_default();
+            let compared =
+                Compared { before: before.as_ref().map(|entry| &entry.compared), now: &now, whose, at: run.at };
+            let found = findings::of_host(compared, domains, past);
+            let (took_mail, is_broken) = (now.took_tls, now.broken().is_some());
+            let is_missed = found.iter().any(|finding| finding.kind == FindingKind::StarttlsLost);
+            let look = run.look_at(key, now.signature.as_ref());
             let mut entry = WatchEntry::after(before, now, whose, run.at);
-            entry.good_since = is_good.then(|| entry.good_since.unwrap_or(run.at));
-            let of_entry = entry.take(&found, look).into_iter();
-            told.extend(of_entry.map(|(told, kind, state)| ToldFinding {
-                told,
-                kind,
-                whose,
-                name: SubjectName::Host(key.clone()),
-                domains: behind.domains.all,
-                state,
-            }));
+            entry.good_since = match is_broken {
+                false => entry.good_since.or(took_mail.then_some(run.at)),
+                // STARTTLS is missed for as long as it is not offered.
+                true => entry.good_since.filter(|_| is_missed),
+            };
+            let has_dane = entry.now.dane == DaneFact::Usable;
+            let news = entry.take(&found, look).filter(|news| has_dane || !news.is_end_of(FindingKind::DaneLost));
+            told.extend(news.map(|news| news.of(SubjectName::Host(key.clone()), whose, domains.all)));
             self.hosts.insert(key.clone(), entry);
         }
         told
@@ -204,34 +272,18 @@ impl Book {
         let mut told = Vec::new();
         for (name, now) in &run.domains {
             let before = self.domains.remove(name);
-            // Its MX records may be known all the same, but its state is not.
-            if now.standing.is_unknown() && before.is_some() {
-                self.domains.extend(before.map(|entry| (name.clone(), entry)));
+            if let Some(entry) = before.as_ref().filter(|_| now.standing.is_unknown()) {
+                self.domains.insert(name.clone(), entry.without_answer(run.at, now.standing.fault().cloned()));
                 continue;
             }
             let whose = if run.own.contains(name) { Ownership::Ours } else { Ownership::Theirs };
-            let good_since = before.as_ref().and_then(|entry| entry.good_since);
-            let base = before.as_ref().map(|entry| &entry.base);
-            let found =
-                findings::of_domain(Compared { before: base, now, whose, at: run.at }, &self.hosts_of(now), good_since);
-            let ttl = now.signature.as_ref().map_or(0, |signature| i64::from(signature.ttl));
-            let look = LookTime { at: run.at, ttl, is_sure: run.sure.contains(name) };
+            let compared = Compared { before: before.as_ref().map(|entry| &entry.compared), now, whose, at: run.at };
+            let found = findings::of_domain(compared, &self.hosts_of(now));
             let mut entry = WatchEntry::after(before, now.clone(), whose, run.at);
-            let is_missed = found.iter().any(|finding| finding.kind == FindingKind::StarttlsLost);
-            entry.good_since = match now.standing {
-                Standing::Good => Some(good_since.unwrap_or(run.at)),
-                // STARTTLS is missed for as long as it is not offered.
-                Standing::Broken(_) | Standing::Unknown(_) => good_since.filter(|_| is_missed),
-            };
-            let of_entry = entry.take(&found, look).into_iter();
-            told.extend(of_entry.map(|(told, kind, state)| ToldFinding {
-                told,
-                kind,
-                whose,
-                name: SubjectName::Domain(name.clone()),
-                domains: 1,
-                state,
-            }));
+            entry.unknown = now.standing.fault().filter(|_| now.standing.is_unknown()).cloned();
+            entry.good_since = (now.standing == Standing::Good).then(|| entry.good_since.unwrap_or(run.at));
+            let look = run.look_at(name, now.signature.as_ref());
+            told.extend(entry.take(&found, look).map(|news| news.of(SubjectName::Domain(name.clone()), whose, 1)));
             self.domains.insert(name.clone(), entry);
         }
         told
@@ -243,43 +295,70 @@ impl Book {
         keys.filter_map(|key| Some((key, &self.hosts.get(key)?.now))).collect()
     }
 
+    /// The domains that are watched: not those that mail no longer goes to, or that are off the lists.
+    pub(crate) fn watched(&self) -> impl Iterator<Item = (&String, &WatchEntry<DomainFacts>)> {
+        let from = self.last_run.unwrap_or_default() - self.every.saturating_mul(MISSED);
+        self.domains.iter().filter(move |(_, entry)| entry.last >= from)
+    }
+
     /// The domains behind each host, of this run and of those before.
     fn behind(&self, run: &RunFacts) -> BTreeMap<String, HostUse> {
         let mut behind: BTreeMap<String, HostUse> = BTreeMap::new();
         let is_seen = |name: &String| run.domains.get(name).is_some_and(|facts| !facts.standing.is_unknown());
         let seen = run.domains.iter().filter(|(name, _)| is_seen(name) || !self.domains.contains_key(*name));
-        let known = self.domains.iter().filter(|(name, _)| !is_seen(name));
+        let known = self.watched().filter(|(name, _)| !is_seen(name));
         for (name, facts) in seen.chain(known.map(|(name, entry)| (name, &entry.now))) {
             for mx in facts.mx.iter().flatten() {
                 let host = behind.entry(mx.host.clone()).or_default();
                 host.domains.all += 1;
                 host.is_ours |= run.own.contains(name);
-                let stops = facts.standing.broken().is_some_and(|fault| fault.host.as_ref() == Some(&mx.host));
+                let stops = facts.standing.broken().is_some() && facts.stopping.contains(&mx.host);
                 host.domains.stopped += usize::from(stops);
             }
         }
         behind
     }
 
-    /// Forgets entries of names that are not looked at any more.
-    fn forget(&mut self, at: i64) {
-        self.domains.retain(|_, entry| at - entry.last < FORGOTTEN_AFTER);
-        self.hosts.retain(|_, entry| at - entry.last < FORGOTTEN_AFTER);
+    /// The domains to look at again: those that have a finding which another look at this time confirms, and one for each host that
+    /// has such a finding. One look is made for it: if that has no answer, the next regular one follows.
+    pub(crate) fn suspects(&self, at: i64) -> BTreeSet<String> {
+        let (mut domains, mut hosts) = (BTreeSet::new(), BTreeSet::new());
+        for (name, entry) in self.watched() {
+            let keys = entry.now.mx.iter().flatten().map(|mx| &mx.host);
+            let is_suspect = |key: &&String| {
+                self.hosts.get(*key).is_some_and(|host| host.is_suspect(at, host.now.signature.as_ref()))
+            };
+            // All of them: a host with a look needs no other.
+            let new = keys.filter(is_suspect).filter(|key| hosts.insert((*key).clone())).count();
+            if new > 0 || entry.is_suspect(at, entry.now.signature.as_ref()) {
+                domains.insert(name.clone());
+            }
+        }
+        domains
     }
 
-    /// The domains that have, or whose hosts have, a finding which is not confirmed and was first seen before this time.
-    pub(crate) fn suspects(&self, before: i64) -> BTreeSet<String> {
-        let is_suspect = |findings: &BTreeMap<FindingKind, FindingState>| {
-            let mut states = findings.values();
-            states.any(|state| state.stage == states::FindingStage::Suspected && state.since <= before)
+    /// Whether a domain has a finding that its mail waits, told or not.
+    pub(crate) fn is_broken(&self, domain: &str) -> bool {
+        let Some(entry) = self.domains.get(domain) else { return false };
+        let is_broken = |findings: &BTreeMap<FindingKind, FindingState>| {
+            let kinds = [FindingKind::BrokenNow, FindingKind::StarttlsLost];
+            kinds.iter().any(|kind| findings.get(kind).is_some_and(FindingState::holds))
         };
-        let domains = self.domains.iter().filter(|(_, entry)| {
-            let hosts = self.hosts_of(&entry.now);
-            let hosts = hosts.keys().filter_map(|key| self.hosts.get(*key));
-            is_suspect(&entry.findings) || hosts.into_iter().any(|host| is_suspect(&host.findings))
-        });
-        domains.map(|(name, _)| name.clone()).collect()
+        let hosts = self.hosts_of(&entry.now);
+        is_broken(&entry.findings)
+            || hosts.keys().any(|key| self.hosts.get(*key).is_some_and(|host| is_broken(&host.findings)))
     }
+}
+
+impl RunFacts {
+    fn look_at(&self, name: &str, signature: Option<&SignatureFact>) -> LookTime<'_> {
+        LookTime { at: self.at, ttl: ttl(signature), met: self.met.get(name).map(String::as_str) }
+    }
+}
+
+/// The time that an earlier look sees the same answer for; a day at most, whatever a zone says.
+fn ttl(signature: Option<&SignatureFact>) -> i64 {
+    signature.map_or(0, |signature| i64::from(signature.ttl)).min(DAY)
 }
 
 /// The use of a host by the watched domains.
@@ -289,40 +368,83 @@ struct HostUse {
     is_ours: bool,
 }
 
+/// A finding of an entry that is told.
+struct EntryNews {
+    told: FindingNews,
+    kind: FindingKind,
+    state: FindingState,
+}
+
+impl EntryNews {
+    /// Whether a finding of this kind is over: lost records are told of for a month, and may not be back then.
+    fn is_end_of(&self, kind: FindingKind) -> bool {
+        self.kind == kind && self.told == FindingNews::Ended
+    }
+
+    fn of(self, name: SubjectName, whose: Ownership, domains: usize) -> ToldFinding {
+        let Self { told, kind, state } = self;
+        ToldFinding { told, kind, whose, name, domains, state }
+    }
+}
+
+impl WatchEntry<HostFacts> {
+    fn past(&self) -> HostPast {
+        let lost = self.findings.get(&FindingKind::DaneLost).filter(|state| state.is_active());
+        let was_broken = self.findings.get(&FindingKind::HostBroken).is_some_and(FindingState::holds);
+        HostPast { lost: lost.map(|state| state.since), good_since: self.good_since, was_broken }
+    }
+}
+
 impl<F: Clone> WatchEntry<F> {
     /// The entry after a look, with the findings of before.
     fn after(before: Option<Self>, now: F, whose: Ownership, at: i64) -> Self {
         match before {
-            Some(before) => Self { now, whose, last: at, ..before },
+            Some(before) => Self { now, whose, last: at, unknown: None, ..before },
             None => {
-                Self { base: now.clone(), now, whose, first: at, last: at, good_since: None, findings: BTreeMap::new() }
+                let (compared, findings) = (now.clone(), BTreeMap::new());
+                Self { compared, now, whose, last: at, good_since: None, unknown: None, findings }
             }
         }
     }
 
+    /// The entry after a look without an answer.
+    fn without_answer(&self, at: i64, unknown: Option<SeenFault>) -> Self {
+        Self { last: at, unknown, ..self.clone() }
+    }
+
+    /// Whether it has a finding that another look at this time confirms, and none was made for it yet.
+    fn is_suspect(&self, at: i64, signature: Option<&SignatureFact>) -> bool {
+        let waits = |state: &FindingState| {
+            let is_ripe = state.confirmed_from(ttl(signature)) <= at && state.since >= self.last;
+            state.stage == FindingStage::Suspected && is_ripe
+        };
+        self.findings.values().any(waits)
+    }
+
     /// Takes up the findings of a look. The facts become those to compare with, unless a change of them has yet to be confirmed.
-    fn take(&mut self, found: &[SeenFinding], look: LookTime) -> Vec<(FindingNews, FindingKind, FindingState)> {
-        let mut told = Vec::new();
+    fn take(&mut self, found: &[SeenFinding], look: LookTime<'_>) -> impl Iterator<Item = EntryNews> {
+        let mut news = Vec::new();
         let kinds: BTreeSet<_> =
             self.findings.keys().copied().chain(found.iter().map(|finding| finding.kind)).collect();
         for kind in kinds {
-            let finding = found.iter().find(|finding| finding.kind == kind);
-            let before = self.findings.remove(&kind);
-            let last = before.clone();
-            let (state, what) = states::step(before, finding, look);
-            if let (Some(what), Some(state)) = (what, state.as_ref().or(last.as_ref())) {
-                told.push((what, kind, state.clone()));
+            // Of others less is told than of our own.
+            if kind.severity(self.whose).is_none() {
+                self.findings.remove(&kind);
+                continue;
             }
+            let finding = found.iter().find(|finding| finding.kind == kind);
+            let (state, told) = states::step(self.findings.remove(&kind), finding, look);
+            news.extend(told.zip(state.clone()).map(|(told, state)| EntryNews { told, kind, state }));
             self.findings.extend(state.map(|state| (kind, state)));
         }
         let waits = |kind: &FindingKind, state: &FindingState| {
             let compares = kind.is_change() || *kind == FindingKind::DaneLost;
-            compares && state.stage == states::FindingStage::Suspected
+            compares && state.stage == FindingStage::Suspected
         };
         if !self.findings.iter().any(|(kind, state)| waits(kind, state)) {
-            self.base = self.now.clone();
+            self.compared = self.now.clone();
         }
-        told
+        news.into_iter()
     }
 }
 
@@ -335,9 +457,11 @@ mod tests {
     const HOUR: i64 = 60 * 60;
 
     /// A run at this hour that has seen one domain and its host.
-    fn run(hour: i64, facts: DomainFacts, host: HostFacts) -> RunFacts {
+    fn run(hour: i64, facts: DomainFacts, mut host: HostFacts) -> RunFacts {
+        host.addresses.iter_mut().for_each(|fact| fact.at = hour * HOUR);
         RunFacts {
             at: hour * HOUR,
+            every: DAY,
             domains: BTreeMap::from([("example".to_owned(), facts)]),
             hosts: BTreeMap::from([("mx.example".to_owned(), host)]),
             ..RunFacts::default()
@@ -347,7 +471,7 @@ mod tests {
     fn told(end: RunEnd) -> Vec<(FindingNews, &'static str, String)> {
         match end {
             RunEnd::Saw(told) => told.into_iter().map(|t| (t.told, t.kind.as_str(), t.about().to_owned())).collect(),
-            RunEnd::Blind(start) => panic!("blind: {start:?}"),
+            RunEnd::Blind(start, blind) => panic!("{start:?}: {blind}"),
         }
     }
 
@@ -393,11 +517,12 @@ mod tests {
     }
 
     #[test]
-    fn three_deliveries_are_enough() {
+    fn three_refused_deliveries_confirm_a_finding() {
         let mut book = Book::default();
         book.take_up(run(0, domain(), host()));
         let mut sure = broken(1);
-        sure.sure = BTreeSet::from(["example".to_owned(), "mx.example".to_owned()]);
+        let met = |name: &str| (name.to_owned(), "tlsa-mismatch".to_owned());
+        sure.met = [met("example"), met("mx.example")].into();
         assert_eq!(told(book.take_up(sure)), [(FindingNews::New, "broken-now", "mx.example".to_owned())]);
     }
 
@@ -409,7 +534,7 @@ mod tests {
         book.take_up(run(0, domain(), host()));
         assert_eq!(told(book.take_up(run(24, moved(), host()))), []);
         assert_eq!(book.suspects(25 * HOUR), BTreeSet::from(["example".to_owned()]));
-        assert_eq!(book.suspects(23 * HOUR), BTreeSet::new());
+        assert_eq!(book.suspects(25 * HOUR - 1), BTreeSet::new());
         assert_eq!(
             told(book.take_up(run(25, moved(), host()))),
             [(FindingNews::New, "mx-moved", "example".to_owned())]
@@ -418,7 +543,7 @@ mod tests {
         // One that is taken back is not told.
         assert_eq!(told(book.take_up(run(240, domain(), host()))), []);
         assert_eq!(told(book.take_up(run(241, moved(), host()))), []);
-        assert_eq!(book.domains["example"].base, moved());
+        assert_eq!(book.domains["example"].compared, moved());
     }
 
     #[test]
@@ -442,34 +567,39 @@ mod tests {
     #[test]
     fn a_run_that_cannot_see_tells_nothing_of_others() {
         // W10.
-        let hosts = |standing: &Standing, count: usize| -> RunFacts {
+        let hosts = |at: i64, standing: &Standing, count: usize| -> RunFacts {
             let one = |number: usize| {
                 let mut facts = host();
+                facts.addresses[0].at = at;
+                facts.took_tls = true;
                 if number < 10 {
                     facts.addresses[0].standing = standing.clone();
                 }
                 (format!("mx{number}.example"), facts)
             };
-            RunFacts { hosts: (0..count).map(one).collect(), ..RunFacts::default() }
+            let mx = |number: usize| MxFact { preference: 1, host: format!("mx{number}.example") };
+            let with = |number: usize| DomainFacts { mx: Some(vec![mx(number)]), ..domain() };
+            let domains = (0..count).map(|number| (format!("d{number}.example"), with(number))).collect();
+            RunFacts { at, every: DAY, hosts: (0..count).map(one).collect(), domains, ..RunFacts::default() }
         };
         let bad = Standing::Broken(SeenFault::new("handshake-timeout", "", None));
         for (count, is_blind) in [(49, true), (50, false)] {
             let mut book = Book::default();
-            assert_eq!(told(book.take_up(hosts(&Standing::Good, count))), []);
-            let end = book.take_up(RunFacts { at: HOUR, ..hosts(&bad, count) });
-            assert_eq!(end == RunEnd::Blind(BlindStart::First), is_blind, "{count}");
+            assert_eq!(told(book.take_up(hosts(0, &Standing::Good, count))), []);
+            let end = book.take_up(hosts(HOUR, &bad, count));
+            assert_eq!(matches!(end, RunEnd::Blind(BlindStart::First, _)), is_blind, "{count}");
             if is_blind {
                 assert_eq!(book.blind.as_ref().unwrap().label, "handshake-timeout");
-                let again = book.take_up(RunFacts { at: 2 * HOUR, ..hosts(&bad, count) });
-                assert_eq!(again, RunEnd::Blind(BlindStart::Again));
+                let again = book.take_up(hosts(2 * HOUR, &bad, count));
+                assert!(matches!(again, RunEnd::Blind(BlindStart::Again, _)), "{again:?}");
                 // Nothing became suspected.
-                assert_eq!(told(book.take_up(RunFacts { at: 3 * HOUR, ..hosts(&Standing::Good, count) })), []);
+                assert_eq!(told(book.take_up(hosts(3 * HOUR, &Standing::Good, count))), []);
                 assert_eq!(book.blind, None);
             }
         }
         let mut book = Book::default();
         let none = RunFacts { cannot_see: Some("no-resolver".to_owned()), ..broken(1) };
-        assert_eq!(book.take_up(none), RunEnd::Blind(BlindStart::First));
+        assert!(matches!(book.take_up(none), RunEnd::Blind(BlindStart::First, _)));
         assert!(book.domains.is_empty() && book.hosts.is_empty());
     }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::excerpt;
 
 /// The most characters of a text of a stranger.
-const MAX_TEXT: usize = 200;
+const MAX_TEXT: usize = 500;
 
 /// The result of one look at a domain or at an address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,12 +38,12 @@ pub(crate) struct SeenFault {
 pub(crate) struct DomainFacts {
     /// Whether mail would go.
     pub(crate) standing: Standing,
+    /// The hosts whose faults stop the mail.
+    pub(crate) stopping: Vec<String>,
     /// Whether its host would be verified.
     pub(crate) is_verified: bool,
     /// The exchanges by their preference; none if the lookup has failed.
     pub(crate) mx: Option<Vec<MxFact>>,
-    /// Whether the MX records are secure.
-    pub(crate) is_secure: bool,
     /// The policy of MTA-STS in force.
     pub(crate) sts: Option<StsFact>,
     /// Whether the domain asks for TLS reports; asked of the operator's own domains alone.
@@ -81,9 +81,9 @@ pub(crate) struct StsFact {
 pub(crate) struct RuleFact {
     /// The domains that it is for.
     pub(crate) domains: String,
-    /// Whether mail would go without it and be as well protected.
-    pub(crate) is_needless: bool,
-    /// The days until its end.
+    /// Whether mail would go without it and be as well protected; unknown without a session by the other rules.
+    pub(crate) is_needless: Option<bool>,
+    /// The days until its end, if the domain needs it.
     pub(crate) days_left: Option<i32>,
 }
 
@@ -107,12 +107,12 @@ pub(crate) struct HostFacts {
     pub(crate) lookups: Standing,
     /// Whether DANE holds for it.
     pub(crate) dane: DaneFact,
-    /// The TLSA base domain, where there are records.
-    pub(crate) base: Option<String>,
     /// The usable TLSA records, sorted.
     pub(crate) records: Vec<RecordFact>,
     /// Each address.
     pub(crate) addresses: Vec<AddressFact>,
+    /// Whether a delivery or a session under TLS ended well in the last day.
+    pub(crate) took_tls: bool,
     /// Of the signatures of its addresses and TLSA records, the one that ends first.
     pub(crate) signature: Option<SignatureFact>,
 }
@@ -151,18 +151,35 @@ pub(crate) struct RecordFact {
 pub(crate) struct AddressFact {
     /// The address.
     pub(crate) address: String,
+    /// The source.
+    #[serde(default)]
+    pub(crate) source: FactSource,
+    /// The end of the session or of the delivery, in seconds since 1970.
+    pub(crate) at: i64,
+    /// Whether the last session told nothing, so that these are the facts of one before.
+    #[serde(default)]
+    pub(crate) is_carried: bool,
     /// The result of the last session.
     pub(crate) standing: Standing,
     /// The SHA-256 digest of the certificate.
     pub(crate) certificate: Option<String>,
-    /// The issuer of the certificate.
-    pub(crate) issuer: Option<String>,
     /// The record that matched.
     pub(crate) matched: Option<RecordFact>,
     /// The first end of a certificate on the path whose dates count, in seconds since 1970.
     pub(crate) path_ends: Option<i64>,
     /// The end of the certificate that a record of usage 2 names, in seconds since 1970.
     pub(crate) anchor_ends: Option<i64>,
+}
+
+/// The source of a fact.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum FactSource {
+    /// A session of the watch.
+    #[default]
+    Session,
+    /// A delivery.
+    Delivery,
 }
 
 impl SeenFault {
@@ -202,26 +219,41 @@ impl HostFacts {
         let Some(before) = before else { return self };
         if self.dane == DaneFact::Unknown {
             self.dane = before.dane;
-            self.base.clone_from(&before.base);
             self.records.clone_from(&before.records);
         }
         for fact in &mut self.addresses {
             let known = before.addresses.iter().find(|known| known.address == fact.address);
             if let Some(known) = known.filter(|_| fact.standing.is_unknown()) {
-                *fact = known.clone();
+                *fact = AddressFact { is_carried: true, ..known.clone() };
             } else if let Some(known) = known.filter(|_| fact.certificate.is_none()) {
                 // A delivery tells less than a probe.
                 fact.certificate.clone_from(&known.certificate);
-                fact.issuer.clone_from(&known.issuer);
                 fact.anchor_ends = known.anchor_ends;
             }
         }
         self
     }
 
-    /// The lookup that does not validate, or the first address at which TLS fails.
-    pub(crate) fn broken(&self) -> Option<&SeenFault> {
-        self.lookups.broken().or_else(|| self.addresses.iter().find_map(|fact| fact.standing.broken()))
+    /// The lookup that does not validate, or the first address at which TLS fails; that of an address which told nothing now comes
+    /// last.
+    pub(crate) fn broken(&self) -> Option<BrokenHost<'_>> {
+        let at = |is_carried| {
+            let mut facts = self.addresses.iter().filter(move |fact| fact.is_carried == is_carried);
+            let fault = facts.find_map(|fact| fact.standing.broken());
+            fault.map(|fault| BrokenHost { fault, is_carried })
+        };
+        let of_lookups = self.lookups.broken().map(|fault| BrokenHost { fault, is_carried: false });
+        of_lookups.or_else(|| at(false)).or_else(|| at(true))
+    }
+
+    /// The end of the last session that told something, if there was one.
+    pub(crate) fn newest(&self) -> Option<i64> {
+        self.addresses.iter().filter(|fact| !fact.is_carried).map(|fact| fact.at).max()
+    }
+
+    /// Whether these are the sessions of an earlier look again, as where several domains have one host.
+    pub(crate) fn repeats(&self, known: &Self) -> bool {
+        self.newest().is_some_and(|newest| known.newest().is_some_and(|known| newest <= known))
     }
 
     /// The fault of any kind, if no address is good.
@@ -235,6 +267,14 @@ impl HostFacts {
     pub(crate) fn is_unknown(&self) -> bool {
         self.dane == DaneFact::Unknown && self.lookups.broken().is_none()
     }
+}
+
+/// The fault of a host.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BrokenHost<'a> {
+    pub(crate) fault: &'a SeenFault,
+    /// Whether it is that of a look before: the last one told nothing.
+    pub(crate) is_carried: bool,
 }
 
 /// A text of a stranger: cut, and freed of all but printable ASCII.
@@ -257,9 +297,11 @@ pub(crate) mod tests {
     pub(crate) fn address(matched: &RecordFact) -> AddressFact {
         AddressFact {
             address: "192.0.2.1".to_owned(),
+            source: FactSource::Session,
+            at: 1,
+            is_carried: false,
             standing: Standing::Good,
             certificate: Some("C1".to_owned()),
-            issuer: Some("CA".to_owned()),
             matched: Some(matched.clone()),
             path_ends: None,
             anchor_ends: None,
@@ -272,9 +314,9 @@ pub(crate) mod tests {
         HostFacts {
             lookups: Standing::Good,
             dane: DaneFact::Usable,
-            base: Some("_25._tcp.mx.example".to_owned()),
             addresses: vec![address(&key)],
             records: vec![key],
+            took_tls: false,
             signature: None,
         }
     }
@@ -290,9 +332,9 @@ pub(crate) mod tests {
     pub(crate) fn domain() -> DomainFacts {
         DomainFacts {
             standing: Standing::Good,
+            stopping: Vec::new(),
             is_verified: true,
             mx: Some(vec![MxFact { preference: 10, host: "mx.example".to_owned() }]),
-            is_secure: true,
             sts: None,
             tlsrpt: None,
             rule: None,
@@ -303,7 +345,8 @@ pub(crate) mod tests {
     /// The same domain with mail that waits because of this host, or of its own records.
     pub(crate) fn broken_domain(label: &str, host: Option<&str>) -> DomainFacts {
         let fault = SeenFault::new(label, "it fails", host.map(str::to_owned));
-        DomainFacts { standing: Standing::Broken(fault), is_verified: false, ..domain() }
+        let stopping = host.map(str::to_owned).into_iter().collect();
+        DomainFacts { standing: Standing::Broken(fault), stopping, is_verified: false, ..domain() }
     }
 
     #[test]
@@ -320,10 +363,11 @@ pub(crate) mod tests {
         let mut now = broken_host("tlsa-mismatch");
         assert_eq!(now.clone().over(Some(&before)), now);
         now.addresses[0].standing = Standing::Unknown(SeenFault::new("connect-timeout", "", None));
-        assert_eq!(now.clone().over(Some(&before)).addresses, before.addresses);
+        let carried = AddressFact { is_carried: true, ..before.addresses[0].clone() };
+        assert_eq!(now.clone().over(Some(&before)).addresses, [carried]);
         // A delivery has no certificate, and the one before stays.
         let mut delivered = host();
-        delivered.addresses[0] = AddressFact { certificate: None, issuer: None, ..delivered.addresses[0].clone() };
+        delivered.addresses[0] = AddressFact { certificate: None, ..delivered.addresses[0].clone() };
         assert_eq!(delivered.over(Some(&before)), before);
         assert_eq!(host().over(None), host());
     }

@@ -8,9 +8,12 @@ impl Book {
     pub(crate) fn figures(&self) -> WatchFigures {
         let mut figures =
             WatchFigures { last_run: self.last_run, is_blind: self.blind.is_some(), ..WatchFigures::default() };
-        let domains =
-            self.domains.values().map(|entry| (entry.whose, &entry.findings, entry.now.standing.is_unknown()));
-        let hosts = self.hosts.values().map(|entry| (entry.whose, &entry.findings, entry.now.is_unknown()));
+        let domains = self.watched().map(|(_, entry)| (entry.whose, &entry.findings, entry.unknown.is_some()));
+        let users = self.users();
+        let hosts = users
+            .keys()
+            .filter_map(|key| self.hosts.get(*key))
+            .map(|entry| (entry.whose, &entry.findings, entry.now.is_unknown()));
         let all = domains.map(|entry| ("domains", entry)).chain(hosts.map(|entry| ("hosts", entry)));
         for (what, (whose, findings, is_unknown)) in all {
             let active = findings.iter().filter(|(_, state)| state.is_active());

@@ -121,7 +121,7 @@ impl SettledHosts {
     }
 
     async fn read(&self, now: OffsetDateTime) -> Result<(), store::Error> {
-        let rows = self.store.watch_rows().await?;
+        let rows = self.store.watch_rows_of(KIND).await?;
         self.memory().replace(entries(&rows));
         let mut keeping = self.keeping();
         keeping.read = Some(now);

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::refusal::table;
+
 /// The kinds of findings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -111,7 +113,27 @@ impl FindingKind {
         )
     }
 
-    /// Its severity for each owner; none where it is not told.
+    /// The remedy of a finding: that of the refusal that it is about, or its own.
+    pub(crate) fn remedy(self, label: Option<&str>) -> Option<&'static str> {
+        let of_refusal = || table::ROWS.iter().find(|row| Some(row.label.as_str()) == label).map(|row| row.remedy);
+        match self {
+            Self::BrokenNow | Self::HostBroken | Self::StarttlsLost => of_refusal(),
+            Self::DaneLost => Some("if this is not meant, publish the TLSA records again or sign the zone again"),
+            Self::MxWithoutDane => Some("publish TLSA records for each exchange of the domain"),
+            Self::WillBreakRenewal => Some("publish TLSA 3 1 1, of the key, and keep the key at renewals"),
+            Self::CertificateEnds => Some("renew the certificate"),
+            Self::SignatureEnds => Some("let the signer of the zone sign again"),
+            Self::OneRecord => Some("publish the record of the next key beside it before that key is used"),
+            Self::UnusableRecords => Some("publish TLSA 3 1 1 (`danelaw tlsa generate`)"),
+            Self::StsMxMismatch => Some("list each exchange in the policy, and give it a new id"),
+            Self::StsEnds => Some("let the policy host serve the policy again"),
+            Self::TlsrptGone => Some("publish the TXT record of _smtp._tls again"),
+            Self::RuleNeedless => Some("`danelaw check DOMAIN` shows the outcome without the rule"),
+            Self::DaneGained | Self::MxMoved | Self::TlsaChanged | Self::CertificateChanged | Self::StsChanged => None,
+        }
+    }
+
+    /// The severity for each owner; none where it is not told.
     pub(super) fn severity(self, whose: Ownership) -> Option<Severity> {
         use Severity::{Alarm, Info, Warn};
         let (ours, theirs) = match self {
@@ -154,6 +176,19 @@ impl Ownership {
         match self {
             Self::Ours => "ours",
             Self::Theirs => "theirs",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_is_written_as_its_word() {
+        for (kind, word) in FindingKind::ALL {
+            assert_eq!(serde_json::to_string(&kind).unwrap(), format!("\"{word}\""));
+            assert_eq!(kind.as_str(), word);
         }
     }
 }

@@ -2,11 +2,14 @@
 
 use time::OffsetDateTime;
 
+use super::kinds::FindingKind;
 use super::view::{FindingRow, FindingWord, WatchView};
 
-/// The letter on the findings about a domain; none where there is none that holds. It has no word about mails or senders.
+/// The letter on the findings about a domain; none where its operator has nothing to mend. It has no word about mails, senders or
+/// our own configuration.
 pub fn letter(domain: &str, view: &WatchView) -> Option<String> {
-    let active: Vec<_> = view.findings.iter().filter(|row| row.state == FindingWord::Active).collect();
+    let theirs = |row: &&FindingRow| row.state == FindingWord::Active && row.kind != FindingKind::RuleNeedless;
+    let active: Vec<_> = view.findings.iter().filter(theirs).collect();
     if active.is_empty() {
         return None;
     }
@@ -17,18 +20,21 @@ pub fn letter(domain: &str, view: &WatchView) -> Option<String> {
     for (number, row) in active.iter().enumerate() {
         text.push_str(&paragraph(number + 1, row));
     }
-    text.push_str(&format!(
-        "\nTo see it yourself:\n\n    danelaw check {domain}\n{}\n\nKind regards\n",
-        active.iter().filter_map(|row| row.host.as_deref()).map(questions).collect::<String>().trim_end()
-    ));
+    text.push_str(&format!("\nTo see it yourself:\n\n    danelaw check {domain}\n"));
+    active.iter().filter_map(|row| row.host.as_deref()).for_each(|host| text.push_str(&questions(host)));
+    text.push_str("\nKind regards\n");
     Some(text)
 }
 
 fn paragraph(number: usize, row: &FindingRow) -> String {
-    let about = row.host.as_deref().or(row.domain.as_deref()).unwrap_or_default();
     let since = OffsetDateTime::from_unix_timestamp(row.since).map_or(String::new(), |since| since.date().to_string());
-    let remedy = row.remedy.as_ref().map_or(String::new(), |remedy| format!("   To mend it: {remedy}.\n"));
-    format!("\n{number}. {about}, since {since} (UTC): {}.\n{remedy}", row.text.trim_end_matches('.'))
+    let remedy = remedy(row).map_or(String::new(), |remedy| format!("   To mend it: {remedy}.\n"));
+    format!("\n{number}. {}, since {since} (UTC): {}.\n{remedy}", row.about(), row.text.trim_end_matches('.'))
+}
+
+/// The remedy of the receiver, which comes first: what follows is for the sender.
+fn remedy(row: &FindingRow) -> Option<&str> {
+    row.remedy.as_deref()?.split(';').next()
 }
 
 /// The commands that show the records and the certificate of a host.
@@ -56,8 +62,8 @@ mod tests {
             state,
             since: 1_790_000_000,
             text: "mx.example[192.0.2.1]: no TLSA record matches".to_owned(),
-            label: Some("tlsa-mismatch".to_owned()),
-            remedy: Some("publish a TLSA record of the key".to_owned()),
+            reason: Some("tlsa-mismatch".to_owned()),
+            remedy: Some("publish a TLSA record of the key; or write a rule".to_owned()),
         }
     }
 
@@ -93,5 +99,8 @@ Kind regards
         assert!(!written.contains("customer.example"));
         assert_eq!(letter("example", &with(&[FindingWord::Suspected, FindingWord::Ended])), None);
         assert_eq!(letter("example", &WatchView::default()), None);
+        // A rule is our own matter.
+        let own = FindingRow { kind: FindingKind::RuleNeedless, reason: None, ..row(FindingWord::Active) };
+        assert_eq!(letter("example", &WatchView { findings: vec![own], ..WatchView::default() }), None);
     }
 }

@@ -8,32 +8,40 @@ use futures_util::stream::{self, StreamExt};
 use time::OffsetDateTime;
 use tokio::time::timeout;
 
-use super::book::RunFacts;
-use super::facts::{HostFacts, SeenFault, Standing};
+use super::book::{Book, RunFacts, RunReason};
+use super::facts::{DomainFacts, FactSource, HostFacts, SeenFault, Standing};
+use super::findings::DAY;
 use super::seen::{DeliveredFacts, RuledLook, Seeing, SeenDomain, of_delivery};
-use crate::check::checker::{CheckTarget, Checker, Connections, PolicyChecks, SessionChecks, SparedPeers};
+use crate::check::checker::{CheckTarget, Checker, Connections, PolicyChecks};
 use crate::check::reach::Reach;
+use crate::check::sessions::{SessionChecks, SessionPace, SparedPeers};
 use crate::config::Config;
 use crate::dns::stub::Stub;
 use crate::name::Name;
 use crate::policy::Level;
-use crate::report::deliveries::{DeliveryNotes, RefusedDomain};
+use crate::refusal::table;
+use crate::report::Reporter;
+use crate::report::deliveries::RefusedDomain;
 use crate::rules::{Rule, Rules};
 use crate::smtp::command::Hello;
 use crate::terms::ListenerTerms;
 use crate::tls::Tls;
 use crate::tlsrpt::lookup::{RecordLookupError, record_of};
 
-/// How many domains are looked at, and how many sessions are open, at a time.
+/// How many domains are looked at at a time, each with one session.
 const AT_A_TIME: usize = 4;
 /// The most time for one domain with all its hosts.
 const MAX_LOOK: Duration = Duration::from_secs(20 * 60);
-/// The most hosts of a domain whose facts are kept.
+/// The most time for one host: its lookups, and each session.
+const MAX_HOST: Duration = Duration::from_secs(60);
+/// The most hosts of a domain.
 const MAX_HOSTS: usize = 20;
-/// So many refused deliveries, apart from each other, confirm a finding.
-const SURE: usize = 3;
 /// The most addresses of a host.
 const MAX_ADDRESSES: usize = 4;
+/// The most names that lead to sessions with one address.
+const MAX_NAMES: usize = 10;
+/// The number of refused deliveries, ten minutes apart, that confirm a finding.
+const CONFIRMING: usize = 3;
 
 /// The parts of a look that the configuration alone does not make.
 pub(crate) struct LookParts {
@@ -41,6 +49,8 @@ pub(crate) struct LookParts {
     pub(crate) dns: Stub,
     pub(crate) tls: Tls,
     pub(crate) policies: PolicyChecks,
+    /// Notes the deliveries, if mail goes through this danelaw.
+    pub(crate) reporter: Option<Arc<Reporter>>,
 }
 
 /// Looks at domains.
@@ -48,8 +58,17 @@ pub(crate) struct Lookout {
     checker: Checker,
     rules: Rules,
     own: BTreeSet<Name>,
+    reporter: Option<Arc<Reporter>>,
     delivered: DeliveredFacts,
     refused: BTreeMap<Name, RefusedDomain>,
+}
+
+/// The domains of one run.
+pub(crate) struct RunPlan<'a> {
+    pub(crate) domains: &'a [Name],
+    pub(crate) reason: RunReason,
+    /// The time between two looks at a domain, in seconds.
+    pub(crate) every: i64,
 }
 
 impl Lookout {
@@ -58,8 +77,14 @@ impl Lookout {
     /// # Errors
     /// A rule can never hold, or the host name cannot be said in EHLO.
     pub(crate) fn new(config: &Config, parts: LookParts) -> Result<Self, String> {
-        let LookParts { hostname, dns, tls, policies } = parts;
+        let LookParts { hostname, dns, tls, policies, reporter } = parts;
         let hello: Hello = hostname.as_str().parse().map_err(|error| format!("hostname: {error}"))?;
+        let rules = config.rules().map_err(|error| error.to_string())?;
+        let own = config.watch.own.iter().map(|name| name.0.clone()).collect();
+        let mut config = config.clone();
+        config.timeouts.route = config.timeouts.route.min(MAX_HOST);
+        config.remote.exchanges = config.remote.exchanges.min(MAX_HOSTS);
+        config.remote.addresses = config.remote.addresses.min(MAX_ADDRESSES);
         let checker = Checker {
             hello,
             policies,
@@ -67,46 +92,49 @@ impl Lookout {
             tls,
             connections: if config.watch.connect { Connections::Dane } else { Connections::None },
             spared: SparedPeers::new(),
+            pace: SessionPace::OneByOne,
             gauge: Arc::new(()),
-            sessions: SessionChecks::at_a_time(AT_A_TIME),
+            sessions: SessionChecks::bounded(AT_A_TIME, MAX_NAMES),
             reach: Reach::default(),
             hostname,
-            config: config.clone(),
+            config,
         };
-        let rules = config.rules().map_err(|error| error.to_string())?;
-        let own = config.watch.own.iter().map(|name| name.0.clone()).collect();
         let (delivered, refused) = Default::default();
-        Ok(Self { checker, rules, own, delivered, refused })
+        Ok(Self { checker, rules, own, reporter, delivered, refused })
     }
 
-    /// Takes the deliveries since a time, in seconds since 1970: the addresses that they have verified are not connected to.
-    pub(crate) fn heed(&mut self, deliveries: &DeliveryNotes, since: i64) {
-        let verified = deliveries.verified_since(since).into_iter();
-        self.delivered = verified.map(|(peer, seen)| (peer.clone(), of_delivery(peer.1, &seen.matched))).collect();
+    /// Takes the deliveries of the last day. The addresses that they have verified are not connected to, but for the hosts of domains
+    /// whose mail is refused: `hosts` has these.
+    fn heed(&mut self, hosts: &BTreeSet<Name>) {
+        let Some(deliveries) = self.reporter.as_ref().and_then(|reporter| reporter.deliveries()) else { return };
+        let since = OffsetDateTime::now_utc().unix_timestamp() - DAY;
+        let verified = deliveries.verified_since(since).into_iter().filter(|((host, _), _)| !hosts.contains(host));
+        self.delivered = verified.map(|(peer, seen)| (peer.clone(), of_delivery(peer.1, &seen))).collect();
         self.checker.spared = self.delivered.keys().cloned().collect();
-        self.refused = deliveries.refused_domains().into_iter().collect();
+        self.refused = deliveries.refused_since(since).into_iter().collect();
+    }
+
+    /// The domains whose last mail was refused after this time, in seconds since 1970.
+    pub(crate) fn refused_since(reporter: &Reporter, since: i64) -> Vec<(Name, i64)> {
+        let refused = reporter.deliveries().map(|notes| notes.refused_since(since)).unwrap_or_default();
+        refused.into_iter().map(|(name, refused)| (name, refused.last)).collect()
     }
 
     /// The facts of these domains and of their hosts. It never ends with an error: a look that fails is a fact.
-    pub(crate) async fn run(&self, domains: &[Name]) -> RunFacts {
-        if !self.checker.dns.health().borrow().resolves() {
+    pub(crate) async fn run(&mut self, plan: RunPlan<'_>, book: &Book) -> RunFacts {
+        let RunPlan { domains, reason, every } = plan;
+        if !self.can_see() {
             self.checker.dns.first_pass().await;
         }
-        let mut facts = RunFacts {
-            at: OffsetDateTime::now_utc().unix_timestamp(),
-            own: self.own.iter().map(ToString::to_string).collect(),
-            ..RunFacts::default()
-        };
-        if !self.can_see() {
-            facts.cannot_see = Some("no-resolver".to_owned());
-            return facts;
-        }
-        let looks = stream::iter(domains.to_vec()).map(|domain| self.look_in_time(domain));
-        let mut looks = std::pin::pin!(looks.buffer_unordered(AT_A_TIME));
-        while let Some((domain, look)) = looks.next().await {
-            if let Some(seen) = look {
-                self.add(&mut facts, &domain, seen);
-            }
+        let own = self.own.iter().map(ToString::to_string).collect();
+        let mut facts = RunFacts { own, reason, every, ..RunFacts::default() };
+        if self.can_see() {
+            self.heed(&BTreeSet::new());
+            let refused = self.refused.keys().filter_map(|name| book.domains.get(name.as_str()));
+            let hosts = refused.flat_map(|entry| entry.now.mx.iter().flatten());
+            let hosts = hosts.filter_map(|mx| Name::parse(&mx.host).ok()).collect();
+            self.heed(&hosts);
+            self.look_at(domains, &mut facts).await;
         }
         // A resolver that went away in the middle says nothing about the hosts.
         if !self.can_see() {
@@ -116,21 +144,41 @@ impl Lookout {
         facts
     }
 
-    /// Adds a look to the facts of the run. Where no session was opened, a delivery that was refused says more.
-    fn add(&self, facts: &mut RunFacts, domain: &Name, seen: SeenDomain) {
-        let SeenDomain { facts: mut of_domain, hosts, is_unasked } = seen;
-        if let Some(refused) = self.refused.get(domain) {
-            if is_unasked {
-                of_domain.standing = Standing::Broken(SeenFault::new(refused.label.as_str(), &refused.text, None));
-            }
-            if refused.times >= SURE {
-                facts.sure.insert(domain.to_string());
-                facts.sure.extend(hosts.iter().map(|(key, _)| key.clone()));
+    async fn look_at(&self, domains: &[Name], facts: &mut RunFacts) {
+        let looks = stream::iter(domains.to_vec()).map(|domain| self.look_in_time(domain));
+        let mut looks = std::pin::pin!(looks.buffer_unordered(AT_A_TIME));
+        while let Some((domain, look)) = looks.next().await {
+            facts.looks.dns += 1;
+            match look {
+                Some(seen) => self.add(facts, &domain, seen),
+                None => {
+                    facts.domains.insert(domain.to_string(), out_of_time());
+                }
             }
         }
-        facts.looks.dns += 1;
+    }
+
+    /// Adds a look to the facts of the run. Where no session was opened, a delivery that was refused says more.
+    fn add(&self, facts: &mut RunFacts, domain: &Name, seen: SeenDomain) {
+        let SeenDomain { facts: mut of_domain, mut hosts, is_unasked } = seen;
+        if let Some(refused) = self.refused.get(domain) {
+            if let Some((key, host)) = hosts.first_mut().filter(|_| is_unasked) {
+                // The host that mail would go to has refused it.
+                let label = refused.label.as_str();
+                let cause = table::ROWS.iter().find(|row| row.label == refused.label).map_or(label, |row| row.cause);
+                let fault = SeenFault::new(label, &format!("mail was refused: {cause}"), Some(key.clone()));
+                host.lookups = Standing::Broken(fault.clone());
+                of_domain.standing = Standing::Broken(fault);
+                of_domain.stopping = vec![key.clone()];
+            }
+            if refused.times >= CONFIRMING {
+                let label = refused.label.as_str();
+                facts.met.insert(domain.to_string(), label.to_owned());
+                facts.met.extend(of_domain.stopping.iter().map(|key| (key.clone(), label.to_owned())));
+            }
+        }
         facts.domains.insert(domain.to_string(), of_domain);
-        for (key, host) in hosts.into_iter().take(MAX_HOSTS) {
+        for (key, host) in hosts {
             add(facts, key, host);
         }
     }
@@ -148,12 +196,14 @@ impl Lookout {
     async fn look(&self, domain: &Name) -> SeenDomain {
         let now = OffsetDateTime::now_utc();
         let (digests, rules, delivered) = (&self.checker.config.tls.digests, &self.rules, &self.delivered);
-        let seeing = Seeing { digests, rules, delivered, now };
+        let deliveries = self.reporter.as_ref().and_then(|reporter| reporter.deliveries());
+        let seeing = Seeing { digests, rules, delivered, deliveries, now };
         let (level, rule) = self.rules.level(domain, now.date());
-        let check = self.checker.check(domain, target(level, rule)).await;
+        let check = self.checker.check(domain, target(level, rule, rule)).await;
         let mut seen = match rule {
             Some(rule) => {
-                let without = self.checker.check(domain, target(&self.rules.default, None)).await;
+                // As in `danelaw check`, the mail goes on to the host that the rule names.
+                let without = self.checker.check(domain, target(&self.rules.default, None, Some(rule))).await;
                 SeenDomain::of(&check, Some(&RuledLook { rule, without: &without }), seeing)
             }
             None => SeenDomain::of(&check, None, seeing),
@@ -169,9 +219,24 @@ impl Lookout {
     }
 }
 
+/// The facts of a domain that was not looked at to the end.
+fn out_of_time() -> DomainFacts {
+    DomainFacts {
+        standing: Standing::Unknown(SeenFault::new("out-of-time", "the look took too long", None)),
+        stopping: Vec::new(),
+        is_verified: false,
+        mx: None,
+        sts: None,
+        tlsrpt: None,
+        rule: None,
+        signature: None,
+    }
+}
+
 /// Ordinary mail, as it comes by a listener without terms.
-fn target<'a>(level: &'a Level, rule: Option<&'a Rule>) -> CheckTarget<'a> {
-    let (terms, next_hop) = (ListenerTerms::default().of_ordinary_mail(), rule.and_then(|rule| rule.next_hop.as_ref()));
+fn target<'a>(level: &'a Level, rule: Option<&'a Rule>, route: Option<&'a Rule>) -> CheckTarget<'a> {
+    let terms = ListenerTerms::default().of_ordinary_mail();
+    let next_hop = route.and_then(|rule| rule.next_hop.as_ref());
     CheckTarget {
         level: terms.level(level),
         floor: terms.floor(),
@@ -182,9 +247,8 @@ fn target<'a>(level: &'a Level, rule: Option<&'a Rule>) -> CheckTarget<'a> {
 }
 
 /// Adds the facts of a host. Of two looks at one host, the one with sessions tells more.
-fn add(facts: &mut RunFacts, key: String, mut host: HostFacts) {
-    host.addresses.truncate(MAX_ADDRESSES);
-    let of_sessions = host.addresses.iter().filter(|fact| fact.certificate.is_some()).count() as u64;
+fn add(facts: &mut RunFacts, key: String, host: HostFacts) {
+    let of_sessions = host.addresses.iter().filter(|fact| fact.source == FactSource::Session).count() as u64;
     match facts.hosts.get(&key) {
         Some(known) if !known.is_unknown() && known.addresses.len() >= host.addresses.len() => {}
         Some(_) | None => {
@@ -202,21 +266,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_has_few_addresses_and_the_look_that_tells_more() {
-        // W16.
+    fn of_two_looks_at_a_host_the_one_that_tells_more_counts() {
         let key = record([3, 1, 1], "K1");
         let at = |number: usize| AddressFact { address: format!("192.0.2.{number}"), ..address(&key) };
         let with = |count: usize| HostFacts { addresses: (0..count).map(at).collect(), ..host() };
         let mut facts = RunFacts::default();
-        add(&mut facts, "mx.example".to_owned(), with(100));
-        assert_eq!(facts.hosts["mx.example"].addresses.len(), MAX_ADDRESSES);
+        add(&mut facts, "mx.example".to_owned(), with(4));
         // A look without sessions, as at a rule's level, does not take its place; and it takes that of one without an answer.
         add(&mut facts, "mx.example".to_owned(), with(0));
-        assert_eq!(facts.hosts["mx.example"].addresses.len(), MAX_ADDRESSES);
+        assert_eq!(facts.hosts["mx.example"].addresses.len(), 4);
         let unknown = HostFacts { dane: DaneFact::Unknown, ..with(0) };
         add(&mut facts, "mx2.example".to_owned(), unknown);
         add(&mut facts, "mx2.example".to_owned(), with(0));
         assert_eq!(facts.hosts["mx2.example"].dane, DaneFact::Usable);
-        assert_eq!(facts.looks.session, MAX_ADDRESSES as u64);
+        assert_eq!(facts.looks.session, 4);
     }
 }

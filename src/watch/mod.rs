@@ -11,7 +11,7 @@ pub(crate) mod book;
 pub(crate) mod facts;
 mod figures;
 pub(crate) mod findings;
-mod kept;
+pub(crate) mod kept;
 pub mod kinds;
 pub mod letter;
 mod log;
@@ -24,4 +24,4 @@ pub(crate) mod states;
 mod task;
 pub mod view;
 
-pub use task::{Watch, WatchTurn};
+pub use task::{Watch, WatchProgress};

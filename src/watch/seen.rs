@@ -7,9 +7,10 @@ use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
 use super::facts::{
-    AddressFact, DaneFact, DomainFacts, HostFacts, MxFact, RecordFact, RuleFact, SeenFault, SignatureFact, Standing,
-    StsFact,
+    AddressFact, DaneFact, DomainFacts, FactSource, HostFacts, MxFact, RecordFact, RuleFact, SeenFault, SignatureFact,
+    Standing, StsFact,
 };
+use super::findings::DAY;
 use crate::check::checker::{DomainCheck, ExchangeCheck, Forecast, SessionCheck};
 use crate::check::recording::RecordedAnswers;
 use crate::check::verdict::{MailVerdict, Need};
@@ -18,12 +19,12 @@ use crate::dane::facts;
 use crate::dane::tlsa::{self, Tlsa};
 use crate::dane::verify::Match;
 use crate::discovery::StsSource;
-use crate::dns::{Answer, FailureReason, HostLookup, Lookup, Mx, MxTarget, RawTlsa, Security};
+use crate::dns::{Answer, FailureReason, HostLookup, MxTarget, RawTlsa, Security};
 use crate::hex::Hex;
 use crate::name::Name;
 use crate::refusal::{Place, Reason};
+use crate::report::deliveries::{DeliveryNotes, VerifiedAddress};
 use crate::rules::{Rule, Rules};
-use crate::tls::KeyProof;
 use crate::upstream::verified::Channel;
 
 /// A look at one domain: its facts, and those of its hosts by their keys.
@@ -44,6 +45,8 @@ pub(super) struct Seeing<'a> {
     pub(super) digests: &'a Digests,
     pub(super) rules: &'a Rules,
     pub(super) delivered: &'a DeliveredFacts,
+    /// The deliveries of this danelaw, if it has any.
+    pub(super) deliveries: Option<&'a DeliveryNotes>,
     pub(super) now: OffsetDateTime,
 }
 
@@ -60,9 +63,9 @@ impl SeenDomain {
         let hosts = check.exchanges.iter().map(|exchange| (key(exchange), host(exchange, seeing))).collect();
         let facts = DomainFacts {
             standing: standing(check),
+            stopping: stopping(check),
             is_verified: verdict.is_verified(),
             mx: exchanges(check),
-            is_secure: check.recorded.mx.as_ref().is_some_and(is_secure),
             sts: sts(check, seeing.now),
             tlsrpt: None,
             rule: ruled.map(|ruled| rule(ruled, check, seeing)),
@@ -101,8 +104,17 @@ fn standing(check: &DomainCheck) -> Standing {
     }
 }
 
-/// A refusal as the watch counts it: TLS and DNSSEC are what it is about. A lookup that got no answer says nothing about
-/// the domain.
+/// The hosts with a fault of TLS or DNSSEC, where none takes the mail.
+fn stopping(check: &DomainCheck) -> Vec<String> {
+    let hosts = check.exchanges.iter().filter(|_| matches!(check.forecast(), Forecast::Refused));
+    let is_broken = |exchange: &&ExchangeCheck| {
+        let mut reasons = exchange.obstacles().into_iter().map(|(_, reason)| reason);
+        reasons.any(|reason| judged(reason, String::new(), None).broken().is_some())
+    };
+    hosts.filter(is_broken).map(key).collect()
+}
+
+/// The watch counts refusals for TLS or DNSSEC alone. A lookup without an answer is no fault of the domain.
 fn judged(reason: &Reason, text: String, host: Option<String>) -> Standing {
     let fault = SeenFault::new(reason.view().label.as_str(), &text, host);
     let is_broken = match reason {
@@ -116,10 +128,6 @@ fn judged(reason: &Reason, text: String, host: Option<String>) -> Standing {
         reason => reason.is_waived_by_observing(),
     };
     if is_broken { Standing::Broken(fault) } else { Standing::Unknown(fault) }
-}
-
-fn is_secure(found: &Result<Lookup<Mx>, crate::dns::Failure>) -> bool {
-    found.as_ref().is_ok_and(|found| found.security() == Security::Secure)
 }
 
 /// The exchanges as they are published; none if that is not known.
@@ -159,11 +167,13 @@ fn sts(check: &DomainCheck, now: OffsetDateTime) -> Option<StsFact> {
 
 fn rule(ruled: &RuledLook<'_>, check: &DomainCheck, seeing: Seeing<'_>) -> RuleFact {
     let (with, without) = (MailVerdict::of(check), MailVerdict::of(ruled.without));
+    // The policy alone does not tell whether the host would meet it.
+    let is_known = !matches!(ruled.without.forecast(), Forecast::Delivered(_, None));
     let need = Need::of(&ruled.rule.level, &seeing.rules.default, with, without);
     RuleFact {
         domains: ruled.rule.domains.to_string(),
-        is_needless: need == Need::NotNeeded,
-        days_left: ruled.rule.days_left(seeing.now.date()).filter(|_| need == Need::Needed),
+        is_needless: is_known.then_some(need == Need::NotNeeded),
+        days_left: ruled.rule.days_left(seeing.now.date()).filter(|_| is_known && need == Need::Needed),
     }
 }
 
@@ -181,7 +191,7 @@ fn signature(recorded: &RecordedAnswers, now: OffsetDateTime) -> Option<Signatur
 }
 
 fn host(exchange: &ExchangeCheck, seeing: Seeing<'_>) -> HostFacts {
-    let (dane, base, raw) = dane(exchange, seeing.digests);
+    let (dane, raw) = dane(exchange, seeing.digests);
     let mut records: Vec<_> = tlsa::readings(&raw, seeing.digests).into_iter().flatten().map(|r| record(&r)).collect();
     records.sort();
     records.dedup();
@@ -196,16 +206,23 @@ fn host(exchange: &ExchangeCheck, seeing: Seeing<'_>) -> HostFacts {
     HostFacts {
         lookups,
         dane,
-        base: base.map(|name| name.to_string()),
         records,
+        took_tls: took_tls(exchange, seeing),
         addresses: addresses.collect(),
         signature: signature(&exchange.recorded, seeing.now),
     }
 }
 
-/// The DANE state, the TLSA base domain, and the secure records.
-fn dane(exchange: &ExchangeCheck, digests: &Digests) -> (DaneFact, Option<Name>, Vec<RawTlsa>) {
-    let without = |fact| (fact, None, Vec::new());
+/// Whether a delivery under TLS, or a session, ended well in the last day.
+fn took_tls(exchange: &ExchangeCheck, seeing: Seeing<'_>) -> bool {
+    let since = seeing.now.unix_timestamp() - DAY;
+    let by_delivery = seeing.deliveries.is_some_and(|notes| notes.took_under_tls(&exchange.name, since));
+    by_delivery || exchange.sessions.iter().any(|(_, session)| session.outcome.is_ok())
+}
+
+/// The DANE state, and the secure records.
+fn dane(exchange: &ExchangeCheck, digests: &Digests) -> (DaneFact, Vec<RawTlsa>) {
+    let without = |fact| (fact, Vec::new());
     match &exchange.recorded.host {
         Some(Ok(HostLookup::Found(host))) if host.security() == Security::Secure => {}
         Some(Ok(HostLookup::Found(_))) => return without(DaneFact::Insecure),
@@ -217,12 +234,12 @@ fn dane(exchange: &ExchangeCheck, digests: &Digests) -> (DaneFact, Option<Name>,
     match exchange.recorded.tlsa.last() {
         None | Some((_, Err(_))) => without(DaneFact::Unknown),
         Some((_, Ok(found))) if found.security() == Security::Insecure => without(DaneFact::Insecure),
-        Some((owner, Ok(found))) => match &found.answer {
+        Some((_, Ok(found))) => match &found.answer {
             Answer::NoData | Answer::NxDomain => without(DaneFact::Absent),
             Answer::Records(raw) => {
                 let usable = tlsa::readings(raw, digests).iter().any(Result::is_ok);
                 let fact = if usable { DaneFact::Usable } else { DaneFact::Unusable };
-                (fact, Some(owner.clone()), raw.clone())
+                (fact, raw.clone())
             }
         },
     }
@@ -230,12 +247,8 @@ fn dane(exchange: &ExchangeCheck, digests: &Digests) -> (DaneFact, Option<Name>,
 
 /// A record for comparison.
 fn record(tlsa: &Tlsa) -> RecordFact {
-    // The three fields, and the data, as they are written (RFC 6698 §2.2).
-    let text = tlsa.to_string();
-    let mut fields = text.splitn(4, ' ');
-    let mut number = || fields.next().and_then(|field| field.parse().ok()).unwrap_or(u8::MAX);
-    let (usage, selector, matching) = (number(), number(), number());
-    RecordFact { usage, selector, matching, digest: digest(fields.next().unwrap_or_default().as_bytes()) }
+    let [usage, selector, matching] = tlsa.form().numbers();
+    RecordFact { usage, selector, matching, digest: digest(tlsa.data()) }
 }
 
 fn digest(octets: &[u8]) -> String {
@@ -248,12 +261,14 @@ fn of_session(address: IpAddr, session: &SessionCheck, exchange: &ExchangeCheck)
     let anchor = matched.and_then(|matched| session.chain.get(matched.depth).filter(|_| matched.depth > 0));
     AddressFact {
         address: address.to_string(),
+        source: FactSource::Session,
+        at: session.at,
+        is_carried: false,
         standing: match &session.outcome {
             Ok(_) => Standing::Good,
             Err(reason) => judged(reason, format!("{}[{address}]: {reason}", exchange.name), Some(key(exchange))),
         },
         certificate: leaf.map(|der| digest(der)),
-        issuer: leaf.and_then(|der| facts::read(der)).map(|facts| facts.issuer),
         matched: matched.map(|matched| record(&matched.record)),
         path_ends: matched.and_then(|matched| matched.path_ends),
         anchor_ends: anchor.and_then(|der| facts::read(der)).map(|facts| facts.not_after),
@@ -261,19 +276,22 @@ fn of_session(address: IpAddr, session: &SessionCheck, exchange: &ExchangeCheck)
 }
 
 /// The fact of a delivery that has verified an address. It tells nothing of the certificate but the record that matched.
-pub(super) fn of_delivery(address: IpAddr, matched: &Match) -> AddressFact {
+pub(super) fn of_delivery(address: IpAddr, verified: &VerifiedAddress) -> AddressFact {
     AddressFact {
         address: address.to_string(),
+        source: FactSource::Delivery,
+        at: verified.at,
+        is_carried: false,
         standing: Standing::Good,
         certificate: None,
-        issuer: None,
-        matched: Some(record(&matched.record)),
-        path_ends: matched.path_ends,
+        matched: Some(record(&verified.record)),
+        // Under usage 3 no date counts.
+        path_ends: None,
         anchor_ends: None,
     }
 }
 
 /// The record that matched.
 fn matched(channel: &Channel) -> Option<&Match> {
-    channel.protection()?.proof().and_then(KeyProof::record)
+    channel.protection()?.matched()
 }

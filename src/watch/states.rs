@@ -1,6 +1,6 @@
 //! When the watch speaks: the state of one finding about one domain or host, from look to look.
 //!
-//! absent → suspected → active → ended → absent. A second look confirms a finding before it is told, since most alerts of DNS
+//! absent → suspected → active → ended → back or absent. A second look confirms a finding before it is told, since most alerts of DNS
 //! changes are false. A finding that goes on, or comes back, is told again after a week.
 
 use serde::{Deserialize, Serialize};
@@ -53,13 +53,19 @@ pub(crate) struct LastTelling {
 
 /// A look at one domain or host.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct LookTime {
+pub(crate) struct LookTime<'a> {
     /// In seconds since 1970.
     pub(crate) at: i64,
     /// The TTL of the records, in seconds: an earlier look sees the same answer.
     pub(crate) ttl: i64,
-    /// Whether several deliveries have said the same.
-    pub(crate) is_sure: bool,
+    /// The refusal that several deliveries have met: a finding about it needs no second look.
+    pub(crate) met: Option<&'a str>,
+}
+
+impl LookTime<'_> {
+    fn has_met(&self, finding: &SeenFinding) -> bool {
+        self.met.is_some() && self.met == finding.label.as_deref()
+    }
 }
 
 /// What is told of a finding.
@@ -89,10 +95,11 @@ impl FindingNews {
 pub(crate) fn step(
     before: Option<FindingState>,
     finding: Option<&SeenFinding>,
-    look: LookTime,
+    look: LookTime<'_>,
 ) -> (Option<FindingState>, Option<FindingNews>) {
     match (before, finding) {
         (None, None) => (None, None),
+        (None, Some(finding)) if finding.is_carried => (None, None),
         (None, Some(finding)) => {
             let new = FindingState {
                 since: look.at,
@@ -101,14 +108,14 @@ pub(crate) fn step(
                 label: finding.label.clone(),
                 stage: FindingStage::Suspected,
             };
-            if look.is_sure { told(new, finding, look, FindingNews::New) } else { (Some(new), None) }
+            if look.has_met(finding) { told(new, finding, look, FindingNews::New) } else { (Some(new), None) }
         }
         (Some(before), None) => ended(before, look),
         (Some(before), Some(finding)) => goes_on(before, finding, look),
     }
 }
 
-fn ended(before: FindingState, look: LookTime) -> (Option<FindingState>, Option<FindingNews>) {
+fn ended(before: FindingState, look: LookTime<'_>) -> (Option<FindingState>, Option<FindingNews>) {
     match before.stage {
         FindingStage::Suspected => (None, None),
         FindingStage::Active(telling) => {
@@ -122,18 +129,26 @@ fn ended(before: FindingState, look: LookTime) -> (Option<FindingState>, Option<
     }
 }
 
-fn goes_on(before: FindingState, finding: &SeenFinding, look: LookTime) -> (Option<FindingState>, Option<FindingNews>) {
+fn goes_on(
+    before: FindingState,
+    finding: &SeenFinding,
+    look: LookTime<'_>,
+) -> (Option<FindingState>, Option<FindingNews>) {
+    // It tells neither that the finding goes on nor that it is over.
+    if finding.is_carried {
+        return (Some(before), None);
+    }
     let now = FindingState {
         severity: finding.severity,
         text: finding.text.clone(),
         label: finding.label.clone(),
         ..before.clone()
     };
-    let is_confirmed = look.is_sure || look.at - before.since >= CONFIRMED_AFTER.max(look.ttl);
+    let is_confirmed = look.has_met(finding) || look.at >= before.confirmed_from(look.ttl);
     match before.stage {
         FindingStage::Suspected if finding.kind.is_change() && is_confirmed => {
-            let (state, told) = told(now, finding, look, FindingNews::New);
-            (state.map(FindingState::over), told)
+            let stage = FindingStage::Ended(LastTelling { at: look.at, severity: finding.severity });
+            (Some(FindingState { stage, ..now }), Some(FindingNews::New))
         }
         FindingStage::Suspected if is_confirmed => told(now, finding, look, FindingNews::New),
         FindingStage::Suspected => (Some(now), None),
@@ -150,14 +165,14 @@ fn goes_on(before: FindingState, finding: &SeenFinding, look: LookTime) -> (Opti
     }
 }
 
-fn is_due(telling: LastTelling, finding: &SeenFinding, look: LookTime) -> bool {
+fn is_due(telling: LastTelling, finding: &SeenFinding, look: LookTime<'_>) -> bool {
     finding.severity > telling.severity || look.at - telling.at >= AGAIN_AFTER
 }
 
 fn told(
     now: FindingState,
     finding: &SeenFinding,
-    look: LookTime,
+    look: LookTime<'_>,
     what: FindingNews,
 ) -> (Option<FindingState>, Option<FindingNews>) {
     let telling = LastTelling { at: look.at, severity: finding.severity };
@@ -165,15 +180,14 @@ fn told(
 }
 
 impl FindingState {
-    /// The same at its end.
-    fn over(self) -> Self {
-        let stage = match self.stage {
-            FindingStage::Active(telling) | FindingStage::Ended(telling) | FindingStage::Back(telling) => {
-                FindingStage::Ended(telling)
-            }
-            FindingStage::Suspected => FindingStage::Suspected,
-        };
-        Self { stage, ..self }
+    /// The first time at which another look confirms it, for records with this TTL.
+    pub(crate) fn confirmed_from(&self, ttl: i64) -> i64 {
+        self.since.saturating_add(CONFIRMED_AFTER.max(ttl))
+    }
+
+    /// Whether it holds, told or not.
+    pub(crate) fn holds(&self) -> bool {
+        !matches!(self.stage, FindingStage::Ended(_))
     }
 
     /// Whether it holds, and was told.
@@ -190,14 +204,15 @@ mod tests {
     const HOUR: i64 = 60 * 60;
 
     fn finding(severity: Severity) -> SeenFinding {
-        SeenFinding { kind: FindingKind::BrokenNow, severity, text: "it fails".to_owned(), label: None }
+        let label = Some("tlsa-mismatch".to_owned());
+        SeenFinding { kind: FindingKind::BrokenNow, severity, text: "it fails".to_owned(), label, is_carried: false }
     }
 
     /// The words that these looks tell: hour and finding.
     fn told(looks: &[(i64, Option<&SeenFinding>)]) -> Vec<(i64, FindingNews)> {
         let (mut state, mut all) = (None, Vec::new());
         for (hour, finding) in looks {
-            let look = LookTime { at: hour * HOUR, ttl: 0, is_sure: false };
+            let look = LookTime { at: hour * HOUR, ttl: 0, met: None };
             let (after, told) = step(state.take(), *finding, look);
             state = after;
             all.extend(told.map(|told| (*hour, told)));
@@ -214,14 +229,14 @@ mod tests {
         // Broken for half an hour, between two looks, or for one look: nothing.
         assert_eq!(told(&[(0, seen), (1, None), (2, seen), (3, None)]), []);
         assert_eq!(told(&[(0, None), (24, None)]), []);
-        let soon = LookTime { at: HOUR - 1, ttl: 0, is_sure: false };
+        let soon = LookTime { at: HOUR - 1, ttl: 0, met: None };
         let first = step(None, seen, LookTime { at: 0, ..soon });
         assert_eq!(step(first.0.clone(), seen, soon).1, None);
         // Within the TTL of the records, the second look would see the same answer.
-        let cached = LookTime { at: HOUR, ttl: 2 * HOUR, is_sure: false };
+        let cached = LookTime { at: HOUR, ttl: 2 * HOUR, met: None };
         assert_eq!(step(first.0, seen, cached).1, None);
         // Several deliveries have said so already.
-        assert_eq!(step(None, seen, LookTime { at: 0, ttl: 0, is_sure: true }).1, Some(FindingNews::New));
+        assert_eq!(step(None, seen, LookTime { at: 0, ttl: 0, met: Some("tlsa-mismatch") }).1, Some(FindingNews::New));
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! The watch of a danelaw that runs.
 //!
-//! It looks at a part of the domains each hour. With a database several danelaws have one watch: that of the one with the lease,
+//! It looks at a 24th of the domains at a time. With a database several danelaws have one watch: that of the one with the lease,
 //! so that each finding is told once, and a host is not asked by each of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,8 +13,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::agenda::{self, Watched};
-use super::book::{BlindStart, Book, RunEnd, RunFacts};
-use super::lookout::{LookParts, Lookout};
+use super::book::{BlindStart, Book, RunEnd, RunFacts, RunReason};
+use super::findings::DAY;
+use super::lookout::{LookParts, Lookout, RunPlan};
 use super::view::WatchView;
 use crate::check::checker::PolicyChecks;
 use crate::config::Config;
@@ -30,10 +31,14 @@ use crate::upstream::sts::PolicySource;
 const MINUTE: Duration = Duration::from_secs(60);
 /// How long the first look waits for the start of everything else.
 const START: Duration = Duration::from_secs(5);
-/// A suspected finding is looked at again after so long, in seconds.
-const AGAIN: i64 = 60 * 60;
+/// The most domains that are looked at again in one round.
+const MOST_AGAIN: usize = 100;
+/// How often a danelaw without the lease reads the entries.
+const READ_EVERY: Duration = Duration::from_secs(10 * 60);
+/// How many entries are written together.
+const ROWS: usize = 200;
 /// How long an entry that is no longer looked at is kept, in seconds.
-const KEPT: i64 = 90 * 24 * 60 * 60;
+const KEPT: i64 = 90 * DAY;
 /// The kinds of entries in the store.
 const DOMAIN: &str = "domain";
 const HOST: &str = "host";
@@ -61,20 +66,24 @@ struct Looks {
 struct RunEntry {
     last_run: Option<i64>,
     blind: Option<super::book::Blind>,
+    #[serde(default)]
+    every: i64,
 }
 
 /// How far the watch of one danelaw is.
 #[derive(Default)]
-pub struct WatchTurn {
+pub struct WatchProgress {
     held: Option<TaskLease>,
     /// The time of the next look.
     next: Option<Instant>,
+    /// The last time that the entries were read for another danelaw's looks.
+    read: Option<Instant>,
     /// It lasts for a pass over all domains, so that a host is asked once.
-    lookout: Option<PassLookout>,
+    pass: Option<PassLookout>,
 }
 
-/// The place of a run among all of one watch.
-struct WatchRound {
+/// The lease that a run writes under, and the time between two looks at a domain.
+struct LeasedRun {
     lease: Option<TaskLease>,
     every: i64,
 }
@@ -92,16 +101,16 @@ impl Watch {
     /// Watches for as long as danelaw runs.
     pub async fn keep(self: Arc<Self>) {
         tokio::time::sleep(START).await;
-        let (mut minutes, mut turn) = (interval(MINUTE), WatchTurn::default());
+        let (mut minutes, mut progress) = (interval(MINUTE), WatchProgress::default());
         minutes.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             minutes.tick().await;
-            self.minute(&mut turn).await;
+            self.minute(&mut progress).await;
         }
     }
 
     /// The work of one minute: renews the lease, and looks if it is time.
-    pub async fn minute(&self, turn: &mut WatchTurn) {
+    pub async fn minute(&self, progress: &mut WatchProgress) {
         let Some(every) = self.config.borrow().watch.every else { return };
         let lease = match self.lease().await {
             Ok(lease) => lease,
@@ -110,15 +119,37 @@ impl Watch {
                 return;
             }
         };
-        // Another danelaw may have looked meanwhile; and one that does not watch shows what the other has found.
-        if (lease.is_none() || lease != turn.held) && self.store.is_some() {
-            self.reread().await;
+        // Another danelaw may have looked meanwhile; and one that does not watch shows the findings of the other.
+        let is_new = lease.is_some() && lease != progress.held;
+        let is_late = lease.is_none() && progress.read.is_none_or(|read| read.elapsed() >= READ_EVERY);
+        if is_new || is_late {
+            if let Err(error) = self.reread().await {
+                tracing::warn!(%error, "the watch waits, since its memory cannot be read");
+                progress.held = None;
+                return;
+            }
+            progress.read = Some(Instant::now());
         }
-        turn.held = lease;
-        if lease.is_some() && turn.next.is_none_or(|next| Instant::now() >= next) {
-            turn.next = Some(Instant::now() + every / agenda::PARTS);
-            let every = i64::try_from(every.as_secs()).unwrap_or(i64::MAX);
-            self.round(&mut turn.lookout, &WatchRound { lease, every }).await;
+        progress.held = lease;
+        if lease.is_some() && progress.next.is_none_or(|next| Instant::now() >= next) {
+            progress.next = Some(Instant::now() + every / agenda::PARTS);
+            let run = LeasedRun { lease, every: i64::try_from(every.as_secs()).unwrap_or(i64::MAX) };
+            tokio::select! {
+                () = self.round(&mut progress.pass, &run) => {}
+                // A look takes longer than a lease lasts.
+                () = self.lost(lease) => tracing::info!("another danelaw has the lease of the watch; its looks count"),
+            }
+        }
+    }
+
+    /// Renews the lease each minute. It ends when another danelaw has it.
+    async fn lost(&self, held: Option<TaskLease>) {
+        loop {
+            tokio::time::sleep(MINUTE).await;
+            // Without an answer nothing is known; what cannot be kept is not told.
+            if self.lease().await.is_ok_and(|lease| lease != held) {
+                return;
+            }
         }
     }
 
@@ -147,8 +178,9 @@ impl Watch {
         }
     }
 
-    /// Looks at the domains that are due, and again at those with a finding that is not confirmed.
-    async fn round(&self, lookout: &mut Option<PassLookout>, round: &WatchRound) {
+    /// Looks at the domains that are due, our own ones first; and again at those with a finding that is not confirmed, or whose mail
+    /// was refused since.
+    async fn round(&self, pass: &mut Option<PassLookout>, run: &LeasedRun) {
         let (config, shared) = (Arc::clone(&self.config.borrow()), Arc::clone(&self.shared.borrow()));
         let watched = match self.watched(&config).await {
             Ok(watched) => watched,
@@ -158,76 +190,83 @@ impl Watch {
             }
         };
         let now = OffsetDateTime::now_utc().unix_timestamp();
-        let (due, suspects) = {
+        let is_over = |pass: &PassLookout| now - pass.since >= run.every || !Arc::ptr_eq(&pass.shared, &shared);
+        if pass.as_ref().is_none_or(is_over) {
+            *pass = PassLookout::new(&config, &shared, now);
+        }
+        let (named, mailed, again) = {
             let book = self.book();
-            (agenda::due(&watched, &book, now, round.every), book.suspects(now - AGAIN))
+            let again = self.again(&watched, &book, now);
+            (watched.due_named(&book, now, run.every), watched.due_mailed(&book, now, run.every), again)
         };
-        // Second looks have a fresh one.
-        let is_over = |pass: &PassLookout| now - pass.since >= round.every || !Arc::ptr_eq(&pass.shared, &shared);
-        if lookout.as_ref().is_none_or(is_over) {
-            *lookout = PassLookout::new(&config, &shared, now);
+        if let Some(pass) = pass {
+            for domains in [named, mailed] {
+                self.look(
+                    &mut pass.lookout,
+                    RunPlan { domains: &domains, reason: RunReason::Due, every: run.every },
+                    run,
+                )
+                .await;
+            }
         }
-        let (suspects, due): (Vec<_>, Vec<_>) = {
-            let all = due.into_iter().chain(suspects.iter().filter_map(|name| Name::parse(name).ok()));
-            let all: std::collections::BTreeSet<_> = all.collect();
-            all.into_iter().partition(|name| suspects.contains(name.as_str()))
-        };
-        if let Some(pass) = lookout {
-            self.look(&mut pass.lookout, &due, round).await;
-        }
-        if let Some(mut fresh) = PassLookout::new(&config, &shared, now).filter(|_| !suspects.is_empty()) {
-            self.look(&mut fresh.lookout, &suspects, round).await;
+        // Its sessions are those of this minute.
+        if let Some(mut fresh) = PassLookout::new(&config, &shared, now).filter(|_| !again.is_empty()) {
+            let plan = RunPlan { domains: &again, reason: RunReason::Again, every: run.every };
+            self.look(&mut fresh.lookout, plan, run).await;
         }
     }
 
-    async fn look(&self, lookout: &mut Lookout, domains: &[Name], round: &WatchRound) {
-        if domains.is_empty() {
+    /// The watched domains to look at again.
+    fn again(&self, watched: &Watched, book: &Book, now: i64) -> Vec<Name> {
+        let suspects = book.suspects(now).into_iter().filter_map(|name| Name::parse(&name).ok());
+        let refused = Lookout::refused_since(&self.shared.borrow().reporter, now - DAY).into_iter();
+        // A domain that is known to be broken has its regular looks.
+        let is_news = |(name, at): &(Name, i64)| {
+            let known = book.domains.get(name.as_str());
+            known.is_none_or(|entry| entry.last < *at) && !book.is_broken(name.as_str())
+        };
+        let refused = refused.filter(is_news).map(|(name, _)| name);
+        let all: BTreeSet<_> = suspects.chain(refused).filter(|name| watched.has(name)).collect();
+        all.into_iter().take(MOST_AGAIN).collect()
+    }
+
+    async fn look(&self, lookout: &mut Lookout, plan: RunPlan<'_>, run: &LeasedRun) {
+        if plan.domains.is_empty() {
             return;
         }
-        if let Some(deliveries) = self.shared.borrow().reporter.deliveries() {
-            lookout.heed(deliveries, OffsetDateTime::now_utc().unix_timestamp() - round.every);
-        }
-        let facts = lookout.run(domains).await;
-        // A look takes minutes: another danelaw may have begun meanwhile.
-        if self.lease().await.ok().flatten() != round.lease {
-            tracing::info!("another danelaw watches now; this look is not told");
-            return;
-        }
+        let book = self.book().clone();
+        let facts = lookout.run(plan, &book).await;
         self.looks.delivery.fetch_add(facts.looks.delivery, Relaxed);
         self.looks.dns.fetch_add(facts.looks.dns, Relaxed);
         self.looks.session.fetch_add(facts.looks.session, Relaxed);
-        self.take_up(facts, round).await;
+        self.take_up(book, facts, run).await;
     }
 
-    /// Takes up the facts, keeps them, and tells what is new. What is not kept is not told: the next look tells it.
-    async fn take_up(&self, facts: RunFacts, round: &WatchRound) {
+    /// Takes up the facts, keeps them, and logs the findings that are new. A finding that is not kept is logged by the next look.
+    async fn take_up(&self, mut book: Book, facts: RunFacts, run: &LeasedRun) {
         let names: Vec<_> = facts.domains.keys().cloned().collect();
         let keys: Vec<_> = facts.hosts.keys().cloned().collect();
-        let mut book = self.book().clone();
         let end = book.take_up(facts);
-        if let Err(error) = self.write(&book, [&names, &keys], round).await {
-            tracing::error!(%error, "what the watch has seen cannot be kept in the store, and is not told before it is");
+        if let Err(error) = self.write(&book, [&names, &keys], run).await {
+            tracing::error!(%error, "the findings of the watch cannot be kept, and are not told before they are");
             return;
         }
-        let blind = book.blind.clone();
+        let last_run = book.last_run.unwrap_or_default();
         *self.book() = book;
         match end {
-            RunEnd::Saw(told) => told.iter().for_each(super::log::tell),
-            RunEnd::Blind(BlindStart::First) => {
-                let why = blind.as_ref().map(ToString::to_string).unwrap_or_default();
-                let label = blind.map(|blind| blind.label).unwrap_or_default();
-                tracing::warn!(label, why, "watch-blind");
+            RunEnd::Saw(told) => {
+                told.iter().for_each(super::log::tell);
+                self.forget(last_run - KEPT).await;
             }
-            RunEnd::Blind(BlindStart::Again) => {}
+            RunEnd::Blind(BlindStart::First, blind) => tracing::warn!(label = blind.label, why = %blind, "watch-blind"),
+            RunEnd::Blind(BlindStart::Again, _) => {}
         }
     }
 
     /// The domains to watch by the configuration and by the mail of the last days.
     async fn watched(&self, config: &Config) -> Result<Watched, Error> {
         let section = &config.watch;
-        let skips = |name: &Name| section.skip.iter().any(|skip| skip.0.contain(name));
-        let named = section.own.iter().chain(&section.domains).map(|name| name.0.clone());
-        let named: Vec<_> = named.filter(|name| !skips(name)).collect();
+        let named = section.named();
         let days = i64::try_from(section.seen_within.as_secs() / (24 * 60 * 60)).unwrap_or(i64::MAX);
         let day = i64::from(OffsetDateTime::now_utc().to_julian_day()) - days;
         let mailed = match &self.store {
@@ -239,28 +278,42 @@ impl Watch {
             None => Vec::new(),
         };
         let mailed = mailed.iter().filter_map(|mailed| Name::parse(&mailed.domain).ok());
-        Ok(Watched { mailed: mailed.filter(|name| !skips(name) && !named.contains(name)).collect(), named })
+        Ok(Watched { mailed: mailed.filter(|name| !section.skips(name) && !named.contains(name)).collect(), named })
     }
 
     /// Writes the entries of these domains and hosts.
-    async fn write(&self, book: &Book, [names, keys]: [&[String]; 2], round: &WatchRound) -> Result<(), Error> {
+    async fn write(&self, book: &Book, [names, keys]: [&[String]; 2], run: &LeasedRun) -> Result<(), Error> {
         let Some(store) = &self.store else { return Ok(()) };
-        let run = RunEntry { last_run: book.last_run, blind: book.blind.clone() };
+        let entry = RunEntry { last_run: book.last_run, blind: book.blind.clone(), every: book.every };
         let seen = book.last_run.unwrap_or_default();
-        let mut rows = vec![row(RUN, "", &run, seen)];
+        let mut rows = vec![row(RUN, RUN, &entry, seen)];
         rows.extend(names.iter().filter_map(|name| Some(row(DOMAIN, name, book.domains.get(name)?, seen))));
         rows.extend(keys.iter().filter_map(|key| Some(row(HOST, key, book.hosts.get(key)?, seen))));
-        store.put_watch_rows(&rows, round.lease).await?;
-        store.forget_watch_rows(seen - KEPT).await
+        // In steps: the outcomes of mails go by the same file.
+        for rows in rows.chunks(ROWS) {
+            store.put_watch_rows(rows, run.lease).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the entries that no look has renewed since this time.
+    async fn forget(&self, before: i64) {
+        if let Some(store) = &self.store
+            && let Err(error) = store.forget_watch_rows(before).await
+        {
+            tracing::warn!(%error, "old entries of the watch cannot be deleted");
+        }
     }
 
     /// Reads the memory. An entry that cannot be read is forgotten: nothing of mail depends on it.
-    async fn reread(&self) {
-        let Some(store) = &self.store else { return };
-        match store.watch_rows().await {
-            Ok(rows) => *self.book() = restored(rows),
-            Err(error) => tracing::warn!(%error, "the memory of the watch cannot be read"),
+    async fn reread(&self) -> Result<(), Error> {
+        let Some(store) = &self.store else { return Ok(()) };
+        let mut rows = Vec::new();
+        for kind in [DOMAIN, HOST, RUN] {
+            rows.extend(store.watch_rows_of(kind).await?);
         }
+        *self.book() = restored(rows);
+        Ok(())
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
@@ -285,6 +338,7 @@ impl PassLookout {
             dns: connector.dns.clone(),
             tls: connector.tls.clone(),
             policies: PolicyChecks::from(source),
+            reporter: Some(Arc::clone(&shared.reporter)),
         };
         match Lookout::new(config, parts) {
             Ok(lookout) => Some(Self { lookout, shared: Arc::clone(shared), since }),
@@ -320,6 +374,6 @@ fn restored(rows: Vec<WatchRow>) -> Book {
             _ => {}
         }
     }
-    let RunEntry { last_run, blind } = run.unwrap_or(RunEntry { last_run: None, blind: None });
-    Book { domains, hosts, blind, last_run }
+    let RunEntry { last_run, blind, every } = run.unwrap_or(RunEntry { last_run: None, blind: None, every: 0 });
+    Book { domains, hosts, blind, last_run, every }
 }

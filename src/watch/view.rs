@@ -1,14 +1,15 @@
-//! The state of the watch for people and programs: what is told of it when somebody asks.
+//! The state of the watch, for `danelaw watch`, the page and JSON.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use humantime_serde::re::humantime::format_duration;
 use serde::{Deserialize, Serialize};
 
 use super::book::{Blind, Book, WatchEntry};
 use super::kinds::{FindingKind, Ownership, Severity};
 use super::states::{FindingStage, FindingState};
 use crate::name::Name;
-use crate::refusal::table;
 
 /// The state of the watch.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +24,21 @@ pub struct WatchView {
     pub hosts: usize,
     /// The findings, the most urgent first.
     pub findings: Vec<FindingRow>,
+    /// How many more there are.
+    pub more: usize,
+    /// Domains whose last look had no answer.
+    pub unknown: Vec<UnknownRow>,
+}
+
+/// A domain whose last look had no answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnknownRow {
+    /// The domain.
+    pub domain: String,
+    /// Its owner.
+    pub whose: Ownership,
+    /// In words.
+    pub text: String,
 }
 
 /// One finding.
@@ -49,7 +65,7 @@ pub struct FindingRow {
     /// In words. It may have words of the host in it.
     pub text: String,
     /// The name in the table of refusals, for a finding about one.
-    pub label: Option<String>,
+    pub reason: Option<String>,
     /// The remedy.
     pub remedy: Option<String>,
 }
@@ -77,13 +93,52 @@ impl FindingWord {
     }
 }
 
+impl FindingRow {
+    /// The name of the domain or host.
+    pub fn about(&self) -> &str {
+        self.host.as_deref().or(self.domain.as_deref()).unwrap_or_default()
+    }
+
+    /// The domains behind a host, in words.
+    pub fn behind(&self) -> String {
+        let named = self.domains.join(", ");
+        match (&self.host, self.domains_in_all.saturating_sub(self.domains.len())) {
+            (None, _) => String::new(),
+            (Some(_), 0) => format!("of {named}"),
+            (Some(_), more) => format!("of {named} and {more} more"),
+        }
+    }
+}
+
 impl WatchView {
+    /// The last look, in words.
+    pub fn last_look(&self, now: i64) -> String {
+        let Some(at) = self.last_run else { return "no look yet".to_owned() };
+        let looked = format!(
+            "{} with {}, last looked at {} ago",
+            counted(self.domains, "domain"),
+            counted(self.hosts, "host"),
+            lasting(now - at)
+        );
+        match &self.blind {
+            Some(blind) => format!("{looked}; {blind}, for {}", lasting(now - blind.since)),
+            None => looked,
+        }
+    }
+
+    /// Whether the last look had no answers, or there was none.
+    pub fn is_blind(&self) -> bool {
+        self.blind.is_some() || self.last_run.is_none()
+    }
+
     /// Whether a finding of severity warn or alarm holds.
     pub fn is_urgent(&self) -> bool {
         self.findings.iter().any(|row| row.state == FindingWord::Active && row.severity >= Severity::Warn)
     }
 }
 
+/// The most rows.
+const MAX_ROWS: usize = 1000;
 /// The most domains that one row names.
 const MAX_NAMED: usize = 5;
 
@@ -91,46 +146,52 @@ impl Book {
     /// The whole state.
     pub(crate) fn view(&self) -> WatchView {
         let users = self.users();
-        let no_users = Vec::new();
         let mut findings: Vec<_> =
-            self.domains.iter().flat_map(|(name, entry)| rows(entry, Subject::Domain(name))).collect();
-        findings.extend(
-            self.hosts
-                .iter()
-                .flat_map(|(key, entry)| rows(entry, Subject::Host(key, users.get(key.as_str()).unwrap_or(&no_users)))),
-        );
+            self.watched().flat_map(|(name, entry)| rows(entry, Subject::Domain(name))).collect();
+        findings.extend(users.iter().flat_map(|(key, users)| {
+            let entry = self.hosts.get(*key);
+            entry.map(|entry| rows(entry, Subject::Host(key, users))).unwrap_or_default()
+        }));
         findings.sort_by(|one, other| {
             let by = |row: &FindingRow| {
                 (row.state != FindingWord::Active, std::cmp::Reverse(row.severity), row.whose, row.since)
             };
             by(one).cmp(&by(other))
         });
+        let more = findings.len().saturating_sub(MAX_ROWS);
+        findings.truncate(MAX_ROWS);
+        let unknown = self.watched().filter_map(|(name, entry)| {
+            let text = entry.unknown.as_ref()?.text.clone();
+            Some(UnknownRow { domain: name.clone(), whose: entry.whose, text })
+        });
         WatchView {
             last_run: self.last_run,
             blind: self.blind.clone(),
-            domains: self.domains.len(),
-            hosts: self.hosts.len(),
+            domains: self.watched().count(),
+            hosts: users.len(),
             findings,
+            more,
+            unknown: unknown.take(MAX_ROWS).collect(),
         }
     }
 
     /// The findings about a domain and about its hosts; none for a domain that is not watched.
     pub(crate) fn view_of(&self, domain: &Name) -> Option<WatchView> {
-        let facts = &self.domains.get(domain.as_str())?.now;
-        let hosts = self.hosts_of(facts);
-        let all = self.view();
-        let concerns = |row: &FindingRow| {
+        let (_, entry) = self.watched().find(|(name, _)| name.as_str() == domain.as_str())?;
+        let hosts = self.hosts_of(&entry.now);
+        let mut view = self.view();
+        view.findings.retain(|row| {
             row.domain.as_deref() == Some(domain.as_str())
                 || row.host.as_deref().is_some_and(|host| hosts.contains_key(host))
-        };
-        let findings = all.findings.into_iter().filter(concerns).collect();
-        Some(WatchView { domains: 1, hosts: hosts.len(), findings, ..all })
+        });
+        view.unknown.retain(|row| row.domain == domain.as_str());
+        Some(WatchView { domains: 1, hosts: hosts.len(), last_run: Some(entry.last), more: 0, ..view })
     }
 
     /// The domains behind each host.
-    fn users(&self) -> BTreeMap<&str, Vec<&str>> {
+    pub(super) fn users(&self) -> BTreeMap<&str, Vec<&str>> {
         let mut users: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for (name, entry) in &self.domains {
+        for (name, entry) in self.watched() {
             for mx in entry.now.mx.iter().flatten() {
                 users.entry(mx.host.as_str()).or_default().push(name);
             }
@@ -169,31 +230,17 @@ fn row(kind: FindingKind, state: &FindingState, whose: Ownership, subject: Subje
         },
         since: state.since,
         text: state.text.clone(),
-        label: state.label.clone(),
-        remedy: remedy(kind, state.label.as_deref()).map(str::to_owned),
+        reason: state.label.clone(),
+        remedy: kind.remedy(state.label.as_deref()).filter(|_| state.holds()).map(str::to_owned),
     }
 }
 
-/// The remedy of a finding: that of the refusal that it is about, or its own.
-pub(crate) fn remedy(kind: FindingKind, label: Option<&str>) -> Option<&'static str> {
-    let of_refusal = || table::ROWS.iter().find(|row| Some(row.label.as_str()) == label).map(|row| row.remedy);
-    match kind {
-        FindingKind::BrokenNow | FindingKind::HostBroken | FindingKind::StarttlsLost => of_refusal(),
-        FindingKind::DaneLost => Some("if this is not meant, publish the TLSA records again or sign the zone again"),
-        FindingKind::MxWithoutDane => Some("publish TLSA records for each exchange of the domain"),
-        FindingKind::WillBreakRenewal => Some("publish TLSA 3 1 1, of the key, and keep the key at renewals"),
-        FindingKind::CertificateEnds => Some("renew the certificate"),
-        FindingKind::SignatureEnds => Some("let the signer of the zone sign again"),
-        FindingKind::OneRecord => Some("publish the record of the next key beside it before that key is used"),
-        FindingKind::UnusableRecords => Some("publish TLSA 3 1 1 (`danelaw tlsa generate`)"),
-        FindingKind::StsMxMismatch => Some("list each exchange in the policy, and give it a new id"),
-        FindingKind::StsEnds => Some("let the policy host serve the policy again"),
-        FindingKind::TlsrptGone => Some("publish the TXT record of _smtp._tls again"),
-        FindingKind::RuleNeedless => Some("`danelaw check DOMAIN` shows the outcome without the rule"),
-        FindingKind::DaneGained
-        | FindingKind::MxMoved
-        | FindingKind::TlsaChanged
-        | FindingKind::CertificateChanged
-        | FindingKind::StsChanged => None,
-    }
+/// A time in its two greatest units.
+pub fn lasting(seconds: i64) -> String {
+    let text = format_duration(Duration::from_secs(seconds.max(0).unsigned_abs())).to_string();
+    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }

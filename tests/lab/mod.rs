@@ -96,6 +96,8 @@ pub(crate) struct Lab<R = Stub> {
     pub(crate) reports: Option<Arc<Dispatch<Stub>>>,
     /// The memory of hosts that the admin port tells of.
     pub(crate) hosts: Option<Arc<SettledHosts>>,
+    /// The watch that the admin port tells of.
+    pub(crate) watch: Option<Arc<Watch>>,
 }
 
 impl Scenario {
@@ -238,8 +240,10 @@ impl Scenario {
             ..ResolverSettings::from(&config)
         })
         .unwrap();
-        let reporter =
-            Reporter::new(config.admin.remember).counting(time::OffsetDateTime::now_utc()).noting().learning_hosts();
+        let reporter = Reporter::new(config.admin.remember)
+            .counting(time::OffsetDateTime::now_utc())
+            .noting_deliveries()
+            .learning_hosts();
         let reporter = if config.store.counts_months() { reporter.counting_months() } else { reporter };
         let reporter = Arc::new(match self.events {
             Some(events) => reporter.telling(events),
@@ -278,6 +282,7 @@ impl Scenario {
             server: Some(server),
             reports: None,
             hosts: None,
+            watch: None,
         }
     }
 }
@@ -404,7 +409,7 @@ impl Lab {
             open_sessions: Arc::clone(&self.open_sessions),
             log_dropped: Arc::default(),
             reports: self.reports.clone(),
-            watch: None,
+            watch: self.watch.clone(),
             hosts: self.hosts.clone(),
             page: settings.page,
         })));

@@ -471,6 +471,8 @@ async fn y3_questions_about_mail_are_for_this_machine() {
         "/tlsrpt/preview/",
         "/report/2026-11",
         "/hosts/mx.test",
+        "/watch/",
+        "/watch/a.test",
         "/none",
     ] {
         for (fields, status) in

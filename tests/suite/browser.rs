@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use danelaw::watch::WatchProgress;
 use flate2::read::ZlibDecoder;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -225,21 +226,26 @@ fn reachable_by_keyboard(browser: &mut Browser, path: &str) {
 async fn y5_y12_every_page_is_right_in_a_browser() {
     let long = format!("{}.{}.test", "a".repeat(63), "b".repeat(63));
     let words = format!("550 5.7.1 <script>alert(1)</script> {}", "x".repeat(300));
-    let lab = Scenario::new()
+    let mut lab = Scenario::new()
         .mx(|mx| mx.rcpt = vec![say("250 ok"), say(&words)])
         .tree(|tree, _| tree.insecure("other.test").insecure(&long))
         .exchange(Exchange::new("other.test", "mx1.other.test").tlsa([]).script(|mx| mx.ehlo = say("250 mx")))
         .start()
         .await;
+    let toml = format!("watch = {{ every = '24h', own = ['example.test', '{long}', 'other.test', 'never.test'] }}");
+    let watch = std::sync::Arc::new(lab.watching(&toml, None));
+    lab.watch = Some(std::sync::Arc::clone(&watch));
     let admin = lab.admin().await;
     self_test(&lab).await;
     for recipient in ["b@example.test", "c@example.test", "b@other.test", &format!("b@{long}")] {
         lab.client().await.send(&[recipient], crate::lab::MESSAGE).await;
     }
+    watch.minute(&mut WatchProgress::default()).await;
+    assert!(watch.view().findings.len() > 1 && !watch.view().unknown.is_empty(), "{:?}", watch.view());
     let (_, attempts) = get(&admin, "/explain/").await;
     let ids: Vec<_> = attempts.lines().map(|line| line.split(' ').next().unwrap().to_owned()).collect();
     assert!(!ids.is_empty(), "{attempts}");
-    let paths = ["/", "/domains", "/domains?state=all", "/domains/example.test", "/refusals", "/explain/"];
+    let paths = ["/", "/domains", "/domains?state=all", "/domains/example.test", "/refusals", "/explain/", "/watch"];
     let mut paths: Vec<_> = paths.map(str::to_owned).into();
     paths.extend([format!("/domains/{long}"), "/domains/never.test".to_owned(), "/explain/0123456789AB".to_owned()]);
     paths.extend(ids.iter().map(|id| format!("/explain/{id}")));

@@ -183,7 +183,7 @@ impl Program {
     }
 
     /// Waits until the text at this path meets a condition.
-    async fn becomes(&self, path: &str, so: impl Fn(&str) -> bool) {
+    pub(crate) async fn becomes(&self, path: &str, so: impl Fn(&str) -> bool) {
         let asked = async {
             loop {
                 if ask(&self.admin(), path).await.is_ok_and(|(_, text)| so(&text)) {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use danelaw::store::{MailDelta, MailWrite, Store};
-use danelaw::watch::WatchTurn;
+use danelaw::watch::WatchProgress;
 use serde_json::Value;
 
 use crate::check::with_config;
@@ -39,7 +39,7 @@ impl Memory {
                 Value::Object(fields) => {
                     for (name, value) in fields {
                         match (name.as_str(), value.as_i64()) {
-                            ("since" | "at" | "first" | "last" | "good_since" | "last_run", Some(time)) => {
+                            ("since" | "at" | "last" | "good_since" | "last_run", Some(time)) => {
                                 *value = (time - seconds).into();
                             }
                             _ => age(value, seconds),
@@ -52,6 +52,12 @@ impl Memory {
         let mut state = self.read();
         age(&mut state, hours * 3600);
         std::fs::write(self.path(), state.to_string()).unwrap();
+    }
+
+    /// Shows the memory.
+    async fn shown(&self, lab: &Lab, arguments: &[&str]) -> Said {
+        let state = self.path();
+        with_config(lab, "", &[&["watch", "--state", &state], arguments].concat(), "").await
     }
 
     /// Looks at a domain of a lab.
@@ -108,12 +114,12 @@ async fn a_host_that_breaks_is_told_by_the_second_look_and_so_is_its_end() {
     memory.age(24);
     let said = memory.look(&broken, &[]).await;
     assert_eq!((said.status, said.out.as_str()), (1, ""), "{}", said.err);
-    let said = memory.look(&broken, &["--all"]).await;
-    assert!(
-        said.out.contains("warn  broken-now         mx1.example.test (of example.test), for 2days"),
-        "{}",
-        said.out
-    );
+    let said = memory.shown(&broken, &["--all"]).await;
+    assert!(said.out.starts_with("1 domain with 1 host, last looked at "), "{}", said.out);
+    let row = "warn  broken-now         mx1.example.test (of example.test), for 2days";
+    assert!(said.out.contains(row), "{}", said.out);
+    let said = memory.shown(&broken, &["--letter", "example.test"]).await;
+    assert!(said.status == 0 && said.out.starts_with("To: postmaster@example.test\n"), "{}{}", said.out, said.err);
     memory.age(24);
     let said = memory.look(&good, &[]).await;
     assert!(said.out.starts_with("ended warn broken-now mx1.example.test: over after "), "{}", said.out);
@@ -224,6 +230,7 @@ async fn a_run_that_sees_nothing_says_so_and_touches_nothing() {
     assert_eq!((said.status, said.out.as_str()), (75, ""), "{}", said.err);
     assert!(said.err.contains("no name server passes the self-test"), "{}", said.err);
     assert_eq!(memory.read()["domains"], before);
+    assert_eq!(memory.shown(&lab, &[]).await.status, 75);
     // It is over with the next run.
     assert_eq!(memory.look(&lab, &[]).await.status, 0);
     assert_eq!(memory.read()["blind"], Value::Null);
@@ -254,6 +261,16 @@ async fn a_memory_that_cannot_be_used_is_named() {
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(memory.path()).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
     assert!(!Path::new(&format!("{}.new", memory.path())).exists());
+    // One look at a time.
+    let beside = std::fs::File::create(format!("{}.new", memory.path())).unwrap();
+    beside.lock().unwrap();
+    let before = connections(&lab);
+    let said = memory.look(&lab, &[]).await;
+    assert!(said.status == 71 && said.err.contains("is under way"), "{}", said.err);
+    assert_eq!(connections(&lab), before);
+    // A directory is no memory.
+    let said = with_config(&lab, "watch.own = ['example.test']", &["watch", "--once", "--state", "/"], "").await;
+    assert_eq!(said.status, 71, "{}", said.err);
 }
 
 /// The findings that hold, or wait for a second look.
@@ -267,15 +284,15 @@ async fn a_delivery_spares_the_host_a_session() {
     let lab = Scenario::new().start().await;
     assert!(is_delivered(&lab).await);
     let watch = lab.watching("watch = { every = '24h', domains = ['example.test'] }", None);
-    let mut turn = WatchTurn::default();
+    let mut progress = WatchProgress::default();
     let before = connections(&lab);
-    watch.minute(&mut turn).await;
+    watch.minute(&mut progress).await;
     assert_eq!(connections(&lab), before);
     let view = watch.view();
     assert_eq!((view.domains, view.hosts, findings(&view).len()), (1, 1, 0));
     assert_eq!(watch.figures().looks, [("delivery", 1), ("dns", 1), ("session", 0)]);
     // The second minute has nothing to do.
-    watch.minute(&mut turn).await;
+    watch.minute(&mut progress).await;
     assert_eq!(watch.figures().looks[1], ("dns", 1));
 }
 
@@ -287,11 +304,12 @@ async fn deliveries_that_are_refused_are_a_finding() {
     assert!(!is_delivered(&lab).await);
     let before = connections(&lab);
     let watch = lab.watching("watch = { every = '24h', domains = ['example.test'] }", None);
-    watch.minute(&mut WatchTurn::default()).await;
+    watch.minute(&mut WatchProgress::default()).await;
     assert_eq!(connections(&lab), before);
     assert_eq!(findings(&watch.view()), [("broken-now", "suspected")]);
     let view = watch.view_of(&"example.test".parse().unwrap()).unwrap();
-    assert_eq!(view.findings[0].label.as_deref(), Some("starttls-missing"));
+    assert_eq!(view.findings[0].host.as_deref(), Some("mx1.example.test"));
+    assert_eq!(view.findings[0].reason.as_deref(), Some("starttls-missing"));
     assert!(view.findings[0].remedy.is_some());
     assert!(watch.view_of(&"other.test".parse().unwrap()).is_none());
 }
@@ -301,7 +319,7 @@ async fn probes_leave_no_trace_in_deliveries() {
     // W4: the next mail is tried as if there had been no look.
     let lab = other_key().set("remote.failed_hosts_for = '5m'").start().await;
     let watch = lab.watching("watch = { every = '24h', own = ['example.test'] }", None);
-    watch.minute(&mut WatchTurn::default()).await;
+    watch.minute(&mut WatchProgress::default()).await;
     assert_eq!(connections(&lab), 1);
     let (_, metrics) = crate::admin::get(&lab.admin().await, "/metrics").await;
     for series in ["danelaw_deliveries_total{", "danelaw_connections_total{", "danelaw_handshakes_total{"] {
@@ -309,6 +327,10 @@ async fn probes_leave_no_trace_in_deliveries() {
     }
     assert!(!is_delivered(&lab).await);
     assert_eq!(connections(&lab), 2);
+    let (_, metrics) = crate::admin::get(&lab.admin().await, "/metrics").await;
+    for series in ["danelaw_deliveries_total{", "danelaw_connections_total{", "danelaw_handshakes_total{"] {
+        assert!(metrics.contains(series), "{series}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -320,18 +342,25 @@ async fn several_danelaws_have_one_watch() {
     let toml = "watch = { every = '24h', own = ['example.test'] }";
     let one = lab.watching(toml, Some(open().await));
     let other = lab.watching(toml, Some(open().await));
-    let (mut turn, mut other_turn) = (WatchTurn::default(), WatchTurn::default());
-    one.minute(&mut turn).await;
+    let (mut progress, mut other_progress) = (WatchProgress::default(), WatchProgress::default());
+    one.minute(&mut progress).await;
     assert_eq!(connections(&lab), 1);
-    other.minute(&mut other_turn).await;
-    // The other one has not looked, and shows what the first has seen.
+    other.minute(&mut other_progress).await;
+    // The other one has not looked, and shows the findings of the first.
     assert_eq!(connections(&lab), 1);
     assert_eq!(other.view(), one.view());
     assert!(findings(&one.view()).contains(&("broken-now", "suspected")));
-    // The lease ends, and the other goes on with the memory. It does not look again so soon.
+    // Not for lack of a reason, but of the lease.
+    server.sql("DELETE FROM danelaw.watch_entries");
+    other.minute(&mut WatchProgress::default()).await;
+    assert_eq!((connections(&lab), other.view().domains), (1, 0));
     server.sql("UPDATE danelaw.leases SET until = 0");
-    other.minute(&mut other_turn).await;
-    assert_eq!((connections(&lab), other.view()), (1, one.view()));
+    other.minute(&mut other_progress).await;
+    assert_eq!((connections(&lab), other.view().domains), (2, 1));
+    // The lease ends, and the first goes on with the memory of the other. It does not look again so soon.
+    server.sql("UPDATE danelaw.leases SET until = 0");
+    one.minute(&mut WatchProgress::default()).await;
+    assert_eq!((connections(&lab), one.view()), (2, other.view()));
 }
 
 #[tokio::test]
@@ -342,16 +371,16 @@ async fn a_file_keeps_the_memory_over_a_restart() {
     let path = folder.path().join("store.sqlite");
     let toml = "watch = { every = '24h', own = ['example.test'] }";
     let watch = lab.watching(toml, Some(Store::open(Some(&path)).await.unwrap()));
-    watch.minute(&mut WatchTurn::default()).await;
+    watch.minute(&mut WatchProgress::default()).await;
     let view = watch.view();
     assert_eq!(view.domains, 1);
     drop(watch);
     let again = lab.watching(toml, Some(Store::open(Some(&path)).await.unwrap()));
-    again.minute(&mut WatchTurn::default()).await;
+    again.minute(&mut WatchProgress::default()).await;
     assert_eq!((again.view(), connections(&lab)), (view, 1));
     // Domains that mail went to are known by the store; without one, those of the configuration are watched.
     let memory = lab.watching(toml, None);
-    memory.minute(&mut WatchTurn::default()).await;
+    memory.minute(&mut WatchProgress::default()).await;
     assert_eq!(memory.view().domains, 1);
 }
 
@@ -379,8 +408,27 @@ async fn domains_that_took_mail_are_watched_and_those_that_refused_all_of_it_are
     store.add_mails(&MailWrite { number: 1, deltas }).await.unwrap();
     let toml = "watch = { every = '24h', skip = ['skipped.example.test'] }\nstore = { path = '/nowhere/store.sqlite' }";
     let watch = lab.watching(toml, Some(store));
-    watch.minute(&mut WatchTurn::default()).await;
+    watch.minute(&mut WatchProgress::default()).await;
     let view = watch.view();
     assert_eq!((view.domains, view.hosts), (1, 1));
     assert!(watch.view_of(&"example.test".parse().unwrap()).is_some());
+}
+
+#[tokio::test]
+async fn a_domain_with_many_exchanges_is_asked_by_few_sessions_of_each_name() {
+    // W16: the addresses of strangers are not for a zone to aim at.
+    let names: Vec<String> = (0..15).map(|number| format!("n{number}.example.test")).collect();
+    let aliases = names.clone();
+    let lab = Scenario::new()
+        .tree(move |tree, port| {
+            let record = Identity::for_name("mx1.example.test").record("3 1 1");
+            aliases.iter().fold(tree, |tree, name| {
+                tree.mx("aimed.example.test", 10, name).a(name, "127.0.0.1").tlsa(name, port, &record)
+            })
+        })
+        .start()
+        .await;
+    let watch = lab.watching("watch = { every = '24h', domains = ['aimed.example.test'] }", None);
+    watch.minute(&mut WatchProgress::default()).await;
+    assert_eq!(connections(&lab), 10);
 }

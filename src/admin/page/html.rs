@@ -12,7 +12,7 @@ use crate::refusal::Label;
 use crate::refusal::table::{ROWS, SILENT};
 use crate::report::recent::{ListedDomains, RecentDomain, RecentSummary, SeenReason, VerdictCounts};
 use crate::version;
-use crate::watch::view::{FindingRow, WatchView};
+use crate::watch::view::{FindingRow, WatchView, lasting};
 
 pub(crate) use month::month_page;
 
@@ -215,13 +215,17 @@ pub(in crate::admin) fn findings(view: Option<&WatchView>, now: OffsetDateTime) 
     let body = html! {
         @match view {
             Some(view) => {
-                p { (watch::last_look(view, now)) }
+                p { (view.last_look(now.unix_timestamp())) "." }
                 @for (title, state) in watch::STATES {
                     @let rows: Vec<_> = view.findings.iter().filter(|row| row.state == state).collect();
                     @if !rows.is_empty() { h2 { (title) } @for row in rows.iter().take(MOST_FINDINGS) { (finding(row, now)) } }
                     @if rows.len() > MOST_FINDINGS { p { "and " (rows.len() - MOST_FINDINGS) " more: danelaw watch --all" } }
                 }
                 @if view.findings.is_empty() { p { "No finding." } }
+                @if !view.unknown.is_empty() {
+                    h2 { "Without an answer at the last look" }
+                    ul { @for row in view.unknown.iter().take(MOST_FINDINGS) { li { bdi { (row.domain) } ": " (row.text) } } }
+                }
             }
             None => { p { "This danelaw does not watch (watch.every)." } }
         }
@@ -233,14 +237,11 @@ pub(in crate::admin) fn findings(view: Option<&WatchView>, now: OffsetDateTime) 
 const MOST_FINDINGS: usize = 100;
 
 fn finding(row: &FindingRow, now: OffsetDateTime) -> Markup {
-    let about = row.host.as_deref().or(row.domain.as_deref()).unwrap_or_default();
     html! {
-        h3 { bdi { (about) } ": " span class=(watch::class(row.severity)) { (row.severity.as_str()) " " (row.kind.as_str()) } }
-        p { (row.text) }
-        p {
-            "For " (watch::lasting(row, now))
-            @if row.host.is_some() { ", of " (row.domains_in_all) " domains: " @for name in &row.domains { bdi { (name) } " " } }
-        }
+        h3 { bdi { (row.about()) } ": " span class=(watch::class(row.severity)) { (row.severity.as_str()) " " (row.kind.as_str()) } }
+        // A refusal may have words of the host in it.
+        @if row.reason.is_some() { blockquote { (row.text) } } @else { p { (row.text) } }
+        p { "For " (lasting(now.unix_timestamp() - row.since)) @if row.host.is_some() { ", " (row.behind()) } "." }
         @if let Some(remedy) = &row.remedy { p { strong { "To do: " } (remedy) "." } }
     }
 }

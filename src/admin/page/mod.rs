@@ -9,7 +9,7 @@
 //! | `/explain/`, `/explain/ID` | the attempts that can be explained |
 //! | `/watch` | the findings of the watch, which it keeps over a restart if there is a store |
 //!
-//! All of it is about this danelaw since its start.
+//! All of it but the watch is about this danelaw since its start.
 
 mod html;
 mod watch;

@@ -28,9 +28,10 @@ use self::output::{CheckEnd, ReportForm, Results};
 use self::progress::Progress;
 use super::run::{self, StartError};
 use crate::admin::client;
-use crate::check::checker::{CheckTarget, Checker, Connections, PolicyChecks, SessionChecks, SparedPeers};
+use crate::check::checker::{CheckTarget, Checker, Connections, PolicyChecks};
 use crate::check::reach::Reach;
 use crate::check::report::{DomainReport, ReportContext, RuledCheck};
+use crate::check::sessions::{SessionChecks, SessionPace, SparedPeers};
 use crate::check::tagged::{self, CheckByTerms, ListenerReport, RequireTlsReport};
 use crate::check::verdict::{CheckStatus, STATUS};
 use crate::config::{Address, Config, Listener};
@@ -296,6 +297,7 @@ async fn checker(config: Config, arguments: &CheckArguments, progress: &Arc<Prog
         tls: Tls::new((&config).into()).map_err(StartError::system)?.with_roots(roots),
         connections: if arguments.no_connect { Connections::None } else { Connections::Connect },
         spared: SparedPeers::new(),
+        pace: SessionPace::Together,
         gauge: Arc::<Progress>::clone(progress),
         sessions: SessionChecks::default(),
         reach: Reach::default(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::check::checker::SessionGauge;
+use crate::check::sessions::SessionGauge;
 
 /// How often the line is drawn.
 const EVERY: Duration = Duration::from_millis(200);

@@ -17,7 +17,7 @@ use crate::dns::{HostLookup, Resolver};
 use crate::name::Name;
 use crate::policy::TlsPolicy;
 use crate::refusal::{Peer, Reason, Stage, TlsFailure};
-use crate::tls::{KeyProof, PostQuantum, Protection, Tls};
+use crate::tls::{PostQuantum, Protection, Tls};
 use crate::trace::Trace;
 use crate::upstream::host_session::HostLearning;
 use crate::upstream::starttls::{Greeted, SessionOptions};
@@ -89,7 +89,7 @@ pub(super) fn judge(
         Ok(protection) => {
             session.push(("tls_version", protection.version().into()));
             session.push(("cipher", protection.cipher_suite().into()));
-            match protection.proof().and_then(KeyProof::record) {
+            match protection.matched() {
                 Some(found) => TlsaVerdict::Match(found.clone()),
                 None => TlsaVerdict::Unusable,
             }

@@ -63,7 +63,7 @@ impl<R: Resolver> MxIteration<'_, R> {
         let Connector { dialer, timeouts, .. } = self.connector;
         let ehlo = self.connector.ehlo(self.request.hello);
         // The key of the memory is the name of an exchange, and never that of the domain.
-        let learning = self.request.address().map_or(HostLearning::On, |_| HostLearning::Off);
+        let learning = self.request.address().map_or(self.connector.learning, |_| HostLearning::Off);
         let options = SessionOptions {
             ehlo,
             timeouts,

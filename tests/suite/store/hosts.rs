@@ -12,8 +12,10 @@ use time::{Date, Month, OffsetDateTime, Time};
 
 use super::laws::Backend;
 use crate::lab::Scenario;
+use crate::lab::dns::Tree;
 use crate::lab::mx::say;
 use crate::log::captured;
+use crate::reload::{Program, anchor};
 
 macro_rules! laws {
     ($($law:ident),*) => {
@@ -141,8 +143,15 @@ async fn u10_an_entry_that_cannot_be_read_is_left_out(backend: Backend) {
     let told = log.text();
     assert!(told.matches("WARN").count() == 1 && told.contains("entries that cannot be read"), "{told}");
     assert!(told.contains("unreadable=2"), "{told}");
-    // The others' entries stay.
-    assert!(store.watch_rows().await.unwrap().iter().any(|row| row.kind == "domain"));
+    // The others' entries stay, and each part reads its own.
+    let names = async |kind: &str| {
+        let rows = store.watch_rows_of(kind).await.unwrap();
+        rows.into_iter().map(|row| row.name).collect::<Vec<_>>()
+    };
+    assert_eq!(names("domain").await, ["a.test"]);
+    assert_eq!(names("tls-host").await, ["mx.test:25", "mx2.test:25", "mx3.test"]);
+    assert_eq!(names("tls").await, [] as [&str; 0]);
+    assert_eq!(store.watch_rows().await.unwrap().len(), 4);
 }
 
 /// U7.
@@ -194,4 +203,29 @@ async fn u6_mail_to_hosts_at_reserved_addresses_teaches_nothing() {
         assert!(lab.send().await.last().starts_with("250 "), "{toml}");
         assert_eq!(lab.now().reporter.host_sessions().unwrap().take(), [], "{toml}");
     }
+}
+
+#[tokio::test]
+async fn u11_a_danelaw_that_runs_remembers_hosts() {
+    // U11: sessions that another process has left in the store.
+    let dns = Tree::new().start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.sqlite");
+    let store = Store::open(Some(&path)).await.unwrap();
+    let now = OffsetDateTime::now_utc();
+    let today = HostSessions {
+        day: i64::from(now.date().to_julian_day()),
+        last: now.unix_timestamp(),
+        ..sessions(0, "valid", 3)
+    };
+    store.add_host_sessions(&[today]).await.unwrap();
+    drop(store);
+    let anchor = anchor(folder.path(), &dns);
+    let toml = format!("[store]\npath = \"{}\"\n[watch]\nevery = \"24h\"\nown = [\"example.test\"]\n", path.display());
+    Program::configure(folder.path(), &anchor, &dns, &toml);
+    let program = Program::start(folder).await;
+    program
+        .becomes("/hosts/mx.test", |text| text.contains("\"sessions\":3") && text.contains("\"settled\":false"))
+        .await;
+    program.becomes("/metrics", |text| text.contains("danelaw_hosts_remembered{settled=\"no\"} 1\n")).await;
 }
