@@ -73,14 +73,14 @@ pub(super) struct WatchArguments {
     /// Write one JSON object.
     #[arg(long)]
     json: bool,
-    /// Print a letter to the postmaster of this domain about the findings that hold. Nothing is sent.
+    /// Print a letter to the postmaster of this domain about the findings that hold. danelaw sends no letter.
     #[arg(long, value_name = "DOMAIN", value_parser = check::domain, conflicts_with_all = ["domain", "json", "all"])]
     letter: Option<Name>,
-    /// Look now, without a danelaw that runs, and print what is new since the last time: for cron, once a day. It looks at watch.domains,
+    /// Look now, without a danelaw that runs, and print the changes since the last time: for cron, once a day. It looks at watch.domains,
     /// watch.own and the domains of --file.
     #[arg(long, requires = "state", conflicts_with_all = ["domain", "letter", "json", "all"])]
     once: bool,
-    /// The memory of --once, which makes it. Without --once it is shown, and nothing is looked at.
+    /// The memory of --once, which makes it. Without --once it is shown, without a look.
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
     /// A file with domains to look at, in the forms of `danelaw check --file`.

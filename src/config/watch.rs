@@ -23,7 +23,7 @@ const MOST: usize = 100_000;
 #[serde(deny_unknown_fields)]
 pub struct WatchSection {
     /// How often to look whether the domains that mail goes to are about to break; "24h" at least. The log, the metrics and
-    /// `danelaw watch` tell what is found. danelaw then also remembers how hosts speak TLS. Empty: never.
+    /// `danelaw watch` show the findings. danelaw then also remembers how hosts speak TLS. Empty: never.
     #[serde(deserialize_with = "every")]
     pub every: Option<Duration>,
     /// Domains that took mail within this time are watched, the busiest first. They are known by the counts of mail in the store

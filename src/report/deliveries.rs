@@ -1,5 +1,5 @@
-//! Deliveries as the watch sees them: the addresses that were verified by DANE, the hosts that took mail under TLS, and the
-//! domains whose mail is refused for want of TLS or of a proof. It counts no mail and no recipient.
+//! The deliveries of the last day, for the watch: addresses that were verified by DANE, hosts that took mail under TLS, and
+//! domains with mail that was refused for want of TLS or of a proof. No mail and no recipient is counted.
 
 use std::collections::HashMap;
 use std::hash::Hash;

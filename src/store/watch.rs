@@ -13,7 +13,7 @@ pub struct WatchRow {
     pub kind: String,
     /// The name of the domain or host.
     pub name: String,
-    /// What is known of it, as JSON.
+    /// Its facts, as JSON.
     pub entry: String,
     /// When it was last seen, in seconds of the Unix clock.
     pub seen: i64,

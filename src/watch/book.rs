@@ -138,7 +138,7 @@ pub(crate) enum SubjectName {
 pub(crate) enum RunEnd {
     /// These findings are told; often none.
     Saw(Vec<ToldFinding>),
-    /// The run had no answers, and nothing is told of others.
+    /// The run had no answers, and no finding is told.
     Blind(BlindStart, Blind),
 }
 
@@ -191,7 +191,7 @@ impl Book {
             self.blind = Some(blind.clone());
             return RunEnd::Blind(start, blind);
         }
-        // Few domains are looked at again, and they fail: that says nothing about the others.
+        // Few domains are looked at again, and they fail: the others may have answers.
         if run.reason == RunReason::Due {
             self.blind = None;
         }
@@ -204,7 +204,7 @@ impl Book {
         RunEnd::Saw(told)
     }
 
-    /// Notes the look at the domains that are known, whatever it has found: others are due before they are again.
+    /// Notes the look at the domains that are known, with or without an answer: others are due before they are again.
     fn tried(&mut self, run: &RunFacts) {
         for name in run.domains.keys() {
             self.domains.entry(name.clone()).and_modify(|entry| entry.last = run.at);
@@ -356,7 +356,7 @@ impl RunFacts {
     }
 }
 
-/// The time that an earlier look sees the same answer for; a day at most, whatever a zone says.
+/// The time that an earlier look sees the same answer for; a day at most, also where a zone says more.
 fn ttl(signature: Option<&SignatureFact>) -> i64 {
     signature.map_or(0, |signature| i64::from(signature.ttl)).min(DAY)
 }
@@ -487,7 +487,7 @@ mod tests {
         let mx = || "mx.example".to_owned();
         assert_eq!(told(book.take_up(broken(25))), [(FindingNews::New, "broken-now", mx())]);
         assert_eq!(told(book.take_up(broken(26))), []);
-        // W12: a restart reads what was written, and does not tell again.
+        // W12: a restart reads the file, and does not tell again.
         let written = serde_json::to_string(&book).unwrap();
         let mut restarted: Book = serde_json::from_str(&written).unwrap();
         assert_eq!(restarted, book);
@@ -592,7 +592,7 @@ mod tests {
                 assert_eq!(book.blind.as_ref().unwrap().label, "handshake-timeout");
                 let again = book.take_up(hosts(2 * HOUR, &bad, count));
                 assert!(matches!(again, RunEnd::Blind(BlindStart::Again, _)), "{again:?}");
-                // Nothing became suspected.
+                // No finding became suspected.
                 assert_eq!(told(book.take_up(hosts(3 * HOUR, &Standing::Good, count))), []);
                 assert_eq!(book.blind, None);
             }

@@ -156,7 +156,7 @@ pub(crate) struct AddressFact {
     pub(crate) source: FactSource,
     /// The end of the session or of the delivery, in seconds since 1970.
     pub(crate) at: i64,
-    /// Whether the last session told nothing, so that these are the facts of one before.
+    /// Whether the last session had no answer, so that these are the facts of one before.
     #[serde(default)]
     pub(crate) is_carried: bool,
     /// The result of the last session.
@@ -198,7 +198,7 @@ impl Standing {
         }
     }
 
-    /// Whether nothing is known.
+    /// Whether the look had no answer.
     pub(crate) fn is_unknown(&self) -> bool {
         matches!(self, Self::Unknown(_))
     }
@@ -213,7 +213,7 @@ impl Standing {
 }
 
 impl HostFacts {
-    /// These facts with the earlier ones of addresses at which this look learnt nothing: no session was opened, or it has failed
+    /// These facts with the earlier ones of addresses at which this look had no answer: no session was opened, or it has failed
     /// for another reason than TLS.
     pub(crate) fn over(mut self, before: Option<&Self>) -> Self {
         let Some(before) = before else { return self };
@@ -234,7 +234,7 @@ impl HostFacts {
         self
     }
 
-    /// The lookup that does not validate, or the first address at which TLS fails; that of an address which told nothing now comes
+    /// The lookup that does not validate, or the first address at which TLS fails; that of an address without an answer now comes
     /// last.
     pub(crate) fn broken(&self) -> Option<BrokenHost<'_>> {
         let at = |is_carried| {
@@ -246,7 +246,7 @@ impl HostFacts {
         of_lookups.or_else(|| at(false)).or_else(|| at(true))
     }
 
-    /// The end of the last session that told something, if there was one.
+    /// The end of the last session with an answer, if there was one.
     pub(crate) fn newest(&self) -> Option<i64> {
         self.addresses.iter().filter(|fact| !fact.is_carried).map(|fact| fact.at).max()
     }
@@ -263,7 +263,7 @@ impl HostFacts {
         self.lookups.fault().or_else(of_address).filter(|_| !is_good)
     }
 
-    /// Whether the look has learnt nothing.
+    /// Whether the look had no answer.
     pub(crate) fn is_unknown(&self) -> bool {
         self.dane == DaneFact::Unknown && self.lookups.broken().is_none()
     }
@@ -273,7 +273,7 @@ impl HostFacts {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BrokenHost<'a> {
     pub(crate) fault: &'a SeenFault,
-    /// Whether it is that of a look before: the last one told nothing.
+    /// Whether it is that of a look before: the last one had no answer.
     pub(crate) is_carried: bool,
 }
 

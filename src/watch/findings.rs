@@ -39,7 +39,7 @@ pub(crate) struct SeenFinding {
     pub(crate) text: String,
     /// The name in the table of refusals, for a finding about one.
     pub(crate) label: Option<String>,
-    /// Whether the look has told nothing of it: the finding stays as it is.
+    /// Whether the look had no answer about it: the finding stays as it is.
     pub(crate) is_carried: bool,
 }
 
@@ -431,7 +431,7 @@ mod tests {
         let past = HostPast { was_broken: true, ..HostPast::default() };
         let found = of_host(compared, DomainsBehind { all: 1, stopped: 1 }, past);
         assert_eq!(kinds(found), [FindingKind::BrokenNow, FindingKind::HostBroken]);
-        // A session that told nothing leaves both as they are.
+        // A session without an answer leaves both as they are.
         let mut carried = broken_host("tlsa-mismatch");
         carried.addresses[0].is_carried = true;
         let compared = Compared { now: &carried, ..compared };
@@ -474,7 +474,7 @@ mod tests {
         moved.mx = Some(vec![MxFact { preference: 10, host: "mx.other".to_owned() }]);
         assert_eq!(domain_kinds(&domain(), &moved), [FindingKind::MxMoved]);
         assert_eq!(domain_kinds(&moved, &domain()), [FindingKind::MxMoved]);
-        // A lookup that failed says nothing.
+        // A lookup that failed is no change.
         assert_eq!(domain_kinds(&domain(), &DomainFacts { mx: None, ..domain() }), []);
         let compared = Compared { before: Some(&domain()), now: &domain(), whose: Ownership::Theirs, at: NOW };
         let (dane, plain) = (host(), HostFacts { dane: DaneFact::Absent, ..host() });
@@ -609,7 +609,7 @@ mod tests {
             let kinds = domain_kinds(&domain(), &DomainFacts { rule: Some(rule), ..domain() });
             assert_eq!(kinds == [FindingKind::RuleNeedless], is_told, "{is_needless:?} {days_left:?}");
         }
-        // Without a session by the other rules nothing is known.
+        // Without a session by the other rules the need is not known.
         let rule = RuleFact { domains: "example".to_owned(), is_needless: None, days_left: None };
         let unknown = DomainFacts { rule: Some(rule), ..domain() };
         let compared = Compared { before: None, now: &unknown, whose: Ownership::Theirs, at: NOW };

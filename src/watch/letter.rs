@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use super::kinds::FindingKind;
 use super::view::{FindingRow, FindingWord, WatchView};
 
-/// The letter on the findings about a domain; none where its operator has nothing to mend. It has no word about mails, senders or
+/// The letter on the findings about a domain; none where its operator need not mend anything. It has no word about mails, senders or
 /// our own configuration.
 pub fn letter(domain: &str, view: &WatchView) -> Option<String> {
     let theirs = |row: &&FindingRow| row.state == FindingWord::Active && row.kind != FindingKind::RuleNeedless;
@@ -32,7 +32,7 @@ fn paragraph(number: usize, row: &FindingRow) -> String {
     format!("\n{number}. {}, since {since} (UTC): {}.\n{remedy}", row.about(), row.text.trim_end_matches('.'))
 }
 
-/// The remedy of the receiver, which comes first: what follows is for the sender.
+/// The remedy of the receiver, which comes first, before that of the sender.
 fn remedy(row: &FindingRow) -> Option<&str> {
     row.remedy.as_deref()?.split(';').next()
 }

@@ -136,7 +136,7 @@ impl Lookout {
             self.heed(&hosts);
             self.look_at(domains, &mut facts).await;
         }
-        // A resolver that went away in the middle says nothing about the hosts.
+        // Without a resolver the facts of the hosts are not to be relied on.
         if !self.can_see() {
             facts.cannot_see = Some("no-resolver".to_owned());
         }

@@ -3,8 +3,8 @@
 //! Each run looks at each domain as a delivery would ([`check`](crate::check)), compares the facts with those before, and tells the
 //! changes that a second look has confirmed.
 //!
-//! Plain functions decide: which domains are due ([`agenda`]), what the facts mean ([`findings`]), when it is told ([`states`]), and
-//! what is remembered ([`book`]). The [`lookout`] fetches the facts, for [`Watch`] and for [`once`].
+//! Plain functions decide: the domains that are due ([`agenda`]), the findings of the facts ([`findings`]), the time of their log events ([`states`]),
+//! and the memory ([`book`]). The [`lookout`] fetches the facts, for [`Watch`] and for [`once`].
 
 mod agenda;
 pub(crate) mod book;

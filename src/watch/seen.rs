@@ -91,7 +91,7 @@ fn standing(check: &DomainCheck) -> Standing {
         Forecast::Refused => match check.main_obstacle() {
             Some((place, reason)) => {
                 let port = check.exchanges.iter().find_map(|exchange| exchange.port);
-                // What a policy or a rule of the domain asks of a host is the domain's own fault.
+                // The demand of a policy or a rule of the domain is no fault of the host.
                 let host = match &place {
                     Place::Host(name) if matches!(reason, Reason::Dns(_)) => Some(host_key(name, port)),
                     Place::Domain | Place::Host(_) => None,
@@ -275,7 +275,7 @@ fn of_session(address: IpAddr, session: &SessionCheck, exchange: &ExchangeCheck)
     }
 }
 
-/// The fact of a delivery that has verified an address. It tells nothing of the certificate but the record that matched.
+/// The fact of a delivery that has verified an address. Of the certificate it has the record that matched alone.
 pub(super) fn of_delivery(address: IpAddr, verified: &VerifiedAddress) -> AddressFact {
     AddressFact {
         address: address.to_string(),

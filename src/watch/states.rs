@@ -68,7 +68,7 @@ impl LookTime<'_> {
     }
 }
 
-/// What is told of a finding.
+/// The news of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum FindingNews {

@@ -146,7 +146,7 @@ impl Watch {
     async fn lost(&self, held: Option<TaskLease>) {
         loop {
             tokio::time::sleep(MINUTE).await;
-            // Without an answer nothing is known; what cannot be kept is not told.
+            // A store without an answer may come back; a finding that cannot be kept is not logged.
             if self.lease().await.is_ok_and(|lease| lease != held) {
                 return;
             }
@@ -305,7 +305,7 @@ impl Watch {
         }
     }
 
-    /// Reads the memory. An entry that cannot be read is forgotten: nothing of mail depends on it.
+    /// Reads the memory. An entry that cannot be read is forgotten, since no mail depends on it.
     async fn reread(&self) -> Result<(), Error> {
         let Some(store) = &self.store else { return Ok(()) };
         let mut rows = Vec::new();

@@ -44,6 +44,6 @@ pub(super) fn encode(to: &mut DescriptorEncoder<'_>, figures: &WatchFigures) -> 
         let help = "When the watch has last looked at a part of the domains";
         to.encode_descriptor("watch_last_run_timestamp_seconds", help, None, MetricType::Gauge)?.encode_gauge(&at)?;
     }
-    let help = "Whether the last look could see nothing, so that this machine is to be looked at first";
+    let help = "Whether the last look had no answers, for a fault of this machine or its network";
     gauge(to, About("watch_blind", help), usize::from(figures.is_blind))
 }
