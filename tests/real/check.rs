@@ -63,3 +63,44 @@ fn mail_is_refused_for_the_reason_that_check_gives() {
         lab.assert_no_mail_command_at(&MX1);
     }
 }
+
+/// The findings about the domain after one look, as kind, state and reason.
+#[track_caller]
+fn watch(lab: &Lab) -> Vec<[String; 3]> {
+    let memory = tempfile::tempdir().expect("a directory");
+    let state = memory.path().join("state");
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_danelaw"));
+        command.args(["watch", "--config"]).arg(lab.configuration()).arg("--state").arg(&state);
+        command
+            .args(["--set", &format!("watch.domains=[\"{DOMAIN}\"]")])
+            .args(arguments)
+            .output()
+            .expect("danelaw runs")
+    };
+    let looked = run(&["--once"]);
+    assert_eq!((looked.status.code(), looked.stdout.as_slice()), (Some(0), &b""[..]), "{looked:?}");
+    let shown = run(&["--all", "--json"]);
+    let view: Value = serde_json::from_slice(&shown.stdout).expect("JSON");
+    let rows = view["findings"].as_array().expect("a list").iter();
+    let text = |row: &Value, field: &str| row[field].as_str().unwrap_or_default().to_owned();
+    rows.map(|row| ["kind", "state", "reason"].map(|field| text(row, field))).collect()
+}
+
+/// Row W5: the watch calls a host broken for the reason for which mail to it waits.
+#[test]
+fn the_watch_finds_the_fault_that_mail_meets() {
+    let good = Lab::start(&Case::of([Exchange { certificate: Certificate::FromCa, ..MX1 }, MX2]));
+    assert_eq!(watch(&good), Vec::<[String; 3]>::new());
+    for (exchange, reason) in [
+        (Exchange { tlsa: Tlsa::Other, ..MX1 }, "tlsa-mismatch"),
+        (Exchange { server: Server::WITHOUT_STARTTLS, ..MX1 }, "starttls-missing"),
+        (Exchange { tlsa: Tlsa::Forged, ..MX1 }, "tlsa-lookup-failed"),
+    ] {
+        let lab = Lab::start(&Case::of([exchange]));
+        assert_eq!(watch(&lab), [["broken-now", "suspected", reason].map(str::to_owned)]);
+        lab.assert_no_mail_command_at(&MX1);
+        assert_ne!(lab.mail().status, "sent");
+        lab.danelaw().await_delivery("deferred").assert(&[("reason", reason)]);
+    }
+}
