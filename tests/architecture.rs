@@ -63,6 +63,7 @@ const PURE: &[&str] = &[
     "transaction",
     "watch/agenda",
     "watch/book",
+    "watch/entry",
     "watch/facts",
     "watch/findings",
     "watch/kinds",

@@ -1,5 +1,5 @@
-//! The deliveries of the last day, for the watch: addresses that were verified by DANE, hosts that took mail under TLS, and
-//! domains with mail that was refused for want of TLS or of a proof. No mail and no recipient is counted.
+//! The deliveries of the last day, for the watch: addresses that were verified by DANE, domains that took mail, and domains with
+//! mail that was refused for want of TLS or of a proof. No mail and no recipient is counted.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -28,7 +28,7 @@ pub struct DeliveryNotes(Mutex<NotedDeliveries>);
 #[derive(Debug, Default)]
 struct NotedDeliveries {
     verified: HashMap<(Name, IpAddr), VerifiedAddress>,
-    under_tls: HashMap<Name, i64>,
+    delivered: HashMap<Name, DeliveredDomain>,
     refused: HashMap<Name, RefusedDomain>,
 }
 
@@ -39,6 +39,15 @@ pub struct VerifiedAddress {
     pub at: i64,
     /// The record, of usage 3: one of usage 2 matches by names that belong to the domain.
     pub record: Tlsa,
+}
+
+/// The last deliveries to a domain, in seconds since 1970.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct DeliveredDomain {
+    /// The last one.
+    pub last: i64,
+    /// The last one under TLS.
+    pub under_tls: Option<i64>,
 }
 
 /// A domain whose last mail was refused for want of TLS or of a proof.
@@ -62,18 +71,21 @@ impl DeliveryNotes {
         let at = now.unix_timestamp();
         let refusal = outcome.reason.filter(|label| is_ordinary && label.shortfall() == Shortfall::Proof);
         match (outcome.verdict, refusal) {
-            (Verdict::Delivered, _) => self.delivered(outcome, at),
-            (Verdict::Deferred | Verdict::Rejected, Some(label)) => self.refused(outcome, label, at),
-            (Verdict::Deferred | Verdict::Rejected | Verdict::Aborted, _) => {}
+            (Verdict::Delivered, _) if is_ordinary => self.note_delivered(outcome, at),
+            (Verdict::Deferred | Verdict::Rejected, Some(label)) => self.note_refused(outcome, label, at),
+            (Verdict::Delivered | Verdict::Deferred | Verdict::Rejected | Verdict::Aborted, _) => {}
         }
     }
 
-    fn delivered(&self, outcome: &Outcome, at: i64) {
+    fn note_delivered(&self, outcome: &Outcome, at: i64) {
         let mut noted = self.lock();
         noted.refused.remove(&outcome.domain);
+        let protection = outcome.remote.as_ref().and_then(|remote| remote.channel.protection());
+        let before = noted.delivered.get(&outcome.domain).and_then(|delivered| delivered.under_tls);
+        let delivered = DeliveredDomain { last: at, under_tls: protection.map(|_| at).or(before) };
+        put(&mut noted.delivered, outcome.domain.clone(), delivered, |delivered| delivered.last);
         let Some(remote) = outcome.remote.as_ref().filter(|remote| remote.peer.port.is_none()) else { return };
-        let Some(protection) = remote.channel.protection() else { return };
-        put(&mut noted.under_tls, remote.peer.exchange.clone(), at, |last| *last);
+        let Some(protection) = protection else { return };
         // A session that served mail before was verified at that time.
         let is_by_dane = protection.verified_by() == Some(VerifiedBy::Dane) && remote.earlier_mails == 0;
         let record = protection.matched().map(|matched| &matched.record);
@@ -83,7 +95,7 @@ impl DeliveryNotes {
         }
     }
 
-    fn refused(&self, outcome: &Outcome, label: Label, at: i64) {
+    fn note_refused(&self, outcome: &Outcome, label: Label, at: i64) {
         let mut noted = self.lock();
         let before = noted.refused.get(&outcome.domain).filter(|refused| at - refused.last < DAY);
         let (last, times) = match before {
@@ -102,9 +114,9 @@ impl DeliveryNotes {
         new.map(|(key, address)| (key.clone(), address.clone())).collect()
     }
 
-    /// Whether a host took mail under TLS after this time.
-    pub fn took_under_tls(&self, host: &Name, since: i64) -> bool {
-        self.lock().under_tls.get(host).is_some_and(|at| *at >= since)
+    /// The last deliveries to a domain.
+    pub fn delivered(&self, domain: &Name) -> DeliveredDomain {
+        self.lock().delivered.get(domain).copied().unwrap_or_default()
     }
 
     /// The domains whose last mail was refused, after this time.
@@ -173,6 +185,13 @@ mod tests {
         note(&notes, 0, |outcome| outcome.listener_mail = ListenerMail::TlsRequiredNo);
         note(&notes, 0, |outcome| outcome.reason = Some(Label::ConnectTimeout));
         note(&notes, 0, |outcome| outcome.verdict = Verdict::Aborted);
+        // Mail that goes unverified by its own wish proves nothing for other mail.
+        note(&notes, 0, |_| {});
+        note(&notes, 0, |outcome| {
+            (outcome.verdict, outcome.listener_mail) = (Verdict::Delivered, ListenerMail::TlsRequiredNo);
+        });
+        assert_eq!(times(&notes), [1]);
+        note(&notes, 0, |outcome| (outcome.verdict, outcome.reason) = (Verdict::Delivered, None));
         assert!(times(&notes).is_empty());
     }
 

@@ -106,16 +106,18 @@ impl Store {
         .await
     }
 
-    /// Deletes the entries of domains and hosts that were last seen before this time, in seconds of the Unix clock.
+    /// Deletes the entries of a kind that were last seen before this time, in seconds of the Unix clock.
     ///
     /// # Errors
     /// If the store fails.
-    pub async fn forget_watch_rows(&self, before: i64) -> Result<(), Error> {
+    pub async fn forget_watch_rows(&self, kind: &str, before: i64) -> Result<(), Error> {
         loop {
             let deleted = self.timed("watch", async {
                 match &self.backend {
-                    StoreBackend::Sqlite(local) => Ok(local.lock().await.sqlite.forget_watch_rows(before).await?),
-                    StoreBackend::Postgres(postgres) => postgres.forget_watch_rows(before).await,
+                    StoreBackend::Sqlite(local) => {
+                        Ok(local.lock().await.sqlite.forget_watch_rows(kind, before).await?)
+                    }
+                    StoreBackend::Postgres(postgres) => postgres.forget_watch_rows(kind, before).await,
                 }
             });
             if deleted.await? < ENTRIES {

@@ -70,7 +70,7 @@ impl HostNote<'_> {
 
     /// Notes that a session goes on in cleartext, for this reason.
     pub fn note_cleartext(&self, why: &Reason) {
-        if matches!(why, Reason::StartTlsMissing) {
+        if matches!(why, Reason::StartTlsMissing | Reason::StartTlsRefused(_)) {
             self.keep(SessionWord::without_starttls(self.policy), &Chain::default());
         }
     }

@@ -5,15 +5,18 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::facts::{DaneFact, DomainFacts, HostFacts, SeenFault, SignatureFact, Standing};
-use super::findings::{self, Compared, DAY, DomainsBehind, HostPast, SeenFinding};
+use super::entry::{WatchEntry, ttl};
+use super::facts::{DaneFact, DomainFacts, HostFacts, SignatureFact, Standing};
+use super::findings::{self, Compared, DAY, DomainsBehind};
 use super::kinds::{FindingKind, Ownership};
-use super::states::{self, FindingNews, FindingStage, FindingState, LookTime};
+use super::states::{FindingNews, FindingState, LookTime};
 
 /// An entry that no look has renewed for so long is forgotten.
 const FORGOTTEN_AFTER: i64 = 90 * DAY;
 /// An entry that was not looked at for so many times the time between two looks is no longer watched.
 const MISSED: i64 = 3;
+/// A domain is looked at again no sooner than so long after the last such look.
+const AGAIN_AFTER: i64 = DAY / 4;
 /// A run in which so many hosts fail that were good before says more about this host than about them.
 const MIN_BLIND: usize = 10;
 /// The same as a part of all hosts that were looked at.
@@ -35,26 +38,6 @@ pub(crate) struct Book {
     /// The time between two looks at a domain, in seconds.
     #[serde(default)]
     pub(crate) every: i64,
-}
-
-/// The memory of one domain or host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct WatchEntry<F> {
-    /// The facts that the next look is compared with.
-    pub(crate) compared: F,
-    /// The facts of the last look with an answer.
-    pub(crate) now: F,
-    /// The owner.
-    pub(crate) whose: Ownership,
-    /// The last look, in seconds since 1970.
-    pub(crate) last: i64,
-    /// The start of the present good time.
-    pub(crate) good_since: Option<i64>,
-    /// The reason for which the last look had no answer.
-    #[serde(default)]
-    pub(crate) unknown: Option<SeenFault>,
-    /// The findings that are not absent.
-    pub(crate) findings: BTreeMap<FindingKind, FindingState>,
 }
 
 /// A run without answers.
@@ -191,23 +174,30 @@ impl Book {
             self.blind = Some(blind.clone());
             return RunEnd::Blind(start, blind);
         }
-        // Few domains are looked at again, and they fail: the others may have answers.
-        if run.reason == RunReason::Due {
+        // Few domains are looked at again: of the others they say that there are answers, and no more.
+        if run.reason == RunReason::Due || self.blind.as_ref().is_some_and(|blind| blind.failed == 0) {
             self.blind = None;
         }
         let mut told = self.take_hosts(&run);
         told.extend(self.take_domains(&run));
         self.domains.retain(|_, entry| run.at - entry.last < FORGOTTEN_AFTER);
-        let used: BTreeSet<_> =
-            self.domains.values().flat_map(|entry| entry.now.mx.iter().flatten()).map(|mx| mx.host.clone()).collect();
+        let known = self.domains.values().flat_map(|entry| [&entry.now, &entry.compared]);
+        let used: BTreeSet<_> = known.flat_map(|facts| facts.mx.iter().flatten()).map(|mx| mx.host.clone()).collect();
         self.hosts.retain(|key, _| used.contains(key));
         RunEnd::Saw(told)
     }
 
-    /// Notes the look at the domains that are known, with or without an answer: others are due before they are again.
+    /// Notes the look at the domains that are known, with or without an answer: others are due before they are again. A clock that was
+    /// ahead has left times that are still to come.
     fn tried(&mut self, run: &RunFacts) {
         for name in run.domains.keys() {
-            self.domains.entry(name.clone()).and_modify(|entry| entry.last = run.at);
+            self.domains.entry(name.clone()).and_modify(|entry| entry.tried(run));
+        }
+        for key in run.hosts.keys() {
+            self.hosts.entry(key.clone()).and_modify(|entry| {
+                entry.tried(run);
+                entry.now.addresses.iter_mut().for_each(|fact| fact.at = fact.at.min(run.at));
+            });
         }
     }
 
@@ -215,6 +205,10 @@ impl Book {
     fn blindness(&self, run: &RunFacts) -> Option<Blind> {
         if let Some(why) = &run.cannot_see {
             return Some(Blind { since: run.at, label: why.clone(), failed: 0, of: run.hosts.len() });
+        }
+        // Those that are looked at again fail: that is why.
+        if run.reason == RunReason::Again {
+            return None;
         }
         let mut faults: BTreeMap<&str, usize> = BTreeMap::new();
         let mut failed_hosts = BTreeSet::new();
@@ -241,25 +235,20 @@ impl Book {
         for (key, seen) in &run.hosts {
             let HostUse { domains, is_ours } = behind.get(key).copied().unwrap_or_default();
             let before = self.hosts.remove(key);
-            if let Some(entry) = before.as_ref().filter(|entry| seen.is_unknown() || seen.repeats(&entry.now)) {
+            if let Some(entry) = before.as_ref().filter(|_| seen.is_unknown()) {
                 self.hosts.insert(key.clone(), entry.without_answer(run.at, None));
                 continue;
             }
             let now = seen.clone().over(before.as_ref().map(|entry| &entry.now));
             let whose = if is_ours { Ownership::Ours } else { Ownership::Theirs };
-            let past = before.as_ref().map(WatchEntry::past).unwrap_or_default();
+            let past = before.as_ref().map(WatchEntry::<HostFacts>::past).unwrap_or_default();
             let compared =
                 Compared { before: before.as_ref().map(|entry| &entry.compared), now: &now, whose, at: run.at };
             let found = findings::of_host(compared, domains, past);
-            let (took_mail, is_broken) = (now.took_tls, now.broken().is_some());
-            let is_missed = found.iter().any(|finding| finding.kind == FindingKind::StarttlsLost);
+            let is_good = now.broken().is_none() && now.addresses.iter().any(|fact| fact.standing == Standing::Good);
             let look = run.look_at(key, now.signature.as_ref());
             let mut entry = WatchEntry::after(before, now, whose, run.at);
-            entry.good_since = match is_broken {
-                false => entry.good_since.or(took_mail.then_some(run.at)),
-                // STARTTLS is missed for as long as it is not offered.
-                true => entry.good_since.filter(|_| is_missed),
-            };
+            entry.good_since = is_good.then(|| entry.good_since.unwrap_or(run.at));
             let has_dane = entry.now.dane == DaneFact::Usable;
             let news = entry.take(&found, look).filter(|news| has_dane || !news.is_end_of(FindingKind::DaneLost));
             told.extend(news.map(|news| news.of(SubjectName::Host(key.clone()), whose, domains.all)));
@@ -270,19 +259,28 @@ impl Book {
 
     fn take_domains(&mut self, run: &RunFacts) -> Vec<ToldFinding> {
         let mut told = Vec::new();
-        for (name, now) in &run.domains {
+        for (name, seen) in &run.domains {
             let before = self.domains.remove(name);
-            if let Some(entry) = before.as_ref().filter(|_| now.standing.is_unknown()) {
-                self.domains.insert(name.clone(), entry.without_answer(run.at, now.standing.fault().cloned()));
+            if let Some(entry) = before.as_ref().filter(|entry| seen.has_no_news(&entry.now)) {
+                self.domains.insert(name.clone(), entry.without_answer(run.at, seen.standing.fault().cloned()));
                 continue;
             }
+            let mut now = seen.clone();
+            now.mx = now.mx.or_else(|| before.as_ref()?.now.mx.clone());
             let whose = if run.own.contains(name) { Ownership::Ours } else { Ownership::Theirs };
-            let compared = Compared { before: before.as_ref().map(|entry| &entry.compared), now, whose, at: run.at };
-            let found = findings::of_domain(compared, &self.hosts_of(now));
-            let mut entry = WatchEntry::after(before, now.clone(), whose, run.at);
-            entry.unknown = now.standing.fault().filter(|_| now.standing.is_unknown()).cloned();
-            entry.good_since = (now.standing == Standing::Good).then(|| entry.good_since.unwrap_or(run.at));
+            let past = before.as_ref().map(WatchEntry::<DomainFacts>::past).unwrap_or_default();
+            let compared =
+                Compared { before: before.as_ref().map(|entry| &entry.compared), now: &now, whose, at: run.at };
+            let found = findings::of_domain(compared, &self.hosts_of(&now), past);
             let look = run.look_at(name, now.signature.as_ref());
+            let mut entry = WatchEntry::after(before, now, whose, run.at);
+            entry.unknown = seen.standing.fault().filter(|_| seen.standing.is_unknown()).cloned();
+            let is_missed = found.iter().any(|finding| finding.kind == FindingKind::StarttlsLost);
+            entry.good_since = match seen.standing {
+                Standing::Good => entry.good_since.or(seen.took_tls.then_some(run.at)),
+                // STARTTLS is missed for as long as it is not offered.
+                Standing::Broken(_) | Standing::Unknown(_) => entry.good_since.filter(|_| is_missed),
+            };
             told.extend(entry.take(&found, look).map(|news| news.of(SubjectName::Domain(name.clone()), whose, 1)));
             self.domains.insert(name.clone(), entry);
         }
@@ -323,7 +321,7 @@ impl Book {
     /// has such a finding. One look is made for it: if that has no answer, the next regular one follows.
     pub(crate) fn suspects(&self, at: i64) -> BTreeSet<String> {
         let (mut domains, mut hosts) = (BTreeSet::new(), BTreeSet::new());
-        for (name, entry) in self.watched() {
+        for (name, entry) in self.watched().filter(|(_, entry)| at - entry.again >= AGAIN_AFTER) {
             let keys = entry.now.mx.iter().flatten().map(|mx| &mx.host);
             let is_suspect = |key: &&String| {
                 self.hosts.get(*key).is_some_and(|host| host.is_suspect(at, host.now.signature.as_ref()))
@@ -337,12 +335,15 @@ impl Book {
         domains
     }
 
-    /// Whether a domain has a finding that its mail waits, told or not.
-    pub(crate) fn is_broken(&self, domain: &str) -> bool {
+    /// Whether a refused delivery asks for no other look at a domain: its mail is known to wait, or it was looked at again lately.
+    pub(crate) fn is_settled(&self, domain: &str, at: i64) -> bool {
         let Some(entry) = self.domains.get(domain) else { return false };
+        if at - entry.again < AGAIN_AFTER {
+            return true;
+        }
         let is_broken = |findings: &BTreeMap<FindingKind, FindingState>| {
             let kinds = [FindingKind::BrokenNow, FindingKind::StarttlsLost];
-            kinds.iter().any(|kind| findings.get(kind).is_some_and(FindingState::holds))
+            kinds.iter().any(|kind| findings.get(kind).is_some_and(FindingState::is_active))
         };
         let hosts = self.hosts_of(&entry.now);
         is_broken(&entry.findings)
@@ -356,96 +357,11 @@ impl RunFacts {
     }
 }
 
-/// The time that an earlier look sees the same answer for; a day at most, also where a zone says more.
-fn ttl(signature: Option<&SignatureFact>) -> i64 {
-    signature.map_or(0, |signature| i64::from(signature.ttl)).min(DAY)
-}
-
 /// The use of a host by the watched domains.
 #[derive(Debug, Default, Clone, Copy)]
 struct HostUse {
     domains: DomainsBehind,
     is_ours: bool,
-}
-
-/// A finding of an entry that is told.
-struct EntryNews {
-    told: FindingNews,
-    kind: FindingKind,
-    state: FindingState,
-}
-
-impl EntryNews {
-    /// Whether a finding of this kind is over: lost records are told of for a month, and may not be back then.
-    fn is_end_of(&self, kind: FindingKind) -> bool {
-        self.kind == kind && self.told == FindingNews::Ended
-    }
-
-    fn of(self, name: SubjectName, whose: Ownership, domains: usize) -> ToldFinding {
-        let Self { told, kind, state } = self;
-        ToldFinding { told, kind, whose, name, domains, state }
-    }
-}
-
-impl WatchEntry<HostFacts> {
-    fn past(&self) -> HostPast {
-        let lost = self.findings.get(&FindingKind::DaneLost).filter(|state| state.is_active());
-        let was_broken = self.findings.get(&FindingKind::HostBroken).is_some_and(FindingState::holds);
-        HostPast { lost: lost.map(|state| state.since), good_since: self.good_since, was_broken }
-    }
-}
-
-impl<F: Clone> WatchEntry<F> {
-    /// The entry after a look, with the findings of before.
-    fn after(before: Option<Self>, now: F, whose: Ownership, at: i64) -> Self {
-        match before {
-            Some(before) => Self { now, whose, last: at, unknown: None, ..before },
-            None => {
-                let (compared, findings) = (now.clone(), BTreeMap::new());
-                Self { compared, now, whose, last: at, good_since: None, unknown: None, findings }
-            }
-        }
-    }
-
-    /// The entry after a look without an answer.
-    fn without_answer(&self, at: i64, unknown: Option<SeenFault>) -> Self {
-        Self { last: at, unknown, ..self.clone() }
-    }
-
-    /// Whether it has a finding that another look at this time confirms, and none was made for it yet.
-    fn is_suspect(&self, at: i64, signature: Option<&SignatureFact>) -> bool {
-        let waits = |state: &FindingState| {
-            let is_ripe = state.confirmed_from(ttl(signature)) <= at && state.since >= self.last;
-            state.stage == FindingStage::Suspected && is_ripe
-        };
-        self.findings.values().any(waits)
-    }
-
-    /// Takes up the findings of a look. The facts become those to compare with, unless a change of them has yet to be confirmed.
-    fn take(&mut self, found: &[SeenFinding], look: LookTime<'_>) -> impl Iterator<Item = EntryNews> {
-        let mut news = Vec::new();
-        let kinds: BTreeSet<_> =
-            self.findings.keys().copied().chain(found.iter().map(|finding| finding.kind)).collect();
-        for kind in kinds {
-            // Of others less is told than of our own.
-            if kind.severity(self.whose).is_none() {
-                self.findings.remove(&kind);
-                continue;
-            }
-            let finding = found.iter().find(|finding| finding.kind == kind);
-            let (state, told) = states::step(self.findings.remove(&kind), finding, look);
-            news.extend(told.zip(state.clone()).map(|(told, state)| EntryNews { told, kind, state }));
-            self.findings.extend(state.map(|state| (kind, state)));
-        }
-        let waits = |kind: &FindingKind, state: &FindingState| {
-            let compares = kind.is_change() || *kind == FindingKind::DaneLost;
-            compares && state.stage == FindingStage::Suspected
-        };
-        if !self.findings.iter().any(|(kind, state)| waits(kind, state)) {
-            self.compared = self.now.clone();
-        }
-        news.into_iter()
-    }
 }
 
 #[cfg(test)]
@@ -571,7 +487,6 @@ mod tests {
             let one = |number: usize| {
                 let mut facts = host();
                 facts.addresses[0].at = at;
-                facts.took_tls = true;
                 if number < 10 {
                     facts.addresses[0].standing = standing.clone();
                 }

@@ -38,6 +38,12 @@ pub(crate) struct SeenFault {
 pub(crate) struct DomainFacts {
     /// Whether mail would go.
     pub(crate) standing: Standing,
+    /// The time of the delivery that was refused, where the state is that of a delivery and not of a session.
+    pub(crate) refused: Option<i64>,
+    /// The end of the last session, if there was one.
+    pub(crate) newest: Option<i64>,
+    /// Whether it took mail, or a session, under TLS in the last day.
+    pub(crate) took_tls: bool,
     /// The hosts whose faults stop the mail.
     pub(crate) stopping: Vec<String>,
     /// Whether its host would be verified.
@@ -109,10 +115,11 @@ pub(crate) struct HostFacts {
     pub(crate) dane: DaneFact,
     /// The usable TLSA records, sorted.
     pub(crate) records: Vec<RecordFact>,
-    /// Each address.
+    /// Each address with a session or a delivery.
     pub(crate) addresses: Vec<AddressFact>,
-    /// Whether a delivery or a session under TLS ended well in the last day.
-    pub(crate) took_tls: bool,
+    /// The addresses that mail would go to, and that this look did not connect to.
+    #[serde(skip)]
+    pub(crate) unasked: Vec<String>,
     /// Of the signatures of its addresses and TLSA records, the one that ends first.
     pub(crate) signature: Option<SignatureFact>,
 }
@@ -129,6 +136,8 @@ pub(crate) enum DaneFact {
     Absent,
     /// Its zone, or that of its records, is insecure.
     Insecure,
+    /// The level of its domains asks for no TLSA records.
+    NotAsked,
     /// A lookup has failed.
     Unknown,
 }
@@ -212,6 +221,14 @@ impl Standing {
     }
 }
 
+impl DomainFacts {
+    /// Whether the look had no answer, or has the sessions of an earlier one.
+    pub(crate) fn has_no_news(&self, known: &Self) -> bool {
+        let is_older = self.newest.is_some_and(|newest| known.newest.is_some_and(|known| newest < known));
+        self.standing.is_unknown() || is_older
+    }
+}
+
 impl HostFacts {
     /// These facts with the earlier ones of addresses at which this look had no answer: no session was opened, or it has failed
     /// for another reason than TLS.
@@ -231,6 +248,11 @@ impl HostFacts {
                 fact.anchor_ends = known.anchor_ends;
             }
         }
+        let unasked = before.addresses.iter().filter(|known| self.unasked.contains(&known.address));
+        self.addresses.extend(unasked.map(|known| AddressFact { is_carried: true, ..known.clone() }));
+        if self.repeats(before) {
+            self.addresses.iter_mut().for_each(|fact| fact.is_carried = true);
+        }
         self
     }
 
@@ -248,11 +270,11 @@ impl HostFacts {
 
     /// The end of the last session with an answer, if there was one.
     pub(crate) fn newest(&self) -> Option<i64> {
-        self.addresses.iter().filter(|fact| !fact.is_carried).map(|fact| fact.at).max()
+        self.addresses.iter().map(|fact| fact.at).max()
     }
 
     /// Whether these are the sessions of an earlier look again, as where several domains have one host.
-    pub(crate) fn repeats(&self, known: &Self) -> bool {
+    fn repeats(&self, known: &Self) -> bool {
         self.newest().is_some_and(|newest| known.newest().is_some_and(|known| newest <= known))
     }
 
@@ -316,7 +338,7 @@ pub(crate) mod tests {
             dane: DaneFact::Usable,
             addresses: vec![address(&key)],
             records: vec![key],
-            took_tls: false,
+            unasked: Vec::new(),
             signature: None,
         }
     }
@@ -332,6 +354,9 @@ pub(crate) mod tests {
     pub(crate) fn domain() -> DomainFacts {
         DomainFacts {
             standing: Standing::Good,
+            refused: None,
+            newest: None,
+            took_tls: true,
             stopping: Vec::new(),
             is_verified: true,
             mx: Some(vec![MxFact { preference: 10, host: "mx.example".to_owned() }]),
@@ -361,6 +386,7 @@ pub(crate) mod tests {
     fn a_look_that_learns_nothing_of_an_address_keeps_the_facts_before() {
         let before = host();
         let mut now = broken_host("tlsa-mismatch");
+        now.addresses[0].at = 2;
         assert_eq!(now.clone().over(Some(&before)), now);
         now.addresses[0].standing = Standing::Unknown(SeenFault::new("connect-timeout", "", None));
         let carried = AddressFact { is_carried: true, ..before.addresses[0].clone() };
@@ -368,7 +394,13 @@ pub(crate) mod tests {
         // A delivery has no certificate, and the one before stays.
         let mut delivered = host();
         delivered.addresses[0] = AddressFact { certificate: None, ..delivered.addresses[0].clone() };
-        assert_eq!(delivered.over(Some(&before)), before);
+        delivered.addresses[0].at = 2;
+        let over = delivered.over(Some(&before));
+        assert_eq!((over.addresses[0].certificate.as_deref(), over.addresses[0].is_carried), (Some("C1"), false));
+        // The sessions of before again tell nothing new, and an address without a session keeps its facts.
+        assert!(host().over(Some(&before)).addresses[0].is_carried);
+        let unasked = HostFacts { addresses: Vec::new(), unasked: vec!["192.0.2.1".to_owned()], ..host() };
+        assert_eq!(unasked.over(Some(&before)).addresses.len(), 1);
         assert_eq!(host().over(None), host());
     }
 }

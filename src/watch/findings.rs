@@ -76,11 +76,24 @@ impl FindingKind {
     }
 }
 
+/// The past of a domain.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct DomainPast {
+    /// The start of the time in which it took mail under TLS.
+    pub(crate) good_since: Option<i64>,
+    /// The refused delivery that the last look knew.
+    pub(crate) refused: Option<i64>,
+}
+
 /// The findings about a domain. `hosts` has the facts of its exchanges.
-pub(crate) fn of_domain(compared: Compared<'_, DomainFacts>, hosts: &BTreeMap<&str, &HostFacts>) -> Vec<SeenFinding> {
+pub(crate) fn of_domain(
+    compared: Compared<'_, DomainFacts>,
+    hosts: &BTreeMap<&str, &HostFacts>,
+    past: DomainPast,
+) -> Vec<SeenFinding> {
     let Compared { before, now, whose, at } = compared;
     let mut all = Vec::new();
-    all.extend(stopped(compared));
+    all.extend(stopped(compared, past));
     if let (Some(before), Some(is)) = (before, &now.mx) {
         all.extend(before.mx.as_ref().filter(|was| *was != is).and_then(|was| {
             let protection = match (before.is_verified, now.is_verified) {
@@ -104,11 +117,29 @@ pub(crate) fn of_domain(compared: Compared<'_, DomainFacts>, hosts: &BTreeMap<&s
     all
 }
 
-/// The finding that mail to a domain waits. A fault of hosts is told of them, with the number of their domains.
-fn stopped(compared: Compared<'_, DomainFacts>) -> Option<SeenFinding> {
-    let fault = compared.now.standing.broken()?;
-    let is_of_host = fault.host.is_some() && compared.whose == Ownership::Theirs;
-    FindingKind::BrokenNow.about(compared.whose, fault).filter(|_| !is_of_host)
+/// The finding that mail to a domain waits. A fault of hosts is told of them, with the number of their domains. Where a delivery was
+/// refused, another one must have been since the last look.
+fn stopped(compared: Compared<'_, DomainFacts>, past: DomainPast) -> Option<SeenFinding> {
+    let Compared { before: _, now, whose, at } = compared;
+    let fault = now.standing.broken()?;
+    let is_of_host = fault.host.is_some() && whose == Ownership::Theirs;
+    let since =
+        past.good_since.filter(|since| now.refused.is_some() && is_stripped(fault) && at - since >= STARTTLS_TAKEN);
+    let is_carried = now.refused.is_some() && now.refused == past.refused;
+    let finding = match since {
+        Some(since) => {
+            let text = format!("mail went under TLS for {}, and does not any more: {}", days(at - since), fault.text);
+            let label = Some(fault.label.clone());
+            FindingKind::StarttlsLost.of(whose, text).map(|finding| SeenFinding { label, ..finding })
+        }
+        None => FindingKind::BrokenNow.about(whose, fault).filter(|_| !is_of_host),
+    };
+    finding.map(|finding| SeenFinding { is_carried, ..finding })
+}
+
+/// Whether STARTTLS is not offered.
+fn is_stripped(fault: &SeenFault) -> bool {
+    ["starttls-missing", "starttls-refused"].contains(&fault.label.as_str())
 }
 
 /// How mail to the domains of a host goes.
@@ -125,8 +156,6 @@ pub(crate) struct DomainsBehind {
 pub(crate) struct HostPast {
     /// Since when its lost records are told of.
     pub(crate) lost: Option<i64>,
-    /// The start of its last good time.
-    pub(crate) good_since: Option<i64>,
     /// Whether it was told, or suspected, to fail beside others that take the mail.
     pub(crate) was_broken: bool,
 }
@@ -135,15 +164,13 @@ pub(crate) struct HostPast {
 pub(crate) fn of_host(
     compared: Compared<'_, HostFacts>,
     behind: DomainsBehind,
-    HostPast { lost, good_since, was_broken }: HostPast,
+    HostPast { lost, was_broken }: HostPast,
 ) -> Vec<SeenFinding> {
     let Compared { before, now, whose, at } = compared;
     let mut all = Vec::new();
     if let Some(BrokenHost { fault, is_carried }) = now.broken() {
         let carried = |finding: SeenFinding| SeenFinding { is_carried, ..finding };
-        let since = good_since.filter(|since| is_stripped(fault, now) && at - since >= STARTTLS_TAKEN);
-        let kind = if since.is_some() { FindingKind::StarttlsLost } else { FindingKind::BrokenNow };
-        all.extend(kind.about(whose, fault).filter(|_| behind.stopped > 0).map(carried));
+        all.extend(FindingKind::BrokenNow.about(whose, fault).filter(|_| behind.stopped > 0).map(carried));
         // One that gets worse is not over.
         let fails_beside = behind.stopped == 0 || was_broken;
         all.extend(FindingKind::HostBroken.about(whose, fault).filter(|_| fails_beside).map(carried));
@@ -159,18 +186,13 @@ pub(crate) fn of_host(
                 "it has one TLSA record: the next key needs a record of its own before it is used (RFC 7671 §8.1)";
             all.extend(FindingKind::OneRecord.of(whose, text.to_owned()));
         }
-        (DaneFact::Usable | DaneFact::Absent | DaneFact::Insecure | DaneFact::Unknown, _) => {}
+        (DaneFact::Usable | DaneFact::Absent | DaneFact::Insecure | DaneFact::NotAsked | DaneFact::Unknown, _) => {}
     }
     all.extend(before.and_then(|before| rollover(before, now, whose)));
     all.extend(renewal(now, at).and_then(|text| FindingKind::WillBreakRenewal.of(whose, text)));
     all.extend(certificate_ends(now, whose, at));
     all.extend(now.signature.as_ref().and_then(|signature| signature_ends(signature, whose, at)));
     all
-}
-
-/// Whether a host without DANE no longer offers the STARTTLS that it took mail under.
-fn is_stripped(fault: &SeenFault, now: &HostFacts) -> bool {
-    ["starttls-missing", "starttls-refused"].contains(&fault.label.as_str()) && now.dane != DaneFact::Usable
 }
 
 /// Records that came or went.
@@ -183,11 +205,12 @@ fn dane(compared: Compared<'_, HostFacts>, lost: Option<i64>) -> Option<SeenFind
         }
         DaneFact::Insecure => "it had secure TLSA records, and its zone is not signed any more: mail goes unverified",
         DaneFact::Usable => {
-            let is_new = before.is_some_and(|before| !has(before) && !before.is_unknown());
+            let is_new =
+                before.is_some_and(|before| !has(before) && !before.is_unknown() && before.dane != DaneFact::NotAsked);
             let text = "it has usable TLSA records, and had none at the last look: mail is verified from now on";
             return FindingKind::DaneGained.of(whose, text.to_owned()).filter(|_| is_new);
         }
-        DaneFact::Unusable | DaneFact::Unknown => return None,
+        DaneFact::Unusable | DaneFact::NotAsked | DaneFact::Unknown => return None,
     };
     let is_lost = before.is_some_and(has) || lost.is_some_and(|since| at - since < LOST);
     FindingKind::DaneLost.of(whose, why.to_owned()).filter(|_| is_lost)
@@ -377,7 +400,7 @@ mod tests {
 
     fn domain_kinds(before: &DomainFacts, now: &DomainFacts) -> Vec<FindingKind> {
         let compared = Compared { before: Some(before), now, whose: Ownership::Ours, at: NOW };
-        kinds(of_domain(compared, &BTreeMap::new()))
+        kinds(of_domain(compared, &BTreeMap::new(), DomainPast::default()))
     }
 
     #[test]
@@ -385,7 +408,7 @@ mod tests {
         // W6.
         let of = |whose, now: &DomainFacts| {
             let compared = Compared { before: Some(&domain()), now, whose, at: NOW };
-            told(&of_domain(compared, &BTreeMap::new()))
+            told(&of_domain(compared, &BTreeMap::new(), DomainPast::default()))
         };
         let by_host = broken_domain("tlsa-mismatch", Some("mx.example"));
         let by_zone = broken_domain("mx-lookup-failed", None);
@@ -406,22 +429,22 @@ mod tests {
 
     #[test]
     fn starttls_that_took_mail_for_a_week_is_missed() {
-        let plain = |host: HostFacts| HostFacts { dane: DaneFact::Absent, records: Vec::new(), ..host };
-        let of = |now: &HostFacts, good_since| {
+        let refused = |label: &str, at| DomainFacts { refused: Some(at), ..broken_domain(label, None) };
+        let of = |now: &DomainFacts, refused, good_since| {
             let compared = Compared { before: None, now, whose: Ownership::Theirs, at: NOW };
-            kinds(of_host(
-                compared,
-                DomainsBehind { all: 1, stopped: 1 },
-                HostPast { good_since, ..HostPast::default() },
-            ))
+            let found = of_domain(compared, &BTreeMap::new(), DomainPast { good_since, refused });
+            found.into_iter().map(|finding| (finding.kind, finding.is_carried)).collect::<Vec<_>>()
         };
-        let stripped = plain(broken_host("starttls-missing"));
-        assert_eq!(of(&stripped, Some(NOW - 7 * DAY)), [FindingKind::StarttlsLost]);
-        assert_eq!(of(&stripped, Some(NOW - 6 * DAY)), [FindingKind::BrokenNow]);
-        assert_eq!(of(&stripped, None), [FindingKind::BrokenNow]);
-        assert_eq!(of(&plain(broken_host("tls-closed")), Some(0)), [FindingKind::BrokenNow]);
-        // A host with DANE fails by itself.
-        assert_eq!(of(&broken_host("starttls-missing"), Some(0)), [FindingKind::BrokenNow]);
+        let stripped = refused("starttls-missing", NOW);
+        assert_eq!(of(&stripped, None, Some(NOW - 7 * DAY)), [(FindingKind::StarttlsLost, false)]);
+        assert_eq!(of(&stripped, None, Some(NOW - 6 * DAY)), [(FindingKind::BrokenNow, false)]);
+        assert_eq!(of(&stripped, None, None), [(FindingKind::BrokenNow, false)]);
+        assert_eq!(of(&refused("tls-closed", NOW), None, Some(0)), [(FindingKind::BrokenNow, false)]);
+        // The same delivery confirms nothing, and a later one does.
+        assert_eq!(of(&stripped, Some(NOW), None), [(FindingKind::BrokenNow, true)]);
+        assert_eq!(of(&stripped, Some(NOW - 1), None), [(FindingKind::BrokenNow, false)]);
+        // A session is no delivery.
+        assert_eq!(of(&broken_domain("starttls-missing", None), None, Some(0)), [(FindingKind::BrokenNow, false)]);
     }
 
     #[test]
@@ -450,6 +473,8 @@ mod tests {
             (DaneFact::Absent, DaneFact::Usable, Some(FindingKind::DaneGained)),
             (DaneFact::Insecure, DaneFact::Usable, Some(FindingKind::DaneGained)),
             (DaneFact::Unknown, DaneFact::Usable, None),
+            (DaneFact::NotAsked, DaneFact::Usable, None),
+            (DaneFact::Usable, DaneFact::NotAsked, None),
             (DaneFact::Usable, DaneFact::Usable, None),
             (DaneFact::Absent, DaneFact::Unusable, Some(FindingKind::UnusableRecords)),
         ] {
@@ -478,7 +503,9 @@ mod tests {
         assert_eq!(domain_kinds(&domain(), &DomainFacts { mx: None, ..domain() }), []);
         let compared = Compared { before: Some(&domain()), now: &domain(), whose: Ownership::Theirs, at: NOW };
         let (dane, plain) = (host(), HostFacts { dane: DaneFact::Absent, ..host() });
-        let of = |hosts: &[(&'static str, &HostFacts)]| kinds(of_domain(compared, &hosts.iter().copied().collect()));
+        let of = |hosts: &[(&'static str, &HostFacts)]| {
+            kinds(of_domain(compared, &hosts.iter().copied().collect(), DomainPast::default()))
+        };
         assert_eq!(of(&[("a", &dane), ("b", &plain)]), [FindingKind::MxWithoutDane]);
         assert_eq!(of(&[("a", &dane), ("b", &dane)]), []);
         assert_eq!(of(&[("a", &plain), ("b", &plain)]), []);
@@ -613,14 +640,14 @@ mod tests {
         let rule = RuleFact { domains: "example".to_owned(), is_needless: None, days_left: None };
         let unknown = DomainFacts { rule: Some(rule), ..domain() };
         let compared = Compared { before: None, now: &unknown, whose: Ownership::Theirs, at: NOW };
-        assert!(of_domain(compared, &BTreeMap::new()).iter().all(|finding| finding.is_carried));
+        assert!(of_domain(compared, &BTreeMap::new(), DomainPast::default()).iter().all(|finding| finding.is_carried));
     }
 
     #[test]
     fn a_domain_that_is_good_has_no_finding() {
         for whose in [Ownership::Ours, Ownership::Theirs] {
             let compared = Compared { before: None, now: &domain(), whose, at: NOW };
-            assert_eq!(of_domain(compared, &BTreeMap::new()), []);
+            assert_eq!(of_domain(compared, &BTreeMap::new(), DomainPast::default()), []);
         }
     }
 }

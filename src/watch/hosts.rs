@@ -154,7 +154,7 @@ impl SettledHosts {
         if self.keeping().tidied == Some(day) && evicted.is_empty() {
             return Ok(());
         }
-        self.store.forget_watch_rows(now.unix_timestamp() - FORGOTTEN * DAY_SECONDS).await?;
+        self.store.forget_watch_rows(KIND, now.unix_timestamp() - FORGOTTEN * DAY_SECONDS).await?;
         self.keeping().tidied = Some(day);
         Ok(())
     }

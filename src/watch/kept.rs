@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::book::Book;
@@ -51,8 +51,9 @@ impl MemoryFile {
         let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&beside);
         let new = opened.map_err(|error| StateFileError::Directory(beside.clone(), error))?;
         match new.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(StateFileError::InUse(path)),
+            // Another run may have made it the memory since.
+            Ok(()) if is_same(&new, &beside) => {}
+            Ok(()) | Err(TryLockError::WouldBlock) => return Err(StateFileError::InUse(path)),
             Err(TryLockError::Error(error)) => return Err(StateFileError::System(beside, error)),
         }
         Ok(Self { book: read(&path)?, path, beside, new })
@@ -71,6 +72,12 @@ impl MemoryFile {
         });
         put.map_err(|error| StateFileError::System(self.path, error))
     }
+}
+
+/// Whether an open file is the one with this name.
+fn is_same(file: &File, path: &Path) -> bool {
+    let id = |found: fs::Metadata| (found.dev(), found.ino());
+    file.metadata().map(id).ok() == fs::metadata(path).map(id).ok()
 }
 
 /// Reads a memory; a missing file is an empty one.

@@ -134,7 +134,7 @@ impl Lookout {
             let hosts = refused.flat_map(|entry| entry.now.mx.iter().flatten());
             let hosts = hosts.filter_map(|mx| Name::parse(&mx.host).ok()).collect();
             self.heed(&hosts);
-            self.look_at(domains, &mut facts).await;
+            self.look_at(domains, &mut facts, book).await;
         }
         // Without a resolver the facts of the hosts are not to be relied on.
         if !self.can_see() {
@@ -144,13 +144,13 @@ impl Lookout {
         facts
     }
 
-    async fn look_at(&self, domains: &[Name], facts: &mut RunFacts) {
+    async fn look_at(&self, domains: &[Name], facts: &mut RunFacts, book: &Book) {
         let looks = stream::iter(domains.to_vec()).map(|domain| self.look_in_time(domain));
         let mut looks = std::pin::pin!(looks.buffer_unordered(AT_A_TIME));
         while let Some((domain, look)) = looks.next().await {
             facts.looks.dns += 1;
             match look {
-                Some(seen) => self.add(facts, &domain, seen),
+                Some(seen) => self.add(book, facts, &domain, seen),
                 None => {
                     facts.domains.insert(domain.to_string(), out_of_time());
                 }
@@ -158,29 +158,40 @@ impl Lookout {
         }
     }
 
-    /// Adds a look to the facts of the run. Where no session was opened, a delivery that was refused says more.
-    fn add(&self, facts: &mut RunFacts, domain: &Name, seen: SeenDomain) {
-        let SeenDomain { facts: mut of_domain, mut hosts, is_unasked } = seen;
-        if let Some(refused) = self.refused.get(domain) {
-            if let Some((key, host)) = hosts.first_mut().filter(|_| is_unasked) {
-                // The host that mail would go to has refused it.
+    /// Adds a look to the facts of the run. Where no session was opened, a delivery that was refused says more; and where one was known
+    /// before, only a delivery that went proves that it is over.
+    fn add(&self, book: &Book, facts: &mut RunFacts, domain: &Name, seen: SeenDomain) {
+        let SeenDomain { facts: mut of_domain, hosts, is_unasked } = seen;
+        let known = book.domains.get(domain.as_str()).and_then(|entry| entry.now.refused);
+        match (self.refused.get(domain), known) {
+            (Some(refused), _) => {
                 let label = refused.label.as_str();
-                let cause = table::ROWS.iter().find(|row| row.label == refused.label).map_or(label, |row| row.cause);
-                let fault = SeenFault::new(label, &format!("mail was refused: {cause}"), Some(key.clone()));
-                host.lookups = Standing::Broken(fault.clone());
-                of_domain.standing = Standing::Broken(fault);
-                of_domain.stopping = vec![key.clone()];
+                if is_unasked {
+                    let row = table::ROWS.iter().find(|row| row.label == refused.label);
+                    let fault = SeenFault::new(label, row.map_or(label, |row| row.cause), None);
+                    (of_domain.standing, of_domain.refused) = (Standing::Broken(fault), Some(refused.last));
+                }
+                if refused.times >= CONFIRMING {
+                    facts.met.insert(domain.to_string(), label.to_owned());
+                    facts.met.extend(of_domain.stopping.iter().map(|key| (key.clone(), label.to_owned())));
+                }
             }
-            if refused.times >= CONFIRMING {
-                let label = refused.label.as_str();
-                facts.met.insert(domain.to_string(), label.to_owned());
-                facts.met.extend(of_domain.stopping.iter().map(|key| (key.clone(), label.to_owned())));
+            (None, Some(refused)) if is_unasked && !self.has_delivered(domain, refused) => {
+                let why = "no mail has gone since one was refused";
+                of_domain.standing = Standing::Unknown(SeenFault::new("out-of-time", why, None));
             }
+            (None, _) => {}
         }
         facts.domains.insert(domain.to_string(), of_domain);
         for (key, host) in hosts {
             add(facts, key, host);
         }
+    }
+
+    /// Whether mail has gone to a domain since this time.
+    fn has_delivered(&self, domain: &Name, since: i64) -> bool {
+        let deliveries = self.reporter.as_ref().and_then(|reporter| reporter.deliveries());
+        deliveries.is_none_or(|deliveries| deliveries.delivered(domain).last > since)
     }
 
     fn can_see(&self) -> bool {
@@ -197,7 +208,8 @@ impl Lookout {
         let now = OffsetDateTime::now_utc();
         let (digests, rules, delivered) = (&self.checker.config.tls.digests, &self.rules, &self.delivered);
         let deliveries = self.reporter.as_ref().and_then(|reporter| reporter.deliveries());
-        let seeing = Seeing { digests, rules, delivered, deliveries, now };
+        let connects = self.checker.connections != Connections::None;
+        let seeing = Seeing { digests, rules, delivered, connects, deliveries, now };
         let (level, rule) = self.rules.level(domain, now.date());
         let check = self.checker.check(domain, target(level, rule, rule)).await;
         let mut seen = match rule {
@@ -223,6 +235,9 @@ impl Lookout {
 fn out_of_time() -> DomainFacts {
     DomainFacts {
         standing: Standing::Unknown(SeenFault::new("out-of-time", "the look took too long", None)),
+        refused: None,
+        newest: None,
+        took_tls: false,
         stopping: Vec::new(),
         is_verified: false,
         mx: None,

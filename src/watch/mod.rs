@@ -8,6 +8,7 @@
 
 mod agenda;
 pub(crate) mod book;
+pub(crate) mod entry;
 pub(crate) mod facts;
 mod figures;
 pub(crate) mod findings;

@@ -22,6 +22,7 @@ use crate::discovery::StsSource;
 use crate::dns::{Answer, FailureReason, HostLookup, MxTarget, RawTlsa, Security};
 use crate::hex::Hex;
 use crate::name::Name;
+use crate::policy::TlsPolicy;
 use crate::refusal::{Place, Reason};
 use crate::report::deliveries::{DeliveryNotes, VerifiedAddress};
 use crate::rules::{Rule, Rules};
@@ -45,6 +46,8 @@ pub(super) struct Seeing<'a> {
     pub(super) digests: &'a Digests,
     pub(super) rules: &'a Rules,
     pub(super) delivered: &'a DeliveredFacts,
+    /// Whether hosts are connected to.
+    pub(super) connects: bool,
     /// The deliveries of this danelaw, if it has any.
     pub(super) deliveries: Option<&'a DeliveryNotes>,
     pub(super) now: OffsetDateTime,
@@ -62,7 +65,10 @@ impl SeenDomain {
         let verdict = MailVerdict::of(check);
         let hosts = check.exchanges.iter().map(|exchange| (key(exchange), host(exchange, seeing))).collect();
         let facts = DomainFacts {
-            standing: standing(check),
+            standing: standing(check, seeing),
+            refused: None,
+            newest: newest(check),
+            took_tls: took_tls(check, seeing),
             stopping: stopping(check),
             is_verified: verdict.is_verified(),
             mx: exchanges(check),
@@ -85,8 +91,11 @@ fn key(exchange: &ExchangeCheck) -> String {
     host_key(&exchange.name, exchange.port)
 }
 
-fn standing(check: &DomainCheck) -> Standing {
+fn standing(check: &DomainCheck, seeing: Seeing<'_>) -> Standing {
     match check.forecast() {
+        Forecast::Delivered(exchange, None) if !is_known(exchange, seeing) => {
+            Standing::Unknown(SeenFault::new("out-of-time", "its host was not connected to in this look", None))
+        }
         Forecast::Delivered(..) => Standing::Good,
         Forecast::Refused => match check.main_obstacle() {
             Some((place, reason)) => {
@@ -102,6 +111,23 @@ fn standing(check: &DomainCheck) -> Standing {
             None => Standing::Unknown(SeenFault::new("out-of-time", "no host could be tried", None)),
         },
     }
+}
+
+/// Whether the state of a host without a session is known: DANE does not verify it, or a delivery has; or the DNS alone is asked.
+fn is_known(exchange: &ExchangeCheck, seeing: Seeing<'_>) -> bool {
+    let is_delivered = |address: &IpAddr| seeing.delivered.contains_key(&(exchange.name.clone(), *address));
+    let planned = exchange.plan.as_ref().map_or(&[][..], |plan| plan.addresses.as_slice());
+    !is_by_dane(exchange) || !seeing.connects || planned.iter().any(is_delivered)
+}
+
+fn is_by_dane(exchange: &ExchangeCheck) -> bool {
+    let policy = exchange.plan.as_ref().map(|plan| &plan.policy);
+    matches!(policy, Ok(TlsPolicy::Dane(_) | TlsPolicy::HalfDane(_) | TlsPolicy::StsDane(_)))
+}
+
+/// The end of the last session, if there was one.
+fn newest(check: &DomainCheck) -> Option<i64> {
+    check.exchanges.iter().flat_map(|exchange| &exchange.sessions).map(|(_, session)| session.at).max()
 }
 
 /// The hosts with a fault of TLS or DNSSEC, where none takes the mail.
@@ -197,7 +223,10 @@ fn host(exchange: &ExchangeCheck, seeing: Seeing<'_>) -> HostFacts {
     records.dedup();
     let asked = exchange.sessions.iter().map(|(address, session)| of_session(*address, session, exchange));
     let planned = exchange.plan.as_ref().map_or(&[][..], |plan| plan.addresses.as_slice());
-    let delivered = planned.iter().filter_map(|address| seeing.delivered.get(&(exchange.name.clone(), *address)));
+    let delivered = |address: &IpAddr| seeing.delivered.get(&(exchange.name.clone(), *address));
+    let is_asked = |address: &IpAddr| exchange.sessions.iter().any(|(asked, _)| asked == address);
+    let unasked = planned.iter().filter(|address| !is_asked(address) && delivered(address).is_none());
+    let delivered = planned.iter().filter(|_| is_by_dane(exchange)).filter_map(delivered);
     let addresses = asked.chain(delivered.cloned());
     let lookups = match &exchange.plan {
         Err(reason @ Reason::Dns(_)) => judged(reason, format!("{}: {reason}", exchange.name), Some(key(exchange))),
@@ -207,17 +236,18 @@ fn host(exchange: &ExchangeCheck, seeing: Seeing<'_>) -> HostFacts {
         lookups,
         dane,
         records,
-        took_tls: took_tls(exchange, seeing),
+        unasked: unasked.map(ToString::to_string).collect(),
         addresses: addresses.collect(),
         signature: signature(&exchange.recorded, seeing.now),
     }
 }
 
 /// Whether a delivery under TLS, or a session, ended well in the last day.
-fn took_tls(exchange: &ExchangeCheck, seeing: Seeing<'_>) -> bool {
+fn took_tls(check: &DomainCheck, seeing: Seeing<'_>) -> bool {
     let since = seeing.now.unix_timestamp() - DAY;
-    let by_delivery = seeing.deliveries.is_some_and(|notes| notes.took_under_tls(&exchange.name, since));
-    by_delivery || exchange.sessions.iter().any(|(_, session)| session.outcome.is_ok())
+    let delivered = seeing.deliveries.map(|notes| notes.delivered(&check.domain)).unwrap_or_default();
+    let mut sessions = check.exchanges.iter().flat_map(|exchange| &exchange.sessions);
+    delivered.under_tls.is_some_and(|at| at >= since) || sessions.any(|(_, session)| session.outcome.is_ok())
 }
 
 /// The DANE state, and the secure records.
@@ -232,7 +262,8 @@ fn dane(exchange: &ExchangeCheck, digests: &Digests) -> (DaneFact, Vec<RawTlsa>)
     }
     // The last owner that was asked decided (RFC 7672 §2.2.2).
     match exchange.recorded.tlsa.last() {
-        None | Some((_, Err(_))) => without(DaneFact::Unknown),
+        None => without(DaneFact::NotAsked),
+        Some((_, Err(_))) => without(DaneFact::Unknown),
         Some((_, Ok(found))) if found.security() == Security::Insecure => without(DaneFact::Insecure),
         Some((_, Ok(found))) => match &found.answer {
             Answer::NoData | Answer::NxDomain => without(DaneFact::Absent),

@@ -180,6 +180,17 @@ fn told(
 }
 
 impl FindingState {
+    /// Takes times that are still to come, as a clock that was ahead has left them, for this one.
+    pub(crate) fn not_after(&mut self, at: i64) {
+        self.since = self.since.min(at);
+        match &mut self.stage {
+            FindingStage::Suspected => {}
+            FindingStage::Active(telling) | FindingStage::Ended(telling) | FindingStage::Back(telling) => {
+                telling.at = telling.at.min(at);
+            }
+        }
+    }
+
     /// The first time at which another look confirms it, for records with this TTL.
     pub(crate) fn confirmed_from(&self, ttl: i64) -> i64 {
         self.since.saturating_add(CONFIRMED_AFTER.max(ttl))

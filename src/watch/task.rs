@@ -35,8 +35,6 @@ const START: Duration = Duration::from_secs(5);
 const MOST_AGAIN: usize = 100;
 /// How often a danelaw without the lease reads the entries.
 const READ_EVERY: Duration = Duration::from_secs(10 * 60);
-/// How many entries are written together.
-const ROWS: usize = 200;
 /// How long an entry that is no longer looked at is kept, in seconds.
 const KEPT: i64 = 90 * DAY;
 /// The kinds of entries in the store.
@@ -190,7 +188,9 @@ impl Watch {
             }
         };
         let now = OffsetDateTime::now_utc().unix_timestamp();
-        let is_over = |pass: &PassLookout| now - pass.since >= run.every || !Arc::ptr_eq(&pass.shared, &shared);
+        // Before its first domains are due again: their looks must not have its old sessions.
+        let lasts = run.every - 2 * run.every / i64::from(agenda::PARTS);
+        let is_over = |pass: &PassLookout| now - pass.since >= lasts || !Arc::ptr_eq(&pass.shared, &shared);
         if pass.as_ref().is_none_or(is_over) {
             *pass = PassLookout::new(&config, &shared, now);
         }
@@ -223,7 +223,7 @@ impl Watch {
         // A domain that is known to be broken has its regular looks.
         let is_news = |(name, at): &(Name, i64)| {
             let known = book.domains.get(name.as_str());
-            known.is_none_or(|entry| entry.last < *at) && !book.is_broken(name.as_str())
+            known.is_none_or(|entry| entry.last < *at) && !book.is_settled(name.as_str(), now)
         };
         let refused = refused.filter(is_news).map(|(name, _)| name);
         let all: BTreeSet<_> = suspects.chain(refused).filter(|name| watched.has(name)).collect();
@@ -289,19 +289,17 @@ impl Watch {
         let mut rows = vec![row(RUN, RUN, &entry, seen)];
         rows.extend(names.iter().filter_map(|name| Some(row(DOMAIN, name, book.domains.get(name)?, seen))));
         rows.extend(keys.iter().filter_map(|key| Some(row(HOST, key, book.hosts.get(key)?, seen))));
-        // In steps: the outcomes of mails go by the same file.
-        for rows in rows.chunks(ROWS) {
-            store.put_watch_rows(rows, run.lease).await?;
-        }
-        Ok(())
+        // Together, so that no finding counts as told that is not.
+        store.put_watch_rows(&rows, run.lease).await
     }
 
     /// Deletes the entries that no look has renewed since this time.
     async fn forget(&self, before: i64) {
-        if let Some(store) = &self.store
-            && let Err(error) = store.forget_watch_rows(before).await
-        {
-            tracing::warn!(%error, "old entries of the watch cannot be deleted");
+        let Some(store) = &self.store else { return };
+        for kind in [DOMAIN, HOST] {
+            if let Err(error) = store.forget_watch_rows(kind, before).await {
+                tracing::warn!(%error, "old entries of the watch cannot be deleted");
+            }
         }
     }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 use humantime_serde::re::humantime::format_duration;
 use serde::{Deserialize, Serialize};
 
-use super::book::{Blind, Book, WatchEntry};
+use super::book::{Blind, Book};
+use super::entry::WatchEntry;
 use super::kinds::{FindingKind, Ownership, Severity};
 use super::states::{FindingStage, FindingState};
 use crate::name::Name;
@@ -145,6 +146,28 @@ const MAX_NAMED: usize = 5;
 impl Book {
     /// The whole state.
     pub(crate) fn view(&self) -> WatchView {
+        let mut view = self.all();
+        view.more = view.findings.len().saturating_sub(MAX_ROWS);
+        view.findings.truncate(MAX_ROWS);
+        view.unknown.truncate(MAX_ROWS);
+        view
+    }
+
+    /// The findings about a domain and about its hosts; none for a domain that is not watched.
+    pub(crate) fn view_of(&self, domain: &Name) -> Option<WatchView> {
+        let (_, entry) = self.watched().find(|(name, _)| name.as_str() == domain.as_str())?;
+        let hosts = self.hosts_of(&entry.now);
+        let mut view = self.all();
+        view.findings.retain(|row| {
+            row.domain.as_deref() == Some(domain.as_str())
+                || row.host.as_deref().is_some_and(|host| hosts.contains_key(host))
+        });
+        view.unknown.retain(|row| row.domain == domain.as_str());
+        Some(WatchView { domains: 1, hosts: hosts.len(), last_run: Some(entry.last), ..view })
+    }
+
+    /// All rows.
+    fn all(&self) -> WatchView {
         let users = self.users();
         let mut findings: Vec<_> =
             self.watched().flat_map(|(name, entry)| rows(entry, Subject::Domain(name))).collect();
@@ -152,14 +175,10 @@ impl Book {
             let entry = self.hosts.get(*key);
             entry.map(|entry| rows(entry, Subject::Host(key, users))).unwrap_or_default()
         }));
-        findings.sort_by(|one, other| {
-            let by = |row: &FindingRow| {
-                (row.state != FindingWord::Active, std::cmp::Reverse(row.severity), row.whose, row.since)
-            };
-            by(one).cmp(&by(other))
-        });
-        let more = findings.len().saturating_sub(MAX_ROWS);
-        findings.truncate(MAX_ROWS);
+        let by = |row: &FindingRow| {
+            (row.state != FindingWord::Active, std::cmp::Reverse(row.severity), row.whose, row.since)
+        };
+        findings.sort_by_key(by);
         let unknown = self.watched().filter_map(|(name, entry)| {
             let text = entry.unknown.as_ref()?.text.clone();
             Some(UnknownRow { domain: name.clone(), whose: entry.whose, text })
@@ -170,22 +189,9 @@ impl Book {
             domains: self.watched().count(),
             hosts: users.len(),
             findings,
-            more,
-            unknown: unknown.take(MAX_ROWS).collect(),
+            more: 0,
+            unknown: unknown.collect(),
         }
-    }
-
-    /// The findings about a domain and about its hosts; none for a domain that is not watched.
-    pub(crate) fn view_of(&self, domain: &Name) -> Option<WatchView> {
-        let (_, entry) = self.watched().find(|(name, _)| name.as_str() == domain.as_str())?;
-        let hosts = self.hosts_of(&entry.now);
-        let mut view = self.view();
-        view.findings.retain(|row| {
-            row.domain.as_deref() == Some(domain.as_str())
-                || row.host.as_deref().is_some_and(|host| hosts.contains_key(host))
-        });
-        view.unknown.retain(|row| row.domain == domain.as_str());
-        Some(WatchView { domains: 1, hosts: hosts.len(), last_run: Some(entry.last), more: 0, ..view })
     }
 
     /// The domains behind each host.

@@ -308,7 +308,7 @@ async fn deliveries_that_are_refused_are_a_finding() {
     assert_eq!(connections(&lab), before);
     assert_eq!(findings(&watch.view()), [("broken-now", "suspected")]);
     let view = watch.view_of(&"example.test".parse().unwrap()).unwrap();
-    assert_eq!(view.findings[0].host.as_deref(), Some("mx1.example.test"));
+    assert_eq!(view.findings[0].domain.as_deref(), Some("example.test"));
     assert_eq!(view.findings[0].reason.as_deref(), Some("starttls-missing"));
     assert!(view.findings[0].remedy.is_some());
     assert!(watch.view_of(&"other.test".parse().unwrap()).is_none());

@@ -31,12 +31,12 @@ impl Postgres {
     }
 
     /// Returns the number of deleted rows.
-    pub(in super::super) async fn forget_watch_rows(&self, before: i64) -> Result<i64, Error> {
+    pub(in super::super) async fn forget_watch_rows(&self, kind: &str, before: i64) -> Result<i64, Error> {
         // Rows that another danelaw is writing at this moment have been seen.
         let sql = "DELETE FROM danelaw.watch_entries WHERE (kind, name) IN (
-                       SELECT kind, name FROM danelaw.watch_entries WHERE seen < $1
-                       ORDER BY kind, name LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING seen";
-        let rows = self.at_leisure(|| sqlx::query(sql).bind(before).bind(ENTRIES)).await?;
+                       SELECT kind, name FROM danelaw.watch_entries WHERE kind = $1 AND seen < $2
+                       ORDER BY kind, name LIMIT $3 FOR UPDATE SKIP LOCKED) RETURNING seen";
+        let rows = self.at_leisure(|| sqlx::query(sql).bind(kind).bind(before).bind(ENTRIES)).await?;
         Ok(i64::try_from(rows.len()).unwrap_or(i64::MAX))
     }
 

@@ -50,10 +50,10 @@ impl Sqlite {
     }
 
     /// Returns the number of deleted rows.
-    pub(in super::super) async fn forget_watch_rows(&mut self, before: i64) -> Result<i64, SqliteError> {
+    pub(in super::super) async fn forget_watch_rows(&mut self, kind: &str, before: i64) -> Result<i64, SqliteError> {
         let sql = "DELETE FROM watch_entries WHERE (kind, name) IN
-                   (SELECT kind, name FROM watch_entries WHERE seen < ?1 LIMIT ?2)";
-        let deleted = sqlx::query(sql).bind(before).bind(ENTRIES).execute(&mut self.connection).await?;
+                   (SELECT kind, name FROM watch_entries WHERE kind = ?1 AND seen < ?2 LIMIT ?3)";
+        let deleted = sqlx::query(sql).bind(kind).bind(before).bind(ENTRIES).execute(&mut self.connection).await?;
         Ok(i64::try_from(deleted.rows_affected()).unwrap_or(i64::MAX))
     }
 

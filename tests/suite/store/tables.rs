@@ -191,7 +191,9 @@ async fn v23_entries_take_the_place_of_those_before(backend: Backend) {
     let expected = [entry("domain", "a.test", "{\"a\":2}", 10), entry("host", "a.test", "[]", 10)];
     assert_eq!(rows[..2], expected);
     assert!(rows[2..].iter().eq(many(5).collect::<Vec<_>>().iter()));
-    store.forget_watch_rows(10).await.unwrap();
+    store.forget_watch_rows("domain", 10).await.unwrap();
+    assert_eq!(store.watch_rows().await.unwrap().len(), 2502);
+    store.forget_watch_rows("host", 10).await.unwrap();
     assert_eq!(store.watch_rows().await.unwrap(), expected);
 }
 
@@ -394,7 +396,7 @@ async fn v11_sessions_that_are_added_while_others_are_taken_are_neither_lost_nor
     let mut take = async || {
         taken += leader.take_host_sessions(lease).await.unwrap().iter().map(|row| row.sessions).sum::<i64>();
         leader.forget_mails(PAST).await.unwrap();
-        leader.forget_watch_rows(0).await.unwrap();
+        leader.forget_watch_rows("domain", 0).await.unwrap();
         taken
     };
     while !adding.iter().all(tokio::task::JoinHandle::is_finished) {
