@@ -5,8 +5,9 @@ use time::OffsetDateTime;
 
 use super::client::STORE_UNREADABLE;
 use crate::dns::stub::Stub;
-use crate::report::month::{MonthReport, ReportMonth};
+use crate::report::month::MonthReport;
 use crate::session::Shared;
+use crate::store::Month;
 
 /// Why there is no report.
 pub(super) struct NoMonthReport {
@@ -18,7 +19,7 @@ pub(super) struct NoMonthReport {
 /// follow within ten seconds.
 pub(super) async fn answer(shared: &Shared<Stub>, month: &str) -> Result<String, NoMonthReport> {
     let not_found = |why: String| NoMonthReport { status: StatusCode::NOT_FOUND, why };
-    let month: ReportMonth = month.parse().map_err(|error| not_found(format!("{error}\n")))?;
+    let month: Month = month.parse().map_err(|error| not_found(format!("{error}\n")))?;
     let Some(months) = shared.reporter.months() else {
         let why = "mail is not counted by month: set store.path or store.url, and store.mail_months above 0, and restart danelaw\n";
         return Err(not_found(why.to_owned()));

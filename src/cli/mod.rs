@@ -7,6 +7,7 @@ mod config;
 mod descriptors;
 mod domains;
 mod explain;
+mod last_writes;
 mod lines;
 mod load;
 mod log;

@@ -15,8 +15,9 @@ use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+use super::last_writes::LastWrites;
 use super::load::LoadError;
-use super::reports::{LastWrites, ReportNews, StartedReports};
+use super::reports::{ReportNews, StartedReports};
 use super::run::{self, FIRST_TEST, StartError};
 use super::{ConfigFlags, log, reports, systemd};
 use crate::config::Config;

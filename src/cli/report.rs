@@ -9,7 +9,8 @@ use super::running::{NotTold, RunningDanelaw};
 use super::stdout::Stdout;
 use crate::admin::{self, client};
 use crate::config::Config;
-use crate::report::month::{MailTotals, MonthReport, ReportMonth, share};
+use crate::report::month::{MailTotals, MonthReport, share};
+use crate::store::Month;
 
 const STATUS: &str = "\
 Exit status:
@@ -34,7 +35,7 @@ const NO_REPORT: u8 = 1;
 pub(super) struct MonthArguments {
     /// The month, as in 2026-11 (UTC). Without it, the present one so far.
     #[arg(long, value_name = "YYYY-MM")]
-    month: Option<ReportMonth>,
+    month: Option<Month>,
     /// Print JSON, for programs.
     #[arg(long, conflicts_with = "html")]
     json: bool,
@@ -45,7 +46,7 @@ pub(super) struct MonthArguments {
 
 /// Asks and prints.
 pub(super) fn run(config: &Config, arguments: &MonthArguments) -> ExitCode {
-    let month = arguments.month.unwrap_or_else(|| ReportMonth::of(OffsetDateTime::now_utc().date()));
+    let month = arguments.month.unwrap_or_else(|| Month::of(OffsetDateTime::now_utc().date()));
     let answer = RunningDanelaw::of(config).and_then(|running| running.ask(&format!("{}{month}", client::MONTH)));
     let written = match answer {
         Ok(Ok(written)) => written,
@@ -104,13 +105,13 @@ fn line(text: &mut String, title: &str, totals: MailTotals, all: MailTotals) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::MailRow;
+    use crate::store::MailDelta;
 
     #[test]
     fn the_text_has_every_result_and_whole_columns() {
         let row = |domain: &str, result: &str, mails| {
             let [domain, result] = [domain, result].map(str::to_owned);
-            MailRow { month: 2020 * 12, domain, result, mails, last_day: 2_458_850 }
+            MailDelta { month: 2020 * 12, domain, result, mails, last_day: 2_458_850 }
         };
         let rows =
             [row("a.test", "dane", 2), row("b.test", "encrypted", 1), row("b.test", "refused", 4), row("", "dane", 1)];

@@ -12,7 +12,6 @@ use crate::dispatch::signers::Signer;
 use crate::dispatch::{self, Dispatch, DispatchSettings, DispatchTask};
 use crate::dns::stub::Stub;
 use crate::report::Reporter;
-use crate::report::months::MonthsTask;
 use crate::reserved::Dialable;
 use crate::rules::Domains;
 use crate::session::Shared;
@@ -31,13 +30,6 @@ pub(super) enum ReportTask {
     Collectd(CollectdTask),
     /// It counts them and sends reports.
     Send(DispatchTask, Arc<Dispatch<Stub>>),
-}
-
-/// The tasks that write counts while mail goes on, if there are any.
-#[derive(Default)]
-pub(super) struct LastWrites {
-    pub(super) reports: Option<ReportTask>,
-    pub(super) months: Option<MonthsTask>,
 }
 
 /// The task, and where its settings can be changed while it runs.
@@ -207,25 +199,6 @@ fn collectd(
     });
     let news = ReportNews::Collectd(CollectdNews { path: news_of_path, skip: news_of_skip });
     Ok(StartedReports { task: ReportTask::Collectd(task), news })
-}
-
-impl LastWrites {
-    /// Tells or writes the last sessions and the last counts of mail, at the end of the program.
-    pub(super) async fn finish(self) {
-        let reports = async {
-            match self.reports {
-                Some(ReportTask::Collectd(task)) => task.finish().await,
-                Some(ReportTask::Send(task, _)) => task.finish().await,
-                None => {}
-            }
-        };
-        let months = async {
-            if let Some(months) = self.months {
-                months.finish().await;
-            }
-        };
-        tokio::join!(reports, months);
-    }
 }
 
 /// The events without failures of the DNS that may be our own resolver's. It is the resolver of the configuration in force.

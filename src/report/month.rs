@@ -2,66 +2,17 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use time::{Date, Month, OffsetDateTime};
 
 use super::result::MailResult;
-use crate::store::MailRow;
+use crate::store::{MailDelta, Month, day_of};
 use crate::version;
 
 /// How many domains are named: those with the most mail.
 const BUSIEST: usize = 20;
-
-/// A month of the calendar, in UTC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ReportMonth(i64);
-
-impl ReportMonth {
-    /// The month of a day.
-    pub fn of(day: Date) -> Self {
-        Self(i64::from(day.year()) * 12 + i64::from(u8::from(day.month())) - 1)
-    }
-
-    /// Its number in the store: twelve times the year, and the months before it in the year.
-    pub fn number(self) -> i64 {
-        self.0
-    }
-
-    /// So many months before.
-    pub fn earlier(self, months: u32) -> Self {
-        Self(self.0 - i64::from(months))
-    }
-}
-
-impl fmt::Display for ReportMonth {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:04}-{:02}", self.0.div_euclid(12), self.0.rem_euclid(12) + 1)
-    }
-}
-
-/// A text is no month.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a month is written as 2026-11")]
-pub struct MonthError;
-
-impl FromStr for ReportMonth {
-    type Err = MonthError;
-
-    fn from_str(text: &str) -> Result<Self, MonthError> {
-        let (year, month) = text.split_once('-').ok_or(MonthError)?;
-        let has_digits = |text: &str, count| text.len() == count && text.bytes().all(|octet| octet.is_ascii_digit());
-        if !has_digits(year, 4) || !has_digits(month, 2) {
-            return Err(MonthError);
-        }
-        let month = month.parse::<u8>().ok().and_then(|month| Month::try_from(month).ok()).ok_or(MonthError)?;
-        let year = year.parse().map_err(|_| MonthError)?;
-        Date::from_calendar_date(year, month, 1).map(Self::of).map_err(|_| MonthError)
-    }
-}
 
 /// Mail, and the domains that it was for. A domain counts once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,7 +79,7 @@ struct SummedRows<'a> {
 }
 
 impl<'a> SummedRows<'a> {
-    fn of(rows: impl Iterator<Item = &'a MailRow>) -> Self {
+    fn of(rows: impl Iterator<Item = &'a MailDelta>) -> Self {
         let mut summed = Self::default();
         for row in rows {
             summed.count = summed.count.saturating_add(mails(row));
@@ -147,23 +98,23 @@ impl<'a> SummedRows<'a> {
 
 impl MonthReport {
     /// The report of these rows of a month, at this time.
-    pub fn of(month: ReportMonth, rows: &[MailRow], now: OffsetDateTime) -> Self {
-        let known = |row: &&MailRow| MailResult::of_word(&row.result).is_some();
+    pub fn of(month: Month, rows: &[MailDelta], now: OffsetDateTime) -> Self {
+        let known = |row: &&MailDelta| MailResult::of_word(&row.result).is_some();
         let of_kind = |is_delivery: bool| {
-            let is = move |row: &&MailRow| {
+            let is = move |row: &&MailDelta| {
                 MailResult::of_word(&row.result).map(MailResult::is_delivery) == Some(is_delivery)
             };
             SummedRows::of(rows.iter().filter(is)).totals()
         };
         let of_result = |result: MailResult| {
             let summed = SummedRows::of(rows.iter().filter(|row| row.result == result.as_str()));
-            let last_day = (summed.count > 0).then(|| day(summed.last_day)).flatten();
+            let last_day = (summed.count > 0).then(|| day_of(summed.last_day)).flatten().map(|day| day.to_string());
             ResultTotals { result: result.as_str().to_owned(), totals: summed.totals(), last_day }
         };
         let others = rows.iter().filter(known).filter(|row| row.domain.is_empty());
         Self {
             month: month.to_string(),
-            is_over: ReportMonth::of(now.date()) > month,
+            is_over: Month::of(now.date()) > month,
             written: now.replace_nanosecond(0).unwrap_or(now).format(&Rfc3339).unwrap_or_default(),
             danelaw: version::VERSION.to_owned(),
             delivered: of_kind(true),
@@ -192,15 +143,11 @@ pub fn share(part: u64, whole: u64) -> String {
     }
 }
 
-fn mails(row: &MailRow) -> u64 {
+fn mails(row: &MailDelta) -> u64 {
     u64::try_from(row.mails).unwrap_or_default()
 }
 
-fn day(julian: i64) -> Option<String> {
-    i32::try_from(julian).ok().and_then(|day| Date::from_julian_day(day).ok()).map(|day| day.to_string())
-}
-
-fn busiest<'a>(rows: impl Iterator<Item = &'a MailRow>) -> Vec<BusyDomain> {
+fn busiest<'a>(rows: impl Iterator<Item = &'a MailDelta>) -> Vec<BusyDomain> {
     let mut domains = BTreeMap::<&str, BTreeMap<String, u64>>::new();
     for row in rows.filter(|row| !row.domain.is_empty()) {
         *domains.entry(&row.domain).or_default().entry(row.result.clone()).or_default() += mails(row);
@@ -214,23 +161,6 @@ fn busiest<'a>(rows: impl Iterator<Item = &'a MailRow>) -> Vec<BusyDomain> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn months_are_written_and_read() {
-        for (text, number) in [("2026-11", 2026 * 12 + 10), ("0001-01", 12), ("9999-12", 9999 * 12 + 11)] {
-            let month: ReportMonth = text.parse().unwrap();
-            assert_eq!((month.number(), month.to_string().as_str()), (number, text));
-        }
-        for text in ["", "2026", "2026-13", "2026-00", "2026-1", "26-11", "2026-11-01", "+026-11", "2026-+1", "٢٠٢٦-11"]
-        {
-            assert_eq!(text.parse::<ReportMonth>(), Err(MonthError), "{text}");
-        }
-        let month = |text: &str| text.parse::<ReportMonth>().unwrap();
-        assert_eq!(month("2026-01").earlier(1), month("2025-12"));
-        assert_eq!(month("2026-11").earlier(12), month("2025-11"));
-        let day = Date::from_calendar_date(2026, Month::February, 28).unwrap();
-        assert_eq!(ReportMonth::of(day), month("2026-02"));
-    }
 
     #[test]
     fn a_share_is_never_rounded_up() {
@@ -248,9 +178,9 @@ mod tests {
         }
     }
 
-    fn row(domain: &str, result: &str, [mails, last_day]: [i64; 2]) -> MailRow {
+    fn row(domain: &str, result: &str, [mails, last_day]: [i64; 2]) -> MailDelta {
         let [domain, result] = [domain, result].map(str::to_owned);
-        MailRow { month: 2020 * 12, domain, result, mails, last_day }
+        MailDelta { month: 2020 * 12, domain, result, mails, last_day }
     }
 
     #[test]

@@ -13,11 +13,10 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::month::ReportMonth;
 use super::result::MailResult;
 use super::{Outcome, Reporter};
 use crate::name::Name;
-use crate::store::{Error, MailDelta, MailWrite, Store};
+use crate::store::{Error, MailDelta, MailWrite, Month, Store};
 
 /// How often counts are written to the store.
 const FLUSH_EVERY: Duration = Duration::from_secs(10);
@@ -40,8 +39,8 @@ pub struct MailMonths {
 
 #[derive(Debug, Default)]
 struct UnwrittenMonths {
-    domains: BTreeMap<(ReportMonth, Name), MonthCounts>,
-    others: BTreeMap<ReportMonth, MonthCounts>,
+    domains: BTreeMap<(Month, Name), MonthCounts>,
+    others: BTreeMap<Month, MonthCounts>,
     /// The write that is under way. It stays until the store has it: the task may end in between.
     pending: Option<Arc<MailWrite>>,
     /// The number of the last write.
@@ -63,7 +62,7 @@ impl MailMonths {
     /// Counts an attempt that is over now.
     pub(super) fn note(&self, outcome: &Outcome, now: OffsetDateTime) {
         let Some(result) = MailResult::of(outcome) else { return };
-        let (month, day) = (ReportMonth::of(now.date()), i64::from(now.date().to_julian_day()));
+        let (month, day) = (Month::of(now.date()), i64::from(now.date().to_julian_day()));
         let mut state = self.state();
         let UnwrittenMonths { domains, others, .. } = &mut *state;
         let (key, is_full) = ((month, outcome.domain.clone()), domains.len() >= MOST);
@@ -141,7 +140,7 @@ impl UnwrittenMonths {
     }
 }
 
-fn deltas_of(month: ReportMonth, domain: &str, counts: MonthCounts) -> impl Iterator<Item = MailDelta> {
+fn deltas_of(month: Month, domain: &str, counts: MonthCounts) -> impl Iterator<Item = MailDelta> {
     counts.into_iter().map(move |(result, MailCount { mails, last_day })| MailDelta {
         month: month.number(),
         domain: domain.to_owned(),
@@ -189,7 +188,7 @@ impl MonthsTask {
 }
 
 async fn forget(store: &Store, kept: u32) {
-    let this = ReportMonth::of(OffsetDateTime::now_utc().date());
+    let this = Month::of(OffsetDateTime::now_utc().date());
     if let Err(error) = store.forget_mails(this.earlier(kept.saturating_sub(1)).number()).await {
         tracing::debug!(%error, "counts of past months cannot be deleted from the store");
     }

@@ -3,8 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use time::Date;
-
+use super::month::{Month, day_of};
 use super::{Error, Store, StoreBackend};
 
 /// The most domains of a month. The mails of later domains count for the domain "", which stands for all others.
@@ -12,12 +11,12 @@ pub(super) const MOST_DOMAINS: i64 = 100_000;
 /// How many rows are read or deleted together. The journal waits meanwhile in a file.
 pub(super) const STEP: i64 = 5000;
 
-/// Mails that are added to those of a month.
+/// The mails of a domain with one result in a month: those that a write adds, or their sum.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MailDelta {
-    /// The month: twelve times the year, and the number of months before it in the year.
+    /// The number of the [`Month`].
     pub month: i64,
-    /// The domain.
+    /// The domain; empty for all domains that the month had no room for.
     pub domain: String,
     /// The word for the result.
     pub result: String,
@@ -35,21 +34,6 @@ pub struct MailWrite {
     pub number: i64,
     /// The mails.
     pub deltas: Vec<MailDelta>,
-}
-
-/// The mails of a domain with one result in a month.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MailRow {
-    /// The month, as in [`MailDelta`].
-    pub month: i64,
-    /// The domain; empty for all domains that the month had no room for.
-    pub domain: String,
-    /// The word for the result.
-    pub result: String,
-    /// How many mails.
-    pub mails: i64,
-    /// The Julian day of the last one.
-    pub last_day: i64,
 }
 
 /// A domain that got mail.
@@ -88,7 +72,7 @@ impl Store {
     ///
     /// # Errors
     /// If the store fails.
-    pub async fn mails_of(&self, month: i64) -> Result<Vec<MailRow>, Error> {
+    pub async fn mails_of(&self, month: i64) -> Result<Vec<MailDelta>, Error> {
         self.mails([month, month]).await
     }
 
@@ -98,7 +82,8 @@ impl Store {
     /// # Errors
     /// If the store fails.
     pub async fn mailed_since(&self, day: i64, results: &[&str], most: usize) -> Result<Vec<MailedDomain>, Error> {
-        Ok(mailed(self.mails([month_of(day), i64::MAX]).await?, day, results, most))
+        let first = day_of(day).map_or(0, |day| Month::of(day).number());
+        Ok(mailed(self.mails([first, i64::MAX]).await?, day, results, most))
     }
 
     /// Deletes the counts of months before this one. In a database the month of its own clock stays, whatever the caller's clock says.
@@ -119,7 +104,7 @@ impl Store {
         }
     }
 
-    async fn mails(&self, months: [i64; 2]) -> Result<Vec<MailRow>, Error> {
+    async fn mails(&self, months: [i64; 2]) -> Result<Vec<MailDelta>, Error> {
         let (mut rows, mut page) = (Vec::new(), MailPage { months, after: (i64::MIN, String::new(), String::new()) });
         loop {
             let part = self.timed("mails", async {
@@ -130,7 +115,7 @@ impl Store {
             });
             let part = part.await?;
             let is_last = i64::try_from(part.len()) != Ok(STEP);
-            if let Some(MailRow { month, domain, result, .. }) = part.last() {
+            if let Some(MailDelta { month, domain, result, .. }) = part.last() {
                 page.after = (*month, domain.clone(), result.clone());
             }
             rows.extend(part);
@@ -141,15 +126,9 @@ impl Store {
     }
 }
 
-/// The month of a Julian day.
-fn month_of(day: i64) -> i64 {
-    let date = i32::try_from(day).ok().and_then(|day| Date::from_julian_day(day).ok());
-    date.map_or(0, |date| i64::from(date.year()) * 12 + i64::from(u8::from(date.month())) - 1)
-}
-
-fn mailed(rows: Vec<MailRow>, day: i64, results: &[&str], most: usize) -> Vec<MailedDomain> {
+fn mailed(rows: Vec<MailDelta>, day: i64, results: &[&str], most: usize) -> Vec<MailedDomain> {
     let mut domains = BTreeMap::<String, MailedDomain>::new();
-    for MailRow { domain, mails, last_day, result, .. } in rows {
+    for MailDelta { domain, mails, last_day, result, .. } in rows {
         if domain.is_empty() || !results.contains(&result.as_str()) {
             continue;
         }
@@ -168,18 +147,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_julian_day_has_its_month() {
-        for (day, month) in [(2_440_588, 1970 * 12), (2_460_310, 2023 * 12 + 11), (2_460_311, 2024 * 12), (i64::MAX, 0)]
-        {
-            assert_eq!(month_of(day), month, "{day}");
-        }
-    }
-
-    #[test]
     fn the_domains_with_the_most_mails_come_first_and_others_are_left_out() {
         let row = |month, domain: &str, result: &str, [mails, last_day]: [i64; 2]| {
             let [domain, result] = [domain, result].map(str::to_owned);
-            MailRow { month, domain, result, mails, last_day }
+            MailDelta { month, domain, result, mails, last_day }
         };
         let rows = || {
             vec![

@@ -17,6 +17,7 @@ pub mod key;
 mod local;
 mod lease;
 mod mails;
+mod month;
 mod policies;
 mod postgres;
 mod reports;
@@ -48,7 +49,8 @@ pub(crate) use rows::{
 pub use figures::{OperationFigures, StoreFigures};
 pub use key::{ContentDigest, ContentHasher, MessageKey, Pair, RecordId};
 pub use lease::TaskLease;
-pub use mails::{MailDelta, MailRow, MailWrite, MailedDomain};
+pub use mails::{MailDelta, MailWrite, MailedDomain};
+pub use month::{Month, MonthError, day_of};
 pub use postgres::{DatabaseCheck, DatabaseOpenError, DatabaseSettings, Migration, migration_sql};
 pub use sqlite::{OpenError, SqliteError};
 pub use watch::{HostSessions, WatchRow};

@@ -3,7 +3,7 @@
 use sqlx::postgres::PgRow;
 
 use super::super::mails::{MOST_DOMAINS, MailPage, STEP};
-use super::super::{Error, MailRow, MailWrite};
+use super::super::{Error, MailDelta, MailWrite};
 use super::{Postgres, column};
 
 impl Postgres {
@@ -22,7 +22,7 @@ impl Postgres {
         self.at_leisure(query).await.map(drop)
     }
 
-    pub(in super::super) async fn mails(&self, page: &MailPage) -> Result<Vec<MailRow>, Error> {
+    pub(in super::super) async fn mails(&self, page: &MailPage) -> Result<Vec<MailDelta>, Error> {
         let MailPage { months: [first, last], after: (month, domain, result) } = page;
         let sql = "SELECT month, domain, result, mails, last_day FROM danelaw.mail_months
                    WHERE month BETWEEN $1 AND $2 AND (month, domain, result) > ($3, $4, $5)
@@ -39,8 +39,8 @@ impl Postgres {
     }
 }
 
-fn mail_row(row: &PgRow) -> Result<MailRow, Error> {
-    Ok(MailRow {
+fn mail_row(row: &PgRow) -> Result<MailDelta, Error> {
+    Ok(MailDelta {
         month: column(row, 0)?,
         domain: column(row, 1)?,
         result: column(row, 2)?,

@@ -4,7 +4,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Connection, Row, SqliteConnection};
 
 use super::super::mails::{MOST_DOMAINS, MailPage, STEP};
-use super::super::{MailDelta, MailRow, MailWrite};
+use super::super::{MailDelta, MailWrite};
 use super::{Sqlite, SqliteError};
 
 /// One row for each domain and result of a month, one for the number of domains of each month, and one for the last write: the
@@ -50,7 +50,7 @@ impl Sqlite {
         Ok(transaction.commit().await?)
     }
 
-    pub(in super::super) async fn mails(&mut self, page: &MailPage) -> Result<Vec<MailRow>, SqliteError> {
+    pub(in super::super) async fn mails(&mut self, page: &MailPage) -> Result<Vec<MailDelta>, SqliteError> {
         let MailPage { months: [first, last], after: (month, domain, result) } = page;
         let sql = "SELECT month, domain, result, mails, last_day FROM mail_months
                    WHERE month BETWEEN ?1 AND ?2 AND (month, domain, result) > (?3, ?4, ?5)
@@ -87,8 +87,8 @@ async fn has_room(connection: &mut SqliteConnection, delta: &MailDelta) -> sqlx:
     Ok(taken.rows_affected() > 0)
 }
 
-fn mail_row(row: &SqliteRow) -> sqlx::Result<MailRow> {
-    Ok(MailRow {
+fn mail_row(row: &SqliteRow) -> sqlx::Result<MailDelta> {
+    Ok(MailDelta {
         month: row.try_get(0)?,
         domain: row.try_get(1)?,
         result: row.try_get(2)?,

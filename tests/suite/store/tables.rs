@@ -1,7 +1,7 @@
 //! The laws of the tables for mails by month and for the watch. Both backends keep them.
 
 use danelaw::journal::StorePlace;
-use danelaw::store::{Error, HostSessions, MailDelta, MailRow, MailWrite, MailedDomain, Store, WatchRow};
+use danelaw::store::{Error, HostSessions, MailDelta, MailWrite, MailedDomain, Store, WatchRow};
 use sqlx::{ConnectOptions as _, Connection as _};
 
 use super::laws::Backend;
@@ -70,7 +70,7 @@ async fn add(store: &Store, number: i64, deltas: Vec<MailDelta>) {
 
 /// The rows of a month, as text.
 async fn shown(store: &Store, month: i64) -> Vec<String> {
-    let shown = |MailRow { month: of, domain, result, mails, last_day }: MailRow| {
+    let shown = |MailDelta { month: of, domain, result, mails, last_day }: MailDelta| {
         assert_eq!(of, month);
         format!("{domain} {result} {mails} {last_day}")
     };

@@ -222,11 +222,11 @@ mod tests {
     use time::OffsetDateTime;
 
     use super::*;
-    use crate::store::MailRow;
+    use crate::store::MailDelta;
 
     #[test]
     fn no_text_of_the_report_is_more_than_text() {
-        let row = |domain: &str, mails| MailRow {
+        let row = |domain: &str, mails| MailDelta {
             month: 2020 * 12,
             domain: domain.to_owned(),
             result: "dane".to_owned(),
