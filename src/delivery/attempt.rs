@@ -118,6 +118,7 @@ impl Attempt {
     /// No remote takes the mail, for these reasons.
     pub(crate) fn refused(&mut self, refusals: &Refusals) {
         self.outcome.refused_by = refusals.main().and_then(Refusal::policy);
+        self.outcome.shortfall = refusals.main().map(|refusal| refusal.reason.shortfall());
         self.skipped(refusals.iter());
     }
 

@@ -1,6 +1,6 @@
 //! The want for which a mail was not delivered: that of a proof, of an answer of the DNS, or another one.
 
-use super::Label;
+use super::{Label, Reason};
 
 /// The want for which a mail was not delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,10 +47,22 @@ impl Label {
     }
 }
 
+impl Reason {
+    /// The want of a mail that was refused for this. A host that does not know EHLO has no STARTTLS; one that knows it may refuse it
+    /// because it takes no mail from this address, which is no matter of TLS.
+    pub fn shortfall(&self) -> Shortfall {
+        match self {
+            Self::Ehlo(_) | Self::EhloInDoubt { .. } if self.result_type().is_none() => Shortfall::Other,
+            reason => reason.view().label.shortfall(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::refusal::table::ROWS;
+    use crate::smtp::reply::{Code, Reply};
 
     #[test]
     fn refusals_for_want_of_a_proof_are_those_with_a_code_for_security() {
@@ -66,5 +78,25 @@ mod tests {
             };
             assert_eq!(row.label.shortfall(), expected, "{}", row.label);
         }
+    }
+
+    #[test]
+    fn a_refused_ehlo_is_a_want_of_tls_only_where_the_host_does_not_know_it() {
+        for (code, expected) in [
+            (500, Shortfall::Proof),
+            (502, Shortfall::Proof),
+            (504, Shortfall::Proof),
+            (421, Shortfall::Other),
+            (550, Shortfall::Other),
+            (554, Shortfall::Other),
+        ] {
+            let reply = Reply::plain(Code::new(code).unwrap(), "so");
+            let in_doubt = Reason::EhloInDoubt { name: "x".into(), reply: reply.clone() };
+            for reason in [Reason::Ehlo(reply), in_doubt] {
+                assert_eq!(reason.shortfall(), expected, "{code}");
+            }
+        }
+        assert_eq!(Reason::StartTlsMissing.shortfall(), Shortfall::Proof);
+        assert_eq!(Reason::OutOfTime.shortfall(), Shortfall::Other);
     }
 }

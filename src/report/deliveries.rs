@@ -69,7 +69,7 @@ impl DeliveryNotes {
             && outcome.listener_level.is_none()
             && outcome.listener_mail == ListenerMail::Any;
         let at = now.unix_timestamp();
-        let refusal = outcome.reason.filter(|label| is_ordinary && label.shortfall() == Shortfall::Proof);
+        let refusal = outcome.reason.filter(|_| is_ordinary && outcome.shortfall() == Shortfall::Proof);
         match (outcome.verdict, refusal) {
             (Verdict::Delivered, _) if is_ordinary => self.note_delivered(outcome, at),
             (Verdict::Deferred | Verdict::Rejected, Some(label)) => self.note_refused(outcome, label, at),
@@ -185,6 +185,9 @@ mod tests {
         note(&notes, 0, |outcome| outcome.listener_mail = ListenerMail::TlsRequiredNo);
         note(&notes, 0, |outcome| outcome.reason = Some(Label::ConnectTimeout));
         note(&notes, 0, |outcome| outcome.verdict = Verdict::Aborted);
+        note(&notes, 0, |outcome| {
+            (outcome.reason, outcome.shortfall) = (Some(Label::EhloRefused), Some(Shortfall::Other));
+        });
         // Mail that goes unverified by its own wish proves nothing for other mail.
         note(&notes, 0, |_| {});
         note(&notes, 0, |outcome| {

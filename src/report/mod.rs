@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 use crate::excerpt;
 use crate::name::Name;
 use crate::policy::{Level, ListenerMail, Mode, VerifiedBy};
-use crate::refusal::{Label, Peer, Urgency};
+use crate::refusal::{Label, Peer, Shortfall, Urgency};
 use crate::requiretls::TagResult;
 use crate::rules::{LevelFloor, Rule};
 use crate::smtp::message_names::MessageNames;
@@ -93,6 +93,8 @@ pub struct Outcome {
     pub code: Option<Code>,
     /// The reason for anything but a delivery.
     pub reason: Option<Label>,
+    /// The want of a mail that no remote took, where a remote's code tells more of it than the reason.
+    pub shortfall: Option<Shortfall>,
     /// The words for it: the remote's, or ours.
     pub text: String,
     /// Recipients the remote accepted.
@@ -370,6 +372,7 @@ impl Outcome {
             verdict: Verdict::Aborted,
             code: None,
             reason: Some(Label::Aborted),
+            shortfall: None,
             text: "the transaction ended before its message was answered".to_owned(),
             recipients: 0,
             octets: 0,

@@ -27,6 +27,8 @@ pub enum MailResult {
     Cleartext,
     /// Delivered in cleartext, which enforcing would have refused.
     CleartextUnenforced,
+    /// Delivered, without a session of which anything is known.
+    Unclaimed,
     /// Not delivered for want of TLS or of a proof.
     Refused,
     /// Not delivered for want of an answer of the DNS.
@@ -39,7 +41,7 @@ pub enum MailResult {
 
 impl MailResult {
     /// All of them, deliveries first.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Dane,
         Self::DaneHost,
         Self::MtaSts,
@@ -49,6 +51,7 @@ impl MailResult {
         Self::EncryptedUnenforced,
         Self::Cleartext,
         Self::CleartextUnenforced,
+        Self::Unclaimed,
         Self::Refused,
         Self::NoDnsAnswer,
         Self::Deferred,
@@ -67,6 +70,7 @@ impl MailResult {
             Self::EncryptedUnenforced => "encrypted-unenforced",
             Self::Cleartext => "cleartext",
             Self::CleartextUnenforced => "cleartext-unenforced",
+            Self::Unclaimed => "unclaimed",
             Self::Refused => "refused",
             Self::NoDnsAnswer => "no-dns-answer",
             Self::Deferred => "deferred",
@@ -86,6 +90,7 @@ impl MailResult {
             Self::EncryptedUnenforced => "encrypted, not enforced",
             Self::Cleartext => "cleartext by a rule",
             Self::CleartextUnenforced => "cleartext, not enforced",
+            Self::Unclaimed => "delivered, nothing claimed",
             Self::Refused => "refused for want of TLS or proof",
             Self::NoDnsAnswer => "deferred for want of a DNS answer",
             Self::Deferred => "deferred otherwise",
@@ -115,6 +120,9 @@ impl MailResult {
             }
             Self::Cleartext => "The session had no TLS, by a rule of the level `may`.",
             Self::CleartextUnenforced => "The session had no TLS. Enforcing would have refused the mail, as above.",
+            Self::Unclaimed => {
+                "danelaw has no note of the session, and claims nothing about it. Such mail is the sign of a fault in danelaw."
+            }
             Self::Refused => "The mail was not sent for want of TLS, or of the proof that the policy demands.",
             Self::NoDnsAnswer => "A lookup failed: the DNS gave no answer, or none that DNSSEC proves.",
             Self::Deferred => {
@@ -129,6 +137,7 @@ impl MailResult {
         match self {
             Self::Dane | Self::DaneHost | Self::MtaSts | Self::Pkix | Self::Fingerprint => true,
             Self::Encrypted | Self::EncryptedUnenforced | Self::Cleartext | Self::CleartextUnenforced => true,
+            Self::Unclaimed => true,
             Self::Refused | Self::NoDnsAnswer | Self::Deferred | Self::Rejected => false,
         }
     }
@@ -140,8 +149,7 @@ impl MailResult {
 
     /// The result of an attempt; none for one that the client has ended.
     pub fn of(outcome: &Outcome) -> Option<Self> {
-        let shortfall = outcome.reason.map_or(Shortfall::Other, Label::shortfall);
-        match (outcome.verdict, shortfall) {
+        match (outcome.verdict, outcome.shortfall()) {
             (Verdict::Aborted, _) => None,
             (Verdict::Delivered, _) => Some(Self::of_delivery(outcome)),
             (Verdict::Deferred | Verdict::Rejected, Shortfall::Proof) => Some(Self::Refused),
@@ -157,8 +165,8 @@ impl MailResult {
                 Self::Encrypted if outcome.would.is_some() => Self::EncryptedUnenforced,
                 result => result,
             },
-            // Without a session nothing is claimed.
-            Some(Channel::Cleartext(Permit::Rule { .. })) | None => Self::Cleartext,
+            None => Self::Unclaimed,
+            Some(Channel::Cleartext(Permit::Rule { .. })) => Self::Cleartext,
             Some(Channel::Cleartext(Permit::Observe { .. } | Permit::TlsRequiredNo { .. })) => {
                 Self::CleartextUnenforced
             }
@@ -175,6 +183,13 @@ impl MailResult {
             (Verified(_) | HostVerified(_), Some(VerifiedBy::Pkix)) => Self::Pkix,
             (Verified(_) | HostVerified(_), Some(VerifiedBy::Record)) => Self::Fingerprint,
         }
+    }
+}
+
+impl Outcome {
+    /// The want for which the mail was not delivered.
+    pub(super) fn shortfall(&self) -> Shortfall {
+        self.shortfall.or_else(|| self.reason.map(Label::shortfall)).unwrap_or(Shortfall::Other)
     }
 }
 
@@ -207,6 +222,12 @@ mod tests {
     }
 
     #[test]
+    fn without_a_session_nothing_is_claimed() {
+        let outcome = Outcome { remote: None, verdict: Verdict::Delivered, reason: None, would: None, ..outcome() };
+        assert_eq!(MailResult::of(&outcome), Some(MailResult::Unclaimed));
+    }
+
+    #[test]
     fn mail_that_is_not_delivered_tells_what_it_lacked() {
         use MailResult::{Deferred, NoDnsAnswer, Refused, Rejected};
         for (verdict, reason, result) in [
@@ -221,6 +242,14 @@ mod tests {
         ] {
             let outcome = Outcome { verdict, reason, ..outcome() };
             assert_eq!(MailResult::of(&outcome), result, "{verdict} {reason:?}");
+        }
+        // A host that knows EHLO, and takes no mail from this address.
+        let (verdict, reason) = (Verdict::Deferred, Some(Label::EhloRefused));
+        for (shortfall, result) in
+            [(Some(Shortfall::Other), Deferred), (Some(Shortfall::Proof), Refused), (None, Refused)]
+        {
+            let outcome = Outcome { verdict, reason, shortfall, ..outcome() };
+            assert_eq!(MailResult::of(&outcome), Some(result), "{shortfall:?}");
         }
         // In mode observe a mail may be refused by the remote itself.
         assert_eq!(MailResult::of(&outcome()), Some(Rejected));

@@ -190,6 +190,9 @@ async fn each_proof_is_a_result_of_its_own() {
             "example.test",
             "no-dns-answer",
         ),
+        // A host that does not know EHLO has no STARTTLS; one that takes no mail from here may have it.
+        (Scenario::new().mx(|mx| mx.ehlo = say("502 what?")), "example.test", "refused"),
+        (Scenario::new().mx(|mx| mx.ehlo = say("550 5.7.1 listed")), "example.test", "deferred"),
         (Scenario::new().mx(|mx| mx.rcpt = vec![say("450 4.2.0 later")]), "example.test", "deferred"),
         (Scenario::new().mx(|mx| mx.rcpt = vec![say("550 5.1.1 none")]), "example.test", "rejected"),
     ] {

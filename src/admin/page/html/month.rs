@@ -152,6 +152,7 @@ const fn class(result: MailResult) -> &'static str {
         MailResult::Pkix | MailResult::Fingerprint => "verified",
         MailResult::Encrypted => "encrypted",
         MailResult::EncryptedUnenforced | MailResult::Cleartext | MailResult::CleartextUnenforced => "clear",
+        MailResult::Unclaimed => "clear",
         MailResult::Refused | MailResult::NoDnsAnswer | MailResult::Deferred | MailResult::Rejected => "other",
     }
 }
