@@ -2,7 +2,8 @@
 //!
 //! Counting never waits. A task writes the counts every ten seconds, and those of the last seconds are written at the end of
 //! the program; a crash loses ten seconds of them. While the store fails they stay in memory, up to a bound; beyond it they
-//! count for the domain "", which stands for all others.
+//! count for the domain "", which stands for all others. Deliveries and other attempts have a bound of their own each, so that
+//! invented domains take no room from those that get mail.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,7 +27,7 @@ const LAST: Duration = Duration::from_secs(2);
 const FORGET_EVERY: u64 = 360;
 /// The most that is written in one transaction: the journal, and so a mail, waits for no more.
 const BATCH: usize = 500;
-/// The most domains that wait to be written.
+/// The most domains of each kind that wait to be written.
 const MOST: usize = 20_000;
 
 /// The counts that the store does not have yet.
@@ -39,14 +40,30 @@ pub struct MailMonths {
 
 #[derive(Debug, Default)]
 struct UnwrittenMonths {
-    domains: BTreeMap<(Month, Name), MonthCounts>,
-    others: BTreeMap<Month, MonthCounts>,
+    delivered: UnwrittenCounts,
+    failed: UnwrittenCounts,
     /// The write that is under way. It stays until the store has it: the task may end in between.
-    pending: Option<Arc<MailWrite>>,
+    pending: Option<Arc<PendingWrite>>,
     /// The number of the last write.
     number: i64,
     /// Whether the last write has failed.
     is_failing: bool,
+}
+
+/// Counts of one kind: of deliveries, or of other attempts.
+#[derive(Debug, Default)]
+struct UnwrittenCounts {
+    domains: BTreeMap<(Month, Name), MonthCounts>,
+    others: BTreeMap<Month, MonthCounts>,
+}
+
+/// A write of counts of one kind.
+#[derive(Debug)]
+enum PendingWrite {
+    /// Deliveries.
+    Delivered(MailWrite),
+    /// Other attempts.
+    Failed(MailWrite),
 }
 
 /// The counts of one domain in a month.
@@ -64,7 +81,8 @@ impl MailMonths {
         let Some(result) = MailResult::of(outcome) else { return };
         let (month, day) = (Month::of(now.date()), i64::from(now.date().to_julian_day()));
         let mut state = self.state();
-        let UnwrittenMonths { domains, others, .. } = &mut *state;
+        let kind = if result.is_delivery() { &mut state.delivered } else { &mut state.failed };
+        let UnwrittenCounts { domains, others } = kind;
         let (key, is_full) = ((month, outcome.domain.clone()), domains.len() >= MOST);
         let counts = match domains.get_mut(&key) {
             Some(counts) => counts,
@@ -83,7 +101,7 @@ impl MailMonths {
     pub async fn flush(&self, store: &Store) -> Result<(), Error> {
         let _one = self.writing.lock().await;
         while let Some(write) = self.next_write() {
-            let done = store.add_mails(&write).await;
+            let done = write.make(store).await;
             self.note_write(&done);
             done?;
         }
@@ -91,14 +109,10 @@ impl MailMonths {
     }
 
     /// The write that is under way, or the next one.
-    fn next_write(&self) -> Option<Arc<MailWrite>> {
+    fn next_write(&self) -> Option<Arc<PendingWrite>> {
         let mut state = self.state();
         if state.pending.is_none() {
-            let deltas = state.take(BATCH);
-            if !deltas.is_empty() {
-                state.number += 1;
-                state.pending = Some(Arc::new(MailWrite { number: state.number, deltas }));
-            }
+            state.pending = state.next().map(Arc::new);
         }
         state.pending.clone()
     }
@@ -123,6 +137,30 @@ impl MailMonths {
 }
 
 impl UnwrittenMonths {
+    /// The next write: deliveries first, since a domain that has mail needs no room for its other attempts.
+    fn next(&mut self) -> Option<PendingWrite> {
+        let (kind, deltas): (fn(MailWrite) -> PendingWrite, _) = match self.delivered.take(BATCH) {
+            none if none.is_empty() => (PendingWrite::Failed, self.failed.take(BATCH)),
+            deltas => (PendingWrite::Delivered, deltas),
+        };
+        if deltas.is_empty() {
+            return None;
+        }
+        self.number += 1;
+        Some(kind(MailWrite { number: self.number, deltas }))
+    }
+}
+
+impl PendingWrite {
+    async fn make(&self, store: &Store) -> Result<(), Error> {
+        match self {
+            Self::Delivered(write) => store.add_mails(write).await,
+            Self::Failed(write) => store.add_failed_mails(write).await,
+        }
+    }
+}
+
+impl UnwrittenCounts {
     /// Takes the counts of some domains out, about so many.
     fn take(&mut self, most: usize) -> Vec<MailDelta> {
         let mut deltas = Vec::new();
@@ -205,6 +243,10 @@ mod tests {
         Outcome { domain: Name::parse(domain).unwrap(), verdict: Verdict::Deferred, reason, ..outcome() }
     }
 
+    fn delivery(domain: &str) -> Outcome {
+        Outcome { verdict: Verdict::Delivered, reason: None, ..attempt(domain) }
+    }
+
     fn at(days: i64) -> OffsetDateTime {
         // 2020-01-01.
         OffsetDateTime::UNIX_EPOCH + time::Duration::days(18_262 + days)
@@ -243,10 +285,13 @@ mod tests {
             months.note(&attempt(&format!("d{number:05}.example")), at(0));
         }
         months.note(&attempt("d00000.example"), at(1));
+        // Deliveries have room of their own.
+        months.note(&delivery("z.example"), at(0));
         months.flush(&store).await.unwrap();
         let rows = shown(&store, 0).await;
-        assert_eq!(rows.len(), MOST + 1);
+        assert_eq!(rows.len(), MOST + 2);
         assert_eq!(rows[..3], [" deferred 5 0", "d00000.example deferred 2 1", "d00001.example deferred 1 0"]);
+        assert_eq!(rows.last().unwrap(), "z.example unclaimed 1 0");
     }
 
     #[tokio::test]
@@ -255,7 +300,7 @@ mod tests {
         months.note(&attempt("a.example"), at(0));
         // A flush ends in the middle of its write, which the store takes all the same.
         let write = months.next_write().unwrap();
-        store.add_mails(&write).await.unwrap();
+        write.make(&store).await.unwrap();
         months.note(&attempt("a.example"), at(0));
         months.flush(&store).await.unwrap();
         assert_eq!(shown(&store, 0).await, ["a.example deferred 2 0"]);

@@ -7,7 +7,9 @@ use super::month::{Month, day_of};
 use super::{Error, Store, StoreBackend};
 
 /// The most domains of a month. The mails of later domains count for the domain "", which stands for all others.
-pub(super) const MOST_DOMAINS: i64 = 100_000;
+const MOST_DOMAINS: i64 = 100_000;
+/// Attempts without a delivery bring no domain into a month that has this many, so that invented domains leave room for others.
+const MOST_DOMAINS_BY_FAILURES: i64 = MOST_DOMAINS / 2;
 /// How many rows are read or deleted together. The journal waits meanwhile in a file.
 pub(super) const STEP: i64 = 5000;
 
@@ -54,15 +56,28 @@ pub(super) struct MailPage {
 }
 
 impl Store {
-    /// Adds mails to the counts of their months, in one transaction.
+    /// Adds mails that were delivered to the counts of their months, in one transaction.
     ///
     /// # Errors
     /// If the store fails.
     pub async fn add_mails(&self, write: &MailWrite) -> Result<(), Error> {
+        self.add_mails_in(MOST_DOMAINS, write).await
+    }
+
+    /// Adds attempts that ended without a delivery. Half of the room of a month is for other domains than theirs.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn add_failed_mails(&self, write: &MailWrite) -> Result<(), Error> {
+        self.add_mails_in(MOST_DOMAINS_BY_FAILURES, write).await
+    }
+
+    /// New domains come into months that have less than so many.
+    async fn add_mails_in(&self, most: i64, write: &MailWrite) -> Result<(), Error> {
         self.timed("mails", async {
             match &self.backend {
-                StoreBackend::Sqlite(local) => Ok(local.lock().await.sqlite.add_mails(write).await?),
-                StoreBackend::Postgres(postgres) => postgres.add_mails(write).await,
+                StoreBackend::Sqlite(local) => Ok(local.lock().await.sqlite.add_mails(most, write).await?),
+                StoreBackend::Postgres(postgres) => postgres.add_mails(most, write).await,
             }
         })
         .await

@@ -2,12 +2,13 @@
 
 use sqlx::postgres::PgRow;
 
-use super::super::mails::{MOST_DOMAINS, MailPage, STEP};
+use super::super::mails::{MailPage, STEP};
 use super::super::{Error, MailDelta, MailWrite};
 use super::{Postgres, column};
 
 impl Postgres {
-    pub(in super::super) async fn add_mails(&self, write: &MailWrite) -> Result<(), Error> {
+    /// New domains come into months that have less than `most`.
+    pub(in super::super) async fn add_mails(&self, most: i64, write: &MailWrite) -> Result<(), Error> {
         let MailWrite { number, deltas } = write;
         let months: Vec<i64> = deltas.iter().map(|delta| delta.month).collect();
         let domains: Vec<&str> = deltas.iter().map(|delta| delta.domain.as_str()).collect();
@@ -16,7 +17,7 @@ impl Postgres {
         let days: Vec<i64> = deltas.iter().map(|delta| delta.last_day).collect();
         let sql = "SELECT danelaw.mail_add($1, $2, $3, $4, $5, $6, $7, $8)";
         let query = || {
-            let query = sqlx::query(sql).bind(self.owner).bind(number).bind(MOST_DOMAINS);
+            let query = sqlx::query(sql).bind(self.owner).bind(number).bind(most);
             query.bind(&months).bind(&domains).bind(&results).bind(&mails).bind(&days)
         };
         self.at_leisure(query).await.map(drop)

@@ -3,7 +3,7 @@
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Connection, Row, SqliteConnection};
 
-use super::super::mails::{MOST_DOMAINS, MailPage, STEP};
+use super::super::mails::{MailPage, STEP};
 use super::super::{MailDelta, MailWrite};
 use super::{Sqlite, SqliteError};
 
@@ -30,7 +30,8 @@ pub(super) const MAILS: &str = "
 ";
 
 impl Sqlite {
-    pub(in super::super) async fn add_mails(&mut self, write: &MailWrite) -> Result<(), SqliteError> {
+    /// New domains come into months that have less than `most`.
+    pub(in super::super) async fn add_mails(&mut self, most: i64, write: &MailWrite) -> Result<(), SqliteError> {
         let mut transaction = self.connection.begin().await?;
         let sql = "INSERT INTO mail_writer (one, writer, number) VALUES (1, ?1, ?2)
                    ON CONFLICT (one) DO UPDATE SET writer = excluded.writer, number = excluded.number
@@ -40,7 +41,7 @@ impl Sqlite {
             return Ok(());
         }
         for delta in &write.deltas {
-            let domain = if has_room(&mut transaction, delta).await? { delta.domain.as_str() } else { "" };
+            let domain = if has_room(&mut transaction, delta, most).await? { delta.domain.as_str() } else { "" };
             let sql = "INSERT INTO mail_months (month, domain, result, mails, last_day) VALUES (?1, ?2, ?3, ?4, ?5)
                        ON CONFLICT (month, domain, result) DO UPDATE SET mails = mails + excluded.mails,
                            last_day = max(last_day, excluded.last_day)";
@@ -75,7 +76,7 @@ impl Sqlite {
 }
 
 /// Whether the domain has a row in its month, or there is room for one; then its place is taken.
-async fn has_room(connection: &mut SqliteConnection, delta: &MailDelta) -> sqlx::Result<bool> {
+async fn has_room(connection: &mut SqliteConnection, delta: &MailDelta, most: i64) -> sqlx::Result<bool> {
     let sql = "SELECT EXISTS (SELECT 1 FROM mail_months WHERE month = ?1 AND domain = ?2)";
     let row = sqlx::query(sql).bind(delta.month).bind(&delta.domain).fetch_one(&mut *connection).await?;
     if delta.domain.is_empty() || row.try_get(0)? {
@@ -83,7 +84,7 @@ async fn has_room(connection: &mut SqliteConnection, delta: &MailDelta) -> sqlx:
     }
     let sql = "INSERT INTO mail_domains (month, domains) VALUES (?1, 1)
                ON CONFLICT (month) DO UPDATE SET domains = domains + 1 WHERE domains < ?2";
-    let taken = sqlx::query(sql).bind(delta.month).bind(MOST_DOMAINS).execute(connection).await?;
+    let taken = sqlx::query(sql).bind(delta.month).bind(most).execute(connection).await?;
     Ok(taken.rows_affected() > 0)
 }
 

@@ -29,6 +29,7 @@ macro_rules! laws {
 laws!(
     v23_mails_add_up_and_survive_a_restart,
     v23_a_month_has_room_for_so_many_domains,
+    v23_failed_attempts_take_half_of_the_room,
     v23_months_that_are_over_are_forgotten,
     v23_domains_that_got_mail_are_found,
     v23_entries_take_the_place_of_those_before,
@@ -125,6 +126,33 @@ async fn v23_a_month_has_room_for_so_many_domains(backend: Backend) {
     // Another month has its own room.
     add(&store, 4, vec![delta(PAST + 1, "c.test", "x", [1, 2])]).await;
     assert_eq!(shown(&store, PAST + 1).await, ["c.test x 1 2"]);
+}
+
+/// V23, A-112: invented domains do not keep out those that get mail.
+async fn v23_failed_attempts_take_half_of_the_room(backend: Backend) {
+    let store = backend.store().await;
+    let failed = async |store: &Store, number, domains: &[&str]| {
+        let deltas = domains.iter().map(|domain| delta(PAST, domain, "x", [1, 1])).collect();
+        store.add_failed_mails(&MailWrite { number, deltas }).await.unwrap();
+    };
+    failed(&store, 1, &["a.test"]).await;
+    drop(store);
+    backend.change("UPDATE danelaw.mail_domains SET domains = domains + 49998 WHERE domains = 1").await;
+    let store = backend.store().await;
+    failed(&store, 1, &["b.test", "c.test"]).await;
+    failed(&store, 2, &["d.test", "a.test"]).await;
+    assert_eq!(shown(&store, PAST).await, [" x 2 1", "a.test x 2 1", "b.test x 1 1"]);
+    // A domain that gets mail has room, and then room for all its attempts.
+    add(&store, 3, vec![delta(PAST, "d.test", "y", [1, 1])]).await;
+    failed(&store, 4, &["e.test", "d.test"]).await;
+    let expected = [" x 3 1", "a.test x 2 1", "b.test x 1 1", "d.test x 1 1", "d.test y 1 1"];
+    assert_eq!(shown(&store, PAST).await, expected);
+    drop(store);
+    // One that fails does not give room back, and the number of domains has stayed right.
+    backend.change("UPDATE danelaw.mail_domains SET domains = domains + 49999 WHERE domains = 50001").await;
+    let store = backend.store().await;
+    add(&store, 1, vec![delta(PAST, "f.test", "x", [1, 1])]).await;
+    assert_eq!(shown(&store, PAST).await[0], " x 4 1");
 }
 
 /// V23.
