@@ -40,6 +40,9 @@ pub const MONTH: &str = "/report/";
 /// How the answer begins where the store cannot be read.
 pub const STORE_UNREADABLE: &str = "the store cannot be read: ";
 
+/// How the answer begins where no mail is counted by month.
+pub const NOT_COUNTED: &str = "mail is not counted by month: ";
+
 /// The path of the findings of the watch: all of them, or those about the domain behind it.
 pub const WATCH: &str = "/watch/";
 

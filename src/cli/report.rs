@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use time::OffsetDateTime;
 
+use super::EX_CONFIG;
 use super::running::{NotTold, RunningDanelaw};
 use super::stdout::Stdout;
 use crate::admin::{self, client};
@@ -15,19 +16,23 @@ use crate::store::Month;
 const STATUS: &str = "\
 Exit status:
   0   the report is printed
-  1   no mail of that month is counted
+  1   no mail of that month is counted; it may be in the future
   64  the command line is wrong
   69  no danelaw answers at admin.address, or its store does not
-  78  the configuration is wrong, or has no admin.address
+  78  the configuration is wrong, has no admin.address, or lets no mail be
+      counted: store.path or store.url, and store.mail_months above 0
 
 JSON fields:
-  month, is_over, written (when the counts were read), danelaw (its version),
+  month, is_over (for five minutes or longer), written (when the counts were read), danelaw (its version),
   delivered and not_delivered (count, domains), results (result, count,
   domains, last_day), to_other_domains (the part of all without a domain's
-  name), unknown (results of a newer danelaw), busiest (domain, results)";
+  name), unknown (results of a newer danelaw), busiest (domain, results),
+  notes (what the numbers do not say)";
 
 /// There is no report.
 const NO_REPORT: u8 = 1;
+/// The most characters of a line of notes.
+const LINE: usize = 120;
 
 /// Arguments of the subcommand.
 #[derive(Debug, clap::Args)]
@@ -51,6 +56,7 @@ pub(super) fn run(config: &Config, arguments: &MonthArguments) -> ExitCode {
     let written = match answer {
         Ok(Ok(written)) => written,
         Ok(Err(why)) if why.starts_with(client::STORE_UNREADABLE) => return NotTold::unavailable(&why).complain(),
+        Ok(Err(why)) if why.starts_with(client::NOT_COUNTED) => return NotTold { code: EX_CONFIG, why }.complain(),
         Ok(Err(why)) => return NotTold { code: NO_REPORT, why }.complain(),
         Err(not_told) => return not_told.complain(),
     };
@@ -79,27 +85,37 @@ fn text(report: &MonthReport) -> String {
         }
         line(&mut text, "all", *all, *all);
     }
-    text.push_str(
-        "\nA mail counts once for each domain of its recipients, and a domain once in each line. Attempts count each time: a mail\n\
-         that the client sends again counts again. Attempts that the client ended are not counted. Shares are rounded down.\n",
-    );
-    if report.to_other_domains > 0 {
-        let _ = writeln!(
-            text,
-            "{} of all were for domains beyond the room of the month; these are not among the domains.",
-            report.to_other_domains
-        );
-    }
-    if report.unknown > 0 {
-        let _ = writeln!(text, "{} more have results that only a newer danelaw knows.", report.unknown);
+    for note in &report.notes {
+        let _ = write!(text, "\n{}", wrapped(note));
     }
     text
+}
+
+/// The words in lines of 120 characters at most.
+fn wrapped(note: &str) -> String {
+    let (mut text, mut length) = (String::new(), 0);
+    for word in note.split_whitespace() {
+        let width = word.chars().count();
+        match length {
+            0 => length = width,
+            _ if length + 1 + width > LINE => {
+                text.push('\n');
+                length = width;
+            }
+            _ => {
+                text.push(' ');
+                length += 1 + width;
+            }
+        }
+        text.push_str(word);
+    }
+    text + "\n"
 }
 
 fn line(text: &mut String, title: &str, totals: MailTotals, all: MailTotals) {
     let MailTotals { count, domains } = totals;
     let (of_mail, of_domains) = (share(count, all.count), share(domains, all.domains));
-    let _ = writeln!(text, "  {title:<32}{count:>12}{of_mail:>9}{domains:>12}{of_domains:>9}");
+    let _ = writeln!(text, "  {title:<33}{count:>11}{of_mail:>9}{domains:>12}{of_domains:>9}");
 }
 
 #[cfg(test)]
@@ -126,6 +142,8 @@ mod tests {
             "  cleartext by a rule                        0    0.0 %           0    0.0 %",
             "  all                                        4  100.0 %           2  100.0 %",
             "  refused for want of TLS or proof           4  100.0 %           1  100.0 %",
+            "  deferred for want of a DNS answer          0    0.0 %           0    0.0 %",
+            "counts each time: a mail that the client sends again counts again. Attempts that the client ended are not counted.",
             "1 of all were for domains beyond the room of the month; these are not among the domains.",
         ] {
             assert!(text.lines().any(|found| found == line), "{line:?} is not in\n{text}");

@@ -4,8 +4,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use time::{Duration, OffsetDateTime};
 
 use super::result::MailResult;
 use crate::store::{MailDelta, Month, day_of};
@@ -13,6 +13,18 @@ use crate::version;
 
 /// How many domains are named: those with the most mail.
 const BUSIEST: usize = 20;
+/// How long after a month the last counts come: each danelaw writes every ten seconds, and clocks differ.
+const SETTLED_AFTER: Duration = Duration::minutes(5);
+/// How mail is counted.
+const COUNTING: &str = "A mail counts once for each domain of its recipients, and a domain once in each row. An attempt without a delivery \
+     counts each time: a mail that the client sends again counts again. Attempts that the client ended are not counted. Shares are rounded down.";
+/// The deliveries that the configuration let go without DANE, which no result names.
+const WITHOUT_DANE: &str = "Where a setting lets mail go without DANE, no result says so: the mail counts by what its session gave, mostly as \
+     “encrypted”, “cleartext by a rule” or “verified by a rule's key”. It is not “not enforced” for that, also where the host has a valid \
+     TLSA record. Such settings are rules of the levels `encrypt`, `may` and `fingerprint`, rules whose `next_hop` is an address, \
+     `tls.level = \"encrypt\"`, `tls.insecure_mx = \"encrypt\"` and negative trust anchors. Read `danelaw rules` and `danelaw config show \
+     --changed` beside this report; they show the settings of now, which may have changed since. No mail under “not enforced” is no proof \
+     that each valid TLSA record was held to.";
 
 /// Mail, and the domains that it was for. A domain counts once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,7 +62,7 @@ pub struct BusyDomain {
 pub struct MonthReport {
     /// The month, as in 2026-11.
     pub month: String,
-    /// Whether the month is over, so that no more is counted.
+    /// Whether the month has been over for some minutes, so that no danelaw that reaches the store adds to it.
     pub is_over: bool,
     /// When the counts were read (RFC 3339).
     pub written: String,
@@ -68,6 +80,8 @@ pub struct MonthReport {
     pub unknown: u64,
     /// The domains with the most mail, delivered or not.
     pub busiest: Vec<BusyDomain>,
+    /// The meaning of the numbers, and the facts that no number tells: a sentence or more each.
+    pub notes: Vec<String>,
 }
 
 /// The domains of some rows.
@@ -112,9 +126,9 @@ impl MonthReport {
             ResultTotals { result: result.as_str().to_owned(), totals: summed.totals(), last_day }
         };
         let others = rows.iter().filter(known).filter(|row| row.domain.is_empty());
-        Self {
+        let mut report = Self {
             month: month.to_string(),
-            is_over: Month::of(now.date()) > month,
+            is_over: now.checked_sub(SETTLED_AFTER).is_some_and(|then| Month::of(then.date()) > month),
             written: now.replace_nanosecond(0).unwrap_or(now).format(&Rfc3339).unwrap_or_default(),
             danelaw: version::VERSION.to_owned(),
             delivered: of_kind(true),
@@ -123,7 +137,35 @@ impl MonthReport {
             to_other_domains: SummedRows::of(others).count,
             unknown: SummedRows::of(rows.iter().filter(|row| !known(row))).count,
             busiest: busiest(rows.iter().filter(known)),
+            notes: Vec::new(),
+        };
+        report.notes = report.notes();
+        report
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let mut notes = vec![COUNTING.to_owned(), WITHOUT_DANE.to_owned(), self.gaps()];
+        if self.to_other_domains > 0 {
+            notes.push(format!(
+                "{} of all were for domains beyond the room of the month; these are not among the domains.",
+                self.to_other_domains
+            ));
         }
+        if self.unknown > 0 {
+            notes.push(format!("{} more have results that only a newer danelaw knows.", self.unknown));
+        }
+        notes
+    }
+
+    /// The days that the counts do not tell of.
+    fn gaps(&self) -> String {
+        // Days are written so that they sort as text.
+        let last = self.results.iter().filter_map(|row| row.last_day.as_deref()).max();
+        let last = last.map_or(String::new(), |day| format!(" The last day with a count is {day}."));
+        format!(
+            "The counts say nothing of days on which danelaw did not run or did not count, so the month may be counted in part.{last} The \
+             report does not know the first day."
+        )
     }
 
     /// Each result that this program knows, with its totals.
@@ -210,9 +252,30 @@ mod tests {
             report.busiest.iter().map(|domain| domain.domain.as_str()).collect::<Vec<_>>(),
             ["a.example", "c.example", "b.example"]
         );
+        let notes = report.notes.join("\n");
+        for part in [
+            "7 of all were for",
+            "9 more have",
+            "The last day with a count is 2020-01-11.",
+            "no proof",
+            "`danelaw rules`",
+        ] {
+            assert!(notes.contains(part), "{part} is not in {notes}");
+        }
         // It is read as it was written, and its month is over later.
         let written = serde_json::to_string(&report).unwrap();
         assert_eq!(serde_json::from_str::<MonthReport>(&written).unwrap(), report);
-        assert!(MonthReport::of("2020-01".parse().unwrap(), &rows, now + time::Duration::days(30)).is_over);
+    }
+
+    #[test]
+    fn a_month_is_over_when_others_have_written_too() {
+        // 2020-02-01.
+        let end = OffsetDateTime::UNIX_EPOCH + Duration::days(18_293);
+        for (seconds, is_over) in [(-1, false), (0, false), (299, false), (300, true), (86_400 * 40, true)] {
+            let report = MonthReport::of("2020-01".parse().unwrap(), &[], end + Duration::seconds(seconds));
+            assert_eq!(report.is_over, is_over, "{seconds}");
+        }
+        let notes = MonthReport::of("2020-01".parse().unwrap(), &[], end).notes;
+        assert!(notes.len() == 3 && !notes[2].contains("last day"), "{notes:?}");
     }
 }

@@ -96,6 +96,8 @@ async fn the_report_has_the_mails_that_went() {
     assert_eq!(told["not_delivered"], serde_json::json!({"count": 4, "domains": 3}));
     assert_eq!((&told["month"], &told["is_over"]), (&Value::from(this_month()), &Value::from(false)));
     assert_eq!(told["busiest"][0]["domain"], "example.test");
+    let notes = told["notes"].as_array().unwrap();
+    assert!(notes.iter().any(|note| note.as_str().unwrap().contains("negative trust anchors")), "{notes:?}");
 
     let text = report(&admin, &["--month", &this_month()]).await;
     assert_eq!(text.status, 0, "{text:?}");
@@ -104,6 +106,8 @@ async fn the_report_has_the_mails_that_went() {
         "  verified by DANE                           3   50.0 %           1   33.3 %",
         "  cleartext, not enforced                    0    0.0 %           0    0.0 %",
         "  refused for want of TLS or proof           2   50.0 %           1   33.3 %",
+        "that each valid TLSA record was held to.",
+        "The counts say nothing of days on which danelaw did not run or did not count",
     ] {
         assert!(text.out.contains(line), "{line:?} is not in\n{}", text.out);
     }
@@ -111,7 +115,14 @@ async fn the_report_has_the_mails_that_went() {
     let html = report(&admin, &["--html"]).await;
     assert_eq!(html.status, 0, "{html:?}");
     is_valid_html(html.out.trim_end());
-    for part in ["<title>Mail of 20", "<svg ", "<bdi>stripped.test</bdi>", "TR-03108-06-M", " so far</h1>"] {
+    for part in [
+        "<title>Mail of 20",
+        "<svg ",
+        "<bdi>stripped.test</bdi>",
+        "TR-03108-06-M",
+        " so far</h1>",
+        "danelaw config show --changed",
+    ] {
         assert!(html.out.contains(part), "{part} is not in {}", html.out);
     }
     // It needs no other file, and no script.
@@ -119,12 +130,22 @@ async fn the_report_has_the_mails_that_went() {
         assert!(!html.out.contains(part), "{part} is in {}", html.out);
     }
 
-    for (month, why) in [("2020-01", "no mail of 2020-01 is counted"), ("2020-13", "a month is written as 2026-11")] {
+    let written = "a month is written as 2026-11: a year from 0001 on, and a month from 01 to 12";
+    for (month, why) in [
+        ("2020-01", "no mail of 2020-01 is counted; store.mail_months says"),
+        ("9999-12", "no mail of 9999-12 is counted: that month is in the future, since it is 20"),
+        ("2020-13", written),
+        ("0000-01", written),
+    ] {
         let (status, text) = get(&admin, &format!("/report/{month}")).await;
         assert!(status == 404 && text.contains(why), "{status} {text}");
     }
-    let wrong = report(&admin, &["--month", "2020-13"]).await;
-    assert!(wrong.status == 64 && wrong.err.contains("a month is written as 2026-11"), "{wrong:?}");
+    for month in ["2020-13", "0000-01"] {
+        let wrong = report(&admin, &["--month", month]).await;
+        assert!(wrong.status == 64 && wrong.err.contains(written), "{wrong:?}");
+    }
+    let future = report(&admin, &["--month", "9999-12"]).await;
+    assert!(future.status == 1 && future.err.contains("is in the future"), "{future:?}");
     assert_eq!(report(&admin, &["--json", "--html"]).await.status, 64);
     assert_eq!(report(&"unix:/nonexistent/admin.sock".parse().unwrap(), &[]).await.status, 69);
 }
@@ -209,7 +230,7 @@ async fn without_a_store_that_lasts_or_without_months_no_mail_is_counted() {
         let admin = lab.admin().await;
         assert!(lab.send().await.last().starts_with("250 2.0.0 "));
         let none = report(&admin, &[]).await;
-        assert!(none.status == 1 && none.err.contains("mail is not counted by month: set store.path"), "{none:?}");
+        assert!(none.status == 78 && none.err.contains("mail is not counted by month: set store.path"), "{none:?}");
     }
 }
 

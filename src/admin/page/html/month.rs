@@ -81,7 +81,7 @@ pub(crate) fn month_page(report: &MonthReport) -> String {
                     h1 { "Mail of " (report.month) (so_far) }
                     p { "Read at " (report.written) " by danelaw " (report.danelaw) ". Months and days are those of UTC." }
                     @for table in [MonthTable::Delivered, MonthTable::NotDelivered] { (section(table, report)) }
-                    (notes(report))
+                    @for note in &report.notes { p { (plain(note)) } }
                     (busiest(&report.busiest))
                     (meanings())
                     (guidelines())
@@ -157,19 +157,9 @@ const fn class(result: MailResult) -> &'static str {
     }
 }
 
-fn notes(report: &MonthReport) -> Markup {
-    html! {
-        p {
-            "A mail counts once for each domain of its recipients. An attempt without a delivery counts each time: a mail that the \
-             client sends again counts again. A domain counts once in each row. Attempts that the client ended are not counted. Shares are rounded down."
-        }
-        @if report.to_other_domains > 0 {
-            p { (report.to_other_domains) " of all were for domains beyond the room of the month; these are not among the domains." }
-        }
-        @if report.unknown > 0 {
-            p { (report.unknown) " more have results that only a newer danelaw knows." }
-        }
-    }
+/// The words without the marks of Markdown.
+fn plain(text: &str) -> String {
+    text.replace('`', "")
 }
 
 fn busiest(domains: &[BusyDomain]) -> Markup {
@@ -194,7 +184,7 @@ fn meanings() -> Markup {
         h2 { "The results" }
         table {
             thead { tr { @for title in ["result", "meaning"] { th scope="col" { (title) } } } }
-            tbody { @for result in MailResult::ALL { tr { th scope="row" { (result.title()) } td { (result.meaning().replace('`', "")) } } } }
+            tbody { @for result in MailResult::ALL { tr { th scope="row" { (result.title()) } td { (plain(result.meaning())) } } } }
         }
     }
 }
@@ -208,13 +198,13 @@ fn guidelines() -> Markup {
                 @for one in &SENTENCES {
                     tr {
                         td { q { (one.sentence) } br; small { (one.source) } }
-                        td { (one.answers) }
-                        td { (one.leaves) }
+                        td { (plain(one.answers)) }
+                        td { (plain(one.leaves)) }
                     }
                 }
             }
         }
-        p { (NOT_ANSWERED.replace('`', "")) }
+        p { (plain(NOT_ANSWERED)) }
     }
 }
 
@@ -242,6 +232,7 @@ mod tests {
             assert!(!page.contains(part), "{part} is in {page}");
         }
         assert!(page.contains("&lt;script&gt;alert(1)") && page.contains("Mail of 2020-01 so far"), "{page}");
+        assert!(page.contains("no proof that each valid TLSA record was held to") && !page.contains('`'), "{page}");
         assert!(STYLE.bytes().all(|octet| !b"<>&\"".contains(&octet)));
     }
 
