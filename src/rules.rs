@@ -3,6 +3,7 @@
 //! A rule for less than the default must have a reason and a last day; after that day it no longer holds. So no domain stays
 //! below the default after its reason is forgotten.
 
+pub(crate) mod index;
 mod next_hop;
 
 use std::fmt;
@@ -14,6 +15,7 @@ use crate::last_day::LastDay;
 use crate::name::{Name, NameError};
 use crate::policy::Level;
 
+pub(crate) use index::RuleIndex;
 pub use next_hop::{NextHop, NextHopError, NextHopHost};
 
 /// The level of every domain.
@@ -21,8 +23,8 @@ pub use next_hop::{NextHop, NextHopError, NextHopHost};
 pub struct Rules {
     /// For domains that no rule names.
     pub default: Level,
-    /// The first one that names the domain and has not ended holds.
-    pub entries: Vec<Rule>,
+    entries: Vec<Rule>,
+    index: RuleIndex,
 }
 
 /// A level for some domains.
@@ -118,10 +120,21 @@ pub enum Domains {
 }
 
 impl Rules {
+    /// The level for domains that no rule names, and the rules: the first one that names a domain and has not ended holds.
+    pub fn new(default: Level, entries: Vec<Rule>) -> Self {
+        let mut index = RuleIndex::default();
+        entries.iter().for_each(|rule| index.push(&rule.domains, rule.until));
+        Self { default, entries, index }
+    }
+
+    /// The rules, in the order of the configuration.
+    pub fn entries(&self) -> &[Rule] {
+        &self.entries
+    }
+
     /// The level for a domain on a day, and the rule it comes from, if any.
     pub fn level(&self, domain: &Name, today: Date) -> (&Level, Option<&Rule>) {
-        let holds = |rule: &&Rule| rule.domains.contain(domain) && !rule.has_ended(today);
-        match self.entries.iter().find(holds) {
+        match self.index.holding(domain, today).and_then(|entry| self.entries.get(entry)) {
             Some(rule) => (&rule.level, Some(rule)),
             None => (&self.default, None),
         }
@@ -183,7 +196,8 @@ impl Domains {
     }
 
     /// Whether each domain among others is among these.
-    pub fn cover(&self, others: &Self) -> bool {
+    #[cfg(test)]
+    pub(crate) fn cover(&self, others: &Self) -> bool {
         match (self, others) {
             (Self::Exactly(_) | Self::Below(_), Self::Exactly(name)) => self.contain(name),
             (Self::Exactly(_), Self::Below(_)) => false,
@@ -252,11 +266,9 @@ mod tests {
             let rule = rule(until.map(day));
             assert_eq!((rule.days_left(day(10)), rule.ends_soon(day(10))), (left, soon), "{until:?}");
         }
-        let rules = Rules {
-            default: Level::Encrypt,
-            entries: [None, Some(18), Some(11)].map(|until| rule(until.map(day))).to_vec(),
-        };
-        assert_eq!(rules.ending(day(10)).collect::<Vec<_>>(), [&rules.entries[2]]);
+        let entries = [None, Some(18), Some(11)].map(|until| rule(until.map(day))).to_vec();
+        let rules = Rules::new(Level::Encrypt, entries);
+        assert_eq!(rules.ending(day(10)).collect::<Vec<_>>(), [&rules.entries()[2]]);
         assert_eq!((rules.ended(day(11)).count(), rules.ended(day(12)).count()), (0, 1));
     }
 
@@ -332,14 +344,12 @@ mod tests {
             reason: None,
             until,
         };
-        let rules = Rules {
-            default: Level::Dane(InsecureMx::Dane),
-            entries: vec![
-                rule("example.com", Level::Encrypt, Some(day(10))),
-                rule("EXAMPLE.com", Level::DaneOnly, None),
-                rule(".example.com", Level::DaneOnly, None),
-            ],
-        };
+        let entries = vec![
+            rule("example.com", Level::Encrypt, Some(day(10))),
+            rule("EXAMPLE.com", Level::DaneOnly, None),
+            rule(".example.com", Level::DaneOnly, None),
+        ];
+        let rules = Rules::new(Level::Dane(InsecureMx::Dane), entries);
         for (domain, today, expected) in [
             ("example.com", 10, "encrypt"),
             // The day after, it is as if the rule were not there.

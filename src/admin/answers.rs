@@ -519,7 +519,7 @@ mod tests {
             reason: None,
             until: Some(past),
         };
-        let rules = Rules { default: Level::Encrypt, entries: vec![rule] };
+        let rules = Rules::new(Level::Encrypt, vec![rule]);
         let negative = [("b.test", past), ("c.test", Date::MAX)].map(|(zone, until)| NegativeTrustAnchor {
             zone: zone.parse().unwrap(),
             reason: "x".to_owned(),

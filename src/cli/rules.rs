@@ -108,7 +108,7 @@ pub(super) fn run(config: Config, arguments: &RulesArguments) -> ExitCode {
 fn list(config: &Config, arguments: &RulesArguments) -> ExitCode {
     let today = OffsetDateTime::now_utc().date();
     let listed = config.rules().map_err(StartError::config).and_then(|rules| {
-        let rows: Vec<_> = rules.entries.iter().map(|rule| RuleRow::of(rule, today)).collect();
+        let rows: Vec<_> = rules.entries().iter().map(|rule| RuleRow::of(rule, today)).collect();
         let anchors = config.negative_trust_anchors().0;
         let anchors: Vec<_> = anchors.iter().map(|anchor| AnchorRow::of(anchor, today)).collect();
         let out = &mut Stdout::lock();

@@ -11,7 +11,7 @@ use super::check::Faults;
 use super::{Config, Fault, MxValue, TlsaText, Unsound, day, optional, parsed};
 use crate::last_day::LastDay;
 use crate::policy::{Level, Permit};
-use crate::rules::{Domains, NextHop, NextHopHost, Rule, Rules, StsByRule};
+use crate::rules::{Domains, NextHop, NextHopHost, Rule, RuleIndex, Rules, StsByRule};
 
 /// A rule for some domains.
 #[derive(Debug, Clone, Deserialize)]
@@ -89,11 +89,13 @@ impl Config {
     /// All rules that ask for less than `tls.level` without a reason or a last day, that have records which do not fit
     /// their level, or that can never hold because of one before them.
     pub fn rules(&self) -> Result<Rules, Unsound> {
-        let mut faults = Faults::default();
+        let (mut faults, mut before) = (Faults::default(), RuleIndex::default());
         for (entry, rule) in self.rule.iter().enumerate() {
             let mut own = Faults::default();
             self.check_rule(rule, &mut own);
-            if let Some(first) = self.rule[..entry].iter().find(|first| first.hides(rule)) {
+            let hiding = before.hiding(&rule.domain, rule.until);
+            before.push(&rule.domain, rule.until);
+            if let Some(first) = hiding.and_then(|first| self.rule.get(first)) {
                 let what_to_do = match first.domain == rule.domain {
                     true => "remove one of them",
                     false => "put this one first, or remove it",
@@ -107,10 +109,8 @@ impl Config {
             }
             faults.extend(entry, own);
         }
-        faults.none_or(Rules {
-            default: self.tls.level.level(self.tls.insecure_mx),
-            entries: self.rule.iter().filter_map(|rule| self.rule(rule)).collect(),
-        })
+        let entries = self.rule.iter().filter_map(|rule| self.rule(rule)).collect();
+        faults.none_or(Rules::new(self.tls.level.level(self.tls.insecure_mx), entries))
     }
 
     /// The rules and the negative trust anchors that have ended before a day. They do not stop a start or a reload: a restart on the day after the end
@@ -215,12 +215,6 @@ impl RuleEntry {
     fn reason(&self) -> Option<String> {
         self.reason.clone().filter(|reason| !reason.trim().is_empty())
     }
-
-    /// Whether a rule behind this one can never hold: it names no domain that this one does not, and ends no later.
-    fn hides(&self, later: &Self) -> bool {
-        let ends_first = self.until.is_some_and(|until| later.until.is_none_or(|later| until < later));
-        self.domain.cover(&later.domain) && !ends_first
-    }
 }
 
 #[cfg(test)]
@@ -228,6 +222,7 @@ mod tests {
     use super::*;
     use crate::config::tests::with;
     use crate::name::Name;
+    use crate::rules::index::tests::LOOKS;
 
     #[test]
     fn rules_say_why_and_until_when() {
@@ -340,6 +335,19 @@ mod tests {
         for (domain, today, level) in [("b.test", 1, "may"), ("b.test", 2, "dane"), ("a.test", 1, "dane")] {
             assert_eq!(rules.level(&name(domain), day(today)).0.to_string(), level, "{domain} on day {today}");
         }
+    }
+
+    #[test]
+    fn a_long_list_of_rules_is_checked_with_a_few_looks_for_each() {
+        let looks = [100, 1000].map(|count| {
+            let rule = |number| format!("{{ domain = '.d{number}.example.com', level = 'dane' }}");
+            let config = with(&format!("rule = [{}]", (0..count).map(rule).collect::<Vec<_>>().join(", "))).unwrap();
+            LOOKS.set(0);
+            config.rules().unwrap();
+            LOOKS.get() / count
+        });
+        // The name, its two parents and the root.
+        assert_eq!(looks, [4; 2]);
     }
 
     #[test]
