@@ -20,7 +20,7 @@ use crate::server::Server;
 use crate::sink::Seen;
 use crate::smtp::Session;
 use crate::source::{self, Report};
-use crate::world::{Domain, LISTED, Manner, ZONE};
+use crate::world::{Domain, LISTED, Manner, WILD_HOSTS, ZONE};
 use crate::zones::{Record, SignedZones, Zone};
 use crate::{dns, null, sink};
 
@@ -68,11 +68,13 @@ pub(crate) struct Needs {
     /// The value of `mta_sts.mode`.
     pub(crate) mta_sts: &'static str,
     pub(crate) store: Keeping,
+    /// Rules, none of which names a domain of the load.
+    pub(crate) rules: usize,
 }
 
 impl Needs {
     pub(crate) fn of(sessions: usize) -> Self {
-        Self { sessions, fresh: false, mta_sts: "enforce", store: Keeping::None }
+        Self { sessions, fresh: false, mta_sts: "enforce", store: Keeping::None, rules: 0 }
     }
 }
 
@@ -108,7 +110,10 @@ impl Lab {
         fs::write(&pem, identity.key_and_chain()).expect("the lab's directory is writable");
         let domains =
             census.iter().flat_map(|&(manner, count)| (0..count).map(move |number| Domain { manner, number }));
-        let records = domains.flat_map(|domain| {
+        let wild = (0..WILD_HOSTS).map(|number| Domain { manner: Manner::Wild, number });
+        let wild = wild
+            .map(|domain| Record::new(&format!("*.{}.", domain.wildcard()), format!("MX 10 {}.", domain.exchange())));
+        let records = domains.filter(|domain| domain.manner != Manner::Wild).flat_map(|domain| {
             let (name, exchange) = (domain.name(), domain.exchange());
             let mut records = vec![
                 Record::new(&format!("{name}."), format!("MX 10 {exchange}.")),
@@ -123,7 +128,7 @@ impl Lab {
             records
         });
         let zones = vec![
-            Zone { name: ZONE, signed: true, records: records.collect() },
+            Zone { name: ZONE, signed: true, records: records.chain(wild).collect() },
             Zone { name: "test.", signed: true, records: vec![] },
         ];
         let tree = SignedZones::sign(&directory.join("zones"), net.authority().ip(), zones);
@@ -237,7 +242,7 @@ impl Lab {
             (Keeping::Database, Some(database)) => format!("url = \"{}\"", database.url()),
         };
         let recipients = if needs.store == Keeping::None { "" } else { "recipients = \"fan-out\"\n" };
-        let configuration = format!(
+        let mut configuration = format!(
             "hostname = \"danelaw.client.test\"\n[[listener]]\naddress = \"{RELAY}\"\n{recipients}[store]\n{store}\n\
              [dns]\nmode = \"validate\"\nservers = [\"{}\"]\ntrust_anchor = \"{}\"\n\
              [remote]\nallow_reserved = [\"127.0.0.0/8\"]\nconnections = {sessions}\n\
@@ -250,6 +255,11 @@ impl Lab {
             needs.mta_sts,
             sessions = needs.sessions + 1000,
         );
+        for number in 0..needs.rules {
+            let below = if number % 2 == 0 { "" } else { "." };
+            let rule = format!("[[rule]]\ndomain = \"{below}r{number}.bench.test\"\nlevel = \"dane-only\"\n");
+            configuration.push_str(&rule);
+        }
         let file = directory.join("danelaw.toml");
         fs::write(&file, configuration).expect("the lab's directory is writable");
         let program = self.options.danelaw.clone().unwrap_or_else(|| env!("CARGO_BIN_EXE_danelaw").into());
@@ -399,6 +409,7 @@ impl Source {
         flag("sessions", options.sessions.to_string());
         flag("size", options.size.to_string());
         flag("domains", options.domains.to_string());
+        flag("recipients", options.recipients.to_string());
         flag("manner", options.manner.to_string());
         flag("run", options.run.to_string());
         flag("patience", options.patience.to_string());

@@ -14,6 +14,7 @@
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
 
 mod conn;
+mod growth;
 mod lab;
 mod message;
 mod null;
@@ -79,7 +80,7 @@ enum Role {
 #[derive(Parser)]
 #[command(name = "relay", about = "danelaw, Postfix and a bare pass-through side by side")]
 struct Outside {
-    /// Draw the bars of an earlier run, which are in this file, as an SVG, in place of a measurement.
+    /// Draw the lines of growth of an earlier run, which are in this file, as an SVG, in place of a measurement.
     #[arg(long)]
     plot: Option<PathBuf>,
     #[command(flatten)]
@@ -98,6 +99,7 @@ fn main() -> ExitCode {
     // cargo passes --bench for a measurement; a test of this target has to be quick.
     if !arguments.iter().any(|argument| argument == "--bench") {
         message::self_check();
+        growth::self_check();
         return ExitCode::SUCCESS;
     }
     let arguments: Vec<String> = arguments.into_iter().filter(|argument| argument != "--bench").collect();
@@ -137,7 +139,7 @@ fn block_on(threads: usize, role: impl Future<Output = ()>) {
 fn isolate(arguments: &[String]) -> ExitCode {
     let directory = tempfile::Builder::new().prefix("danelaw-relay-").tempdir().expect("a writable /tmp");
     // Postfix refuses a queue below a directory that others cannot enter.
-    let script = "ulimit -n $(ulimit -Hn) && ip link set lo up && mount -t tmpfs -o mode=755 tmpfs \"$1\" && \
+    let script = "{ ulimit -n 65536 2>/dev/null || ulimit -n $(ulimit -Hn); } && ip link set lo up && mount -t tmpfs -o mode=755 tmpfs \"$1\" && \
                   exec \"$0\" inside --directory \"$@\"";
     let status = Command::new("unshare")
         .args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c", script])

@@ -56,6 +56,9 @@ pub(crate) struct Options {
     /// Threads of the source.
     #[arg(long, default_value_t = 2)]
     pub(crate) source_threads: usize,
+    /// Numbers of domains seen in S7, such as 1,1000000: the latter takes a quarter of an hour.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) seen: Vec<u64>,
     /// Numbers of stuck sessions in S6, such as 1000,5000.
     #[arg(long, value_delimiter = ',')]
     pub(crate) stuck: Vec<usize>,
@@ -74,13 +77,17 @@ impl Options {
         match (self.stuck.is_empty(), self.quick) {
             (false, _) => self.stuck.clone(),
             (true, true) => vec![200],
-            (true, false) => vec![1000, 5000],
+            (true, false) => vec![100, 1000, 5000, 9000],
         }
     }
 
     /// Numbers of domains that a relay has seen before the measurement.
     pub(crate) fn seen(&self) -> Vec<u64> {
-        if self.quick { vec![1, 100] } else { vec![1, 10, 100, 1000, 10_000] }
+        match (self.seen.is_empty(), self.quick) {
+            (false, _) => self.seen.clone(),
+            (true, true) => vec![1, 100],
+            (true, false) => vec![1, 10, 100, 1000, 10_000, 100_000],
+        }
     }
 
     fn scenarios(&self) -> Vec<Scenario> {
@@ -164,6 +171,9 @@ impl Bench<'_> {
             Scenario::S8 => self.under_pressure(scenario, kind, round),
             _ => {
                 for (point, load) in Load::of(scenario, self.options) {
+                    if load.rules > 0 && kind != Kind::Danelaw {
+                        continue;
+                    }
                     if scenario == Scenario::S2c {
                         self.lab.forget();
                     }
@@ -199,6 +209,7 @@ impl Bench<'_> {
             sessions: load.sessions,
             size: load.size,
             domains: load.domains,
+            recipients: load.recipients,
             manner: load.manner.letter(),
             messages: load.messages,
             seconds: load.seconds,
@@ -215,8 +226,16 @@ impl Bench<'_> {
         let mut sink = self.lab.sink(load.mail_max, load.delay);
         let relay = self.lab.relay(
             kind,
-            Needs { fresh: load.mail_max.is_some(), mta_sts: load.mta_sts, store: load.store, sessions: load.sessions },
+            Needs {
+                fresh: load.mail_max.is_some(),
+                mta_sts: load.mta_sts,
+                store: load.store,
+                sessions: load.sessions,
+                rules: load.rules,
+            },
         );
+        // Without a relay it is the source that makes the connections to the remote.
+        let fresh = kind == Kind::Direct && load.fresh;
         if load.warm > 0 {
             let domains = load.warm_domains.unwrap_or(load.domains);
             // As many sessions as are measured, so that no handshake is measured; but a storm has to come unannounced.
@@ -225,9 +244,11 @@ impl Bench<'_> {
                 messages: Some(load.warm),
                 seconds: None,
                 rate: None,
-                once: false,
+                once: fresh,
                 domains,
                 sessions,
+                manner: load.warm_manner,
+                recipients: 1,
                 ..load.clone()
             };
             let mut source = Source::start(&relay, &self.source(&warm, 0));
@@ -238,7 +259,8 @@ impl Bench<'_> {
             assert_eq!(self.lab.unverified(), 0, "each delivery is verified by its policy");
         }
         let before = self.cpu(&relay, &sink, None);
-        let mut source = Source::start(&relay, &self.source(load, 1));
+        let load = Load { once: load.once || fresh, ..load.clone() };
+        let mut source = Source::start(&relay, &self.source(&load, 1));
         let report = source.report();
         let memory = relay.pid().map(proc::peak);
         drain(&mut sink, 1, &report, kind);
@@ -253,6 +275,8 @@ impl Bench<'_> {
             ("sink_cpu_s", after.sink - before.sink),
             ("dns_cpu_s", after.dns - before.dns),
             ("store_cpu_s", after.store - before.store),
+            // The load's own part: it shares the cores with the relay.
+            ("load_cpu_s", after.source + after.sink - before.sink),
         ] {
             row.set(&format!("{role}_per_1000"), seconds * 1000.0 / delivered);
             row.set(&format!("{role}_per_GB"), seconds / gigabytes);

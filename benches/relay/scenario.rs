@@ -24,7 +24,7 @@ pub(crate) enum Scenario {
     S6,
     /// Sessions stuck on a remote that does not read the message.
     S6d,
-    /// The cost of a message by sessions at once, and by domains seen.
+    /// The cost of mail by sessions at once, domains seen, recipients, rules and octets.
     S7,
     /// Mail to a healthy domain while ten silent or tarpitting domains take all the traffic that they can.
     S8,
@@ -81,7 +81,7 @@ impl Scenario {
             Self::S5 => "a remote that answers after 20 ms, 200 sessions, 20 domains",
             Self::S6 => "sessions stuck behind a message of 4 kB that is never answered, 5 to a domain",
             Self::S6d => "sessions stuck in a message of 1 MB that is not read, 5 to a domain",
-            Self::S7 => "the cost of a 4 kB message",
+            Self::S7 => "the cost of mail by what there is more of; messages have 4 kB unless it says otherwise",
             Self::S8 => {
                 "a healthy domain at 10 messages a second while ten silent or tarpitting ones take 500 sessions"
             }
@@ -94,8 +94,9 @@ impl Scenario {
     /// Whether the relay takes part.
     pub(crate) fn takes(self, kind: Kind) -> bool {
         match (self, kind) {
-            (Self::S4, Kind::Direct) => true,
-            (_, Kind::Direct) => false,
+            // A relay's memory, its cost, and its own settings beside each other: no load of the source's alone.
+            (Self::S6 | Self::S6d | Self::S7 | Self::S8 | Self::S10 | Self::S11, Kind::Direct) => false,
+            (_, Kind::Direct) => true,
             (Self::S10 | Self::S11, kind) => kind == Kind::Danelaw,
             (Self::S7, kind) => !kind.has_queue(),
             // Without a second message for a connection there is no reuse.
@@ -117,11 +118,17 @@ impl Scenario {
             Self::S10 => vec![(Manner::Listed, 200)],
             Self::S6 => vec![(Manner::Healthy, 20), (Manner::Unanswering, stuck)],
             Self::S6d => vec![(Manner::Healthy, 20), (Manner::Deaf, stuck)],
-            Self::S7 => vec![(Manner::Healthy, options.seen().into_iter().max().unwrap_or(1).max(50))],
+            Self::S7 => {
+                let own = options.seen().into_iter().filter(|seen| *seen <= OWN_RECORDS).max();
+                vec![(Manner::Healthy, own.unwrap_or(1).max(50))]
+            }
             Self::S8 => vec![(Manner::Healthy, 1), (Manner::Silent, 5), (Manner::Tarpit, 5)],
         }
     }
 }
+
+/// Of more domains than these, the records come from wildcards.
+const OWN_RECORDS: u64 = 10_000;
 
 /// Mail to healthy domains.
 #[derive(Debug, Clone)]
@@ -133,6 +140,12 @@ pub(crate) struct Load {
     pub(crate) seconds: Option<f64>,
     pub(crate) rate: Option<f64>,
     pub(crate) once: bool,
+    /// Each message is the first on its connection to the remote.
+    pub(crate) fresh: bool,
+    /// Recipients of each message.
+    pub(crate) recipients: usize,
+    /// Rules of danelaw's. No other relay has any.
+    pub(crate) rules: usize,
     /// The remote closes after so many messages.
     pub(crate) mail_max: Option<u32>,
     /// Milliseconds that the remote takes for an answer.
@@ -141,6 +154,8 @@ pub(crate) struct Load {
     pub(crate) warm: u64,
     /// The number of domains for the messages before the measurement; without it, as many as are measured.
     pub(crate) warm_domains: Option<u64>,
+    /// The recipients' domains before the measurement.
+    pub(crate) warm_manner: Manner,
     /// The recipients' domains.
     pub(crate) manner: Manner,
     /// danelaw's regard to policies of MTA-STS.
@@ -159,10 +174,14 @@ impl Load {
             seconds: options.messages.is_none().then(|| options.seconds()),
             rate: None,
             once: false,
+            fresh: false,
+            recipients: 1,
+            rules: 0,
             mail_max: None,
             delay: 0,
             warm: 500,
             warm_domains: None,
+            warm_manner: Manner::Healthy,
             manner: Manner::Healthy,
             mta_sts: "enforce",
             store: Keeping::None,
@@ -175,10 +194,10 @@ impl Load {
         let one = |load: Self| vec![(String::new(), load)];
         match scenario {
             Scenario::S1 => one(load),
-            Scenario::S2 => one(Self { domains: 200, mail_max: Some(1), warm: 400, ..load }),
+            Scenario::S2 => one(Self { domains: 200, fresh: true, mail_max: Some(1), warm: 400, ..load }),
             Scenario::S2c => {
                 let messages = Some(options.messages.unwrap_or(2000).min(2000));
-                one(Self { domains: 2000, messages, seconds: None, warm: 0, ..load })
+                one(Self { domains: 2000, fresh: true, messages, seconds: None, warm: 0, ..load })
             }
             Scenario::S3 => one(Self { size: 20_000_000, sessions: 4, warm: 4, ..load }),
             Scenario::S4 => {
@@ -186,24 +205,15 @@ impl Load {
                 one(Self { sessions: 1, rate: Some(10.0), warm: 20, seconds, ..load })
             }
             Scenario::S5 => one(Self { sessions: 200, delay: 20, domains: 20, ..load }),
-            Scenario::S7 => {
-                let by_sessions = [1, 10, 100, 1000].map(|sessions| {
-                    let warm = sessions as u64 * 2 + 200;
-                    (format!("{sessions} sessions"), Self { sessions, domains: 50, warm, ..load.clone() })
-                });
-                let by_domains = options.seen().into_iter().map(|seen| {
-                    let warm = Self { warm: seen + 200, warm_domains: Some(seen), ..load.clone() };
-                    (format!("{seen} domains seen"), Self { sessions: 20, ..warm })
-                });
-                by_sessions.into_iter().chain(by_domains).collect()
-            }
+            Scenario::S7 => Self::growing(&load, options),
             Scenario::S9 => {
                 let storm = if options.quick { 500 } else { 5000 };
                 let load = Self { once: true, domains: 50, messages: Some(storm), seconds: None, ..load };
                 one(Self { sessions: storm as usize, warm: 50, ..load })
             }
             Scenario::S10 => {
-                let fresh = Self { domains: 200, mail_max: Some(1), warm: 400, manner: Manner::Listed, ..load };
+                let (manner, warm_manner) = (Manner::Listed, Manner::Listed);
+                let fresh = Self { domains: 200, mail_max: Some(1), warm: 400, manner, warm_manner, ..load };
                 let without = Self { mta_sts: "off", ..fresh.clone() };
                 vec![("without policies".to_owned(), without), ("with policies".to_owned(), fresh)]
             }
@@ -213,5 +223,32 @@ impl Load {
             }
             Scenario::S6 | Scenario::S6d | Scenario::S8 => Vec::new(),
         }
+    }
+
+    /// The same load with more and more of one thing.
+    fn growing(load: &Self, options: &Options) -> Vec<(String, Self)> {
+        let steps = |all: &[u64], few: [u64; 2]| if options.quick { few.to_vec() } else { all.to_vec() };
+        let by_sessions = steps(&[1, 10, 100, 1000, 10_000], [1, 100]).into_iter().map(|sessions| {
+            let load = Self { domains: 50, warm: sessions * 2 + 200, ..load.clone() };
+            (format!("{sessions} sessions"), Self { sessions: sessions as usize, ..load })
+        });
+        let by_domains = options.seen().into_iter().map(|seen| {
+            let warm_manner = if seen > OWN_RECORDS { Manner::Wild } else { Manner::Healthy };
+            let load = Self { warm: seen + 200, warm_domains: Some(seen), warm_manner, ..load.clone() };
+            (format!("{seen} domains seen"), Self { sessions: 20, ..load })
+        });
+        let by_recipients = steps(&[1, 10, 100, 1000], [1, 100]).into_iter().map(|recipients| {
+            let load = Self { sessions: 20, ..load.clone() };
+            (format!("{recipients} recipients"), Self { recipients: recipients as usize, ..load })
+        });
+        let by_rules = steps(&[0, 100, 10_000, 100_000], [0, 1000])
+            .into_iter()
+            .map(|rules| (format!("{rules} rules"), Self { sessions: 20, rules: rules as usize, ..load.clone() }));
+        let sizes = steps(&[1000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000], [1000, 1_000_000]);
+        let by_size = sizes.into_iter().map(|size| {
+            let warm = if size > 1_000_000 { 4 } else { 500 };
+            (format!("{size} octets"), Self { sessions: 4, size: size as usize, warm, ..load.clone() })
+        });
+        by_sessions.chain(by_domains).chain(by_recipients).chain(by_rules).chain(by_size).collect()
     }
 }

@@ -2,6 +2,7 @@
 //! next message when the last one is answered, and record the reply to each.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,6 +38,9 @@ pub(crate) struct Options {
     /// The number of domains to which the messages go, in turn.
     #[arg(long)]
     pub(crate) domains: u64,
+    /// Recipients of each message.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) recipients: usize,
     /// The behaviour of their hosts, as the letter of their names.
     #[arg(long)]
     pub(crate) manner: char,
@@ -289,7 +293,11 @@ impl Source {
                 break;
             }
         }
-        exchange(&mut conn, "QUIT").await.map(drop)
+        match (self.options.once, exchange(&mut conn, "QUIT").await) {
+            // The sink that takes one message on a connection has closed it.
+            (true, _) => Ok(()),
+            (false, ended) => ended,
+        }
     }
 
     async fn transaction<S>(&self, conn: &mut Conn<S>, number: u64) -> io::Result<Answer>
@@ -300,13 +308,18 @@ impl Source {
         let domain = Domain { manner, number: number % self.options.domains };
         let stamp = Stamp::new(self.options.run, number, self.options.size);
         let recipient = format!("u@{}", domain.name());
-        let commands = format!("MAIL FROM:<source@source.test>\r\nRCPT TO:<{recipient}>\r\nDATA\r\n");
+        let mut commands = format!("MAIL FROM:<source@source.test>\r\nRCPT TO:<{recipient}>\r\n");
+        for number in 1..self.options.recipients {
+            let _ = write!(commands, "RCPT TO:<u{number}@{}>\r\n", domain.name());
+        }
+        commands.push_str("DATA\r\n");
         conn.stream.write_all(commands.as_bytes()).await?;
         conn.stream.flush().await?;
-        let replies = conn.replies(3).await?;
+        let paths = 1 + self.options.recipients;
+        let replies = conn.replies(paths + 1).await?;
         let mut lines = replies.split_inclusive(|octet| *octet == b'\n').filter(|line| line.get(3) != Some(&b'-'));
-        let no = lines.clone().take(2).find(|line| !line.starts_with(b"250"));
-        let go = lines.nth(2).unwrap_or_default();
+        let no = lines.clone().take(paths).find(|line| !line.starts_with(b"250"));
+        let go = lines.nth(paths).unwrap_or_default();
         if let (Some(no), false) = (no, go.starts_with(b"354")) {
             return Ok(Answer::Refused(text(no)));
         }
