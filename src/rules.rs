@@ -3,7 +3,7 @@
 //! A rule for less than the default must have a reason and a last day; after that day it no longer holds. So no domain stays
 //! below the default after its reason is forgotten.
 
-pub(crate) mod index;
+mod index;
 mod next_hop;
 
 use std::fmt;
@@ -194,16 +194,6 @@ impl Domains {
             Self::Below(name) => domain != name && domain.is_at_or_below(name),
         }
     }
-
-    /// Whether each domain among others is among these.
-    #[cfg(test)]
-    pub(crate) fn cover(&self, others: &Self) -> bool {
-        match (self, others) {
-            (Self::Exactly(_) | Self::Below(_), Self::Exactly(name)) => self.contain(name),
-            (Self::Exactly(_), Self::Below(_)) => false,
-            (Self::Below(above), Self::Below(name)) => name.is_at_or_below(above),
-        }
-    }
 }
 
 impl fmt::Display for Domains {
@@ -313,24 +303,6 @@ mod tests {
             why,
             "every domain below example.com is \".example.com\", and example.com itself takes a rule of its own"
         );
-    }
-
-    #[test]
-    fn domains_among_others() {
-        for (these, others, expected) in [
-            ("example.com", "EXAMPLE.com", true),
-            ("example.com", "a.example.com", false),
-            ("example.com", ".example.com", false),
-            (".example.com", "example.com", false),
-            (".example.com", "a.example.com", true),
-            (".example.com", ".example.com", true),
-            (".example.com", ".a.example.com", true),
-            (".a.example.com", ".example.com", false),
-            (".example.com", ".badexample.com", false),
-        ] {
-            let domains = |text: &str| text.parse::<Domains>().unwrap();
-            assert_eq!(domains(these).cover(&domains(others)), expected, "{these} and {others}");
-        }
     }
 
     #[test]

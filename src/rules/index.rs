@@ -22,17 +22,17 @@ impl From<Option<Date>> for RuleEnd {
 
 /// A rule in the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct RulePlaces {
+struct RulePlace {
     entry: usize,
     end: RuleEnd,
 }
 
 /// Rules for the same domains, in the order of the list. Each ends later than the one before it: another one can never hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Alike(Vec<RulePlaces>);
+struct AlikeRules(Vec<RulePlace>);
 
-impl Alike {
-    fn push(&mut self, rule: RulePlaces) {
+impl AlikeRules {
+    fn push(&mut self, rule: RulePlace) {
         if self.0.last().is_none_or(|last| last.end < rule.end) {
             self.0.push(rule);
         }
@@ -46,22 +46,22 @@ impl Alike {
 
 /// The rules that have one name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct RuledName {
-    exactly: Alike,
-    below: Alike,
+struct RulesOfName {
+    exactly: AlikeRules,
+    below: AlikeRules,
 }
 
 /// The places of rules in their list, by the names in them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct RuleIndex {
-    by_name: HashMap<Box<str>, RuledName>,
+    by_name: HashMap<Box<str>, RulesOfName>,
     entries: usize,
 }
 
 impl RuleIndex {
     /// Adds the next rule of the list, which ends on this day.
     pub(crate) fn push(&mut self, domains: &Domains, until: Option<Date>) {
-        let listed = RulePlaces { entry: self.entries, end: until.into() };
+        let listed = RulePlace { entry: self.entries, end: until.into() };
         self.entries += 1;
         match domains {
             Domains::Exactly(name) => self.by_name.entry(name.as_str().into()).or_default().exactly.push(listed),
@@ -92,20 +92,21 @@ impl RuleIndex {
 
     /// The first rule for all domains below a name that this one is below.
     fn above(&self, name: &Name, end: RuleEnd) -> Option<usize> {
-        let mut found = None;
-        let mut rest = name.as_str();
-        while !rest.is_empty() {
-            rest = rest.split_once('.').map_or("", |(_, parent)| parent);
-            found = earlier(found, self.look(rest).and_then(|named| named.below.first(end)));
-        }
-        found
+        parents(name).filter_map(|parent| self.look(parent)?.below.first(end)).min()
     }
 
-    fn look(&self, name: &str) -> Option<&RuledName> {
-        #[cfg(test)]
-        tests::LOOKS.set(tests::LOOKS.get() + 1);
+    fn look(&self, name: &str) -> Option<&RulesOfName> {
         self.by_name.get(name)
     }
+}
+
+/// The names above a name, up to the root.
+fn parents(name: &Name) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(name.as_str()), |name| match name.split_once('.') {
+        Some((_, parent)) => Some(parent),
+        None => (!name.is_empty()).then_some(""),
+    })
+    .skip(1)
 }
 
 fn earlier(one: Option<usize>, other: Option<usize>) -> Option<usize> {
@@ -113,18 +114,11 @@ fn earlier(one: Option<usize>, other: Option<usize>) -> Option<usize> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use std::cell::Cell;
-
+mod tests {
     use proptest::prelude::*;
 
     use super::*;
     use crate::last_day::LastDay;
-
-    thread_local! {
-        /// The names that were looked at, by all indexes of this thread.
-        pub(crate) static LOOKS: Cell<usize> = const { Cell::new(0) };
-    }
 
     type Listing = Vec<(Domains, Option<Date>)>;
 
@@ -157,6 +151,15 @@ pub(crate) mod tests {
         prop::collection::vec((domains(), until()), 0..12)
     }
 
+    /// Whether each domain among others is among these.
+    fn cover(these: &Domains, others: &Domains) -> bool {
+        match (these, others) {
+            (Domains::Exactly(_) | Domains::Below(_), Domains::Exactly(name)) => these.contain(name),
+            (Domains::Exactly(_), Domains::Below(_)) => false,
+            (Domains::Below(above), Domains::Below(name)) => name.is_at_or_below(above),
+        }
+    }
+
     proptest! {
         /// The list is read from its top: the first rule that names the domain and has not ended holds.
         #[test]
@@ -173,25 +176,50 @@ pub(crate) mod tests {
         fn the_index_finds_the_rule_that_hides_another(list in listing(), domains in domains(), until in until()) {
             let hides = |(first, ends): &(Domains, Option<Date>)| {
                 let ends_first = ends.is_some_and(|ends| until.is_none_or(|until| ends < until));
-                first.cover(&domains) && !ends_first
+                cover(first, &domains) && !ends_first
             };
             prop_assert_eq!(index(&list).hiding(&domains, until), list.iter().position(hides));
         }
     }
 
     #[test]
-    fn a_lookup_takes_a_look_for_each_label() {
-        let names = |count: usize| (0..count).map(|number| format!(".d{number}.example.com").parse().unwrap());
-        let looks = [0, 10, 10_000].map(|count| {
-            let index = index(&names(count).map(|domains| (domains, None)).collect());
-            LOOKS.set(0);
-            assert_eq!(index.holding(&Name::parse("a.d7.example.com").unwrap(), day(1)), (count > 7).then_some(7));
-            LOOKS.get()
-        });
-        // The name, its three parents and the root.
-        assert_eq!(looks, [5; 3]);
-        // Rules for one domain that end one after the other.
+    fn a_lookup_takes_a_look_for_each_label_however_many_rules_there_are() {
+        let name = |text: &str| Name::parse(text).unwrap();
+        // Each of these names is looked up by its hash, and so is the name itself.
+        assert_eq!(
+            parents(&name("a.d7.example.com")).collect::<Vec<_>>(),
+            ["d7.example.com", "example.com", "com", ""]
+        );
+        assert_eq!(parents(&Name::root()).count(), 0);
+        let names = (0..1000).map(|number| (format!(".d{number}.example.com").parse().unwrap(), None));
+        assert_eq!(index(&names.collect()).holding(&name("a.d7.example.com"), day(1)), Some(7));
+        // Rules for one domain that end one after the other are searched by halves; those that can never hold are not kept.
         let days = (1..300).map(|ordinal| ("a.test".parse().unwrap(), Some(day(ordinal)))).collect();
-        assert_eq!(index(&days).holding(&Name::parse("a.test").unwrap(), day(200)), Some(199));
+        assert_eq!(index(&days).holding(&name("a.test"), day(200)), Some(199));
+        let hidden = (0..1000).map(|_| ("a.test".parse().unwrap(), None)).collect();
+        assert_eq!(index(&hidden).by_name["a.test"].exactly.0.len(), 1);
+    }
+
+    #[test]
+    fn domains_among_others() {
+        for (these, others, expected) in [
+            ("example.com", "EXAMPLE.com", true),
+            ("example.com", "a.example.com", false),
+            ("example.com", ".example.com", false),
+            (".example.com", "example.com", false),
+            (".example.com", "a.example.com", true),
+            (".example.com", ".example.com", true),
+            (".example.com", ".a.example.com", true),
+            (".a.example.com", ".example.com", false),
+            (".example.com", ".badexample.com", false),
+        ] {
+            let domains = |text: &str| text.parse::<Domains>().unwrap();
+            let hiding = index(&vec![(domains(these), None)]).hiding(&domains(others), None);
+            assert_eq!(
+                (hiding.is_some(), cover(&domains(these), &domains(others))),
+                (expected, expected),
+                "{these} and {others}"
+            );
+        }
     }
 }

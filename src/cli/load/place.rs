@@ -1,8 +1,11 @@
 //! Where a key was set, as an operator finds it.
 
+use std::collections::HashMap;
+
 /// The line of a file that holds a key, or the table that it is in, as far as the file is written in the usual way.
 pub(super) fn line(toml: &str, path: &[String]) -> Option<usize> {
-    let mut entries: Vec<String> = Vec::new();
+    // How many entries each list of tables has so far.
+    let mut entries: HashMap<String, usize> = HashMap::new();
     let mut table: Vec<String> = Vec::new();
     // The nearest so far: how much of the path it has, and its line.
     let mut nearest: Option<(usize, usize)> = None;
@@ -10,9 +13,9 @@ pub(super) fn line(toml: &str, path: &[String]) -> Option<usize> {
         let line = line.trim();
         let here = if let Some(header) = line.strip_prefix("[[") {
             let name = header.split(']').next().unwrap_or_default().trim().to_owned();
-            let before = entries.iter().filter(|entry| **entry == name).count();
+            let before = entries.entry(name.clone()).or_default();
             table = [parts(&name), vec![before.to_string()]].concat();
-            entries.push(name);
+            *before += 1;
             table.clone()
         } else if let Some(header) = line.strip_prefix('[') {
             table = parts(header.split(']').next().unwrap_or_default());
