@@ -229,7 +229,11 @@ impl Load {
     fn growing(load: &Self, options: &Options) -> Vec<(String, Self)> {
         let steps = |all: &[u64], few: [u64; 2]| if options.quick { few.to_vec() } else { all.to_vec() };
         let by_sessions = steps(&[1, 10, 100, 1000, 10_000], [1, 100]).into_iter().map(|sessions| {
-            let load = Self { domains: 50, warm: sessions * 2 + 200, ..load.clone() };
+            let mut load = Self { domains: 50, warm: sessions * 2 + 200, ..load.clone() };
+            if sessions > 1000 {
+                // So many that the opening of the sessions is a small part.
+                (load.messages, load.seconds) = (Some(sessions * 20), None);
+            }
             (format!("{sessions} sessions"), Self { sessions: sessions as usize, ..load })
         });
         let by_domains = options.seen().into_iter().map(|seen| {
