@@ -17,16 +17,6 @@ use crate::lab::mx::say;
 use crate::log::captured;
 use crate::reload::{Program, anchor};
 
-macro_rules! laws {
-    ($($law:ident),*) => {
-        mod in_a_file {
-            $(#[tokio::test] async fn $law() { super::$law(super::Backend::file()).await; })*
-        }
-        mod in_a_database {
-            $(#[tokio::test] async fn $law() { super::$law(super::Backend::database()).await; })*
-        }
-    };
-}
 laws!(
     u12_a_settled_host_that_changes_is_told,
     u10_an_entry_that_cannot_be_read_is_left_out,

@@ -62,20 +62,6 @@ impl Backend {
     }
 }
 
-/// V23: the same for each backend.
-macro_rules! laws {
-    ($($law:ident),*) => {
-        mod in_a_file {
-            $(#[tokio::test] async fn $law() { super::$law(super::Backend::file()).await; })*
-        }
-        mod in_a_database {
-            $(#[tokio::test] async fn $law() { super::$law(super::Backend::database()).await; })*
-        }
-        mod in_a_database_behind_a_pooler {
-            $(#[tokio::test] async fn $law() { super::$law(super::Backend::behind_a_pooler()).await; })*
-        }
-    };
-}
 laws!(
     v23_a_record_survives_a_restart_and_answers_once,
     v23_one_session_at_a_time_has_a_message,

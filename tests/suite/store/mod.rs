@@ -1,5 +1,20 @@
 //! The store: the laws of records in a file and in a database, and a database that several danelaws share, under faults.
 
+/// V23: the same for each backend.
+macro_rules! laws {
+    ($($law:ident),*) => {
+        mod in_a_file {
+            $(#[tokio::test] async fn $law() { super::$law(super::Backend::file()).await; })*
+        }
+        mod in_a_database {
+            $(#[tokio::test] async fn $law() { super::$law(super::Backend::database()).await; })*
+        }
+        mod in_a_database_behind_a_pooler {
+            $(#[tokio::test] async fn $law() { super::$law(super::Backend::behind_a_pooler()).await; })*
+        }
+    };
+}
+
 mod database;
 mod fan_out;
 mod faults;

@@ -12,20 +12,6 @@ const PAST: i64 = 2020 * 12;
 /// One that has not come.
 const LATER: i64 = 9000 * 12;
 
-/// V23: the same for each backend.
-macro_rules! laws {
-    ($($law:ident),*) => {
-        mod in_a_file {
-            $(#[tokio::test] async fn $law() { super::$law(super::Backend::file()).await; })*
-        }
-        mod in_a_database {
-            $(#[tokio::test] async fn $law() { super::$law(super::Backend::database()).await; })*
-        }
-        mod in_a_database_behind_a_pooler {
-            $(#[tokio::test] async fn $law() { super::$law(super::Backend::behind_a_pooler()).await; })*
-        }
-    };
-}
 laws!(
     v23_mails_add_up_and_survive_a_restart,
     v23_a_month_has_room_for_so_many_domains,
