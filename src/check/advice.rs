@@ -67,12 +67,9 @@ pub(crate) fn advice(check: &DomainCheck, digests: &Digests, now: OffsetDateTime
 
 /// Signatures in the DNS that should have been renewed by now.
 fn signatures(host: Option<&Name>, recorded: &RecordedAnswers, now: OffsetDateTime) -> Vec<Advice> {
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "modulo 2^32 is what is meant")]
-    let now = now.unix_timestamp() as u32;
     let advice = |(name, rtype, validity): &(Name, Rtype, SignatureValidity)| {
-        let left = i64::from(validity.left(now));
-        let whole = i64::from(validity.expiration.wrapping_sub(validity.inception));
-        (left * LAST_PART < whole).then(|| Advice {
+        let left = validity.left_at(now);
+        (left * LAST_PART < validity.term()).then(|| Advice {
             kind: "signature-ends",
             host: host.map(ToString::to_string),
             text: format!(

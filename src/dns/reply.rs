@@ -10,6 +10,8 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
+use time::OffsetDateTime;
+
 use super::canonical::CanonicalName;
 use super::{Mx, MxTarget, RawTlsa, RawTxt};
 
@@ -273,6 +275,18 @@ impl SignatureValidity {
     /// Seconds until the end, seen from such a time; the difference is one of serial numbers, and negative after the end.
     pub fn left(self, now: u32) -> i32 {
         self.expiration.wrapping_sub(now).cast_signed()
+    }
+
+    /// Seconds until the end, seen from this moment; negative after the end.
+    pub fn left_at(self, moment: OffsetDateTime) -> i64 {
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "modulo 2^32 is what is meant")]
+        let now = moment.unix_timestamp() as u32;
+        i64::from(self.left(now))
+    }
+
+    /// Seconds from the start to the end.
+    pub fn term(self) -> i64 {
+        i64::from(self.expiration.wrapping_sub(self.inception))
     }
 }
 

@@ -204,14 +204,12 @@ fn rule(ruled: &RuledLook<'_>, check: &DomainCheck, seeing: Seeing<'_>) -> RuleF
 }
 
 fn signature(recorded: &RecordedAnswers, now: OffsetDateTime) -> Option<SignatureFact> {
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "modulo 2^32 is what is meant")]
-    let clock = now.unix_timestamp() as u32;
-    let (name, rtype, validity) = recorded.signatures.iter().min_by_key(|(.., validity)| validity.left(clock))?;
+    let (name, rtype, validity) = recorded.signatures.iter().min_by_key(|(.., validity)| validity.left_at(now))?;
     let ttl = recorded.signatures.iter().map(|(.., validity)| validity.original_ttl).max().unwrap_or_default();
     Some(SignatureFact {
         records: format!("{name} {rtype}"),
-        ends: now.unix_timestamp() + i64::from(validity.left(clock)),
-        term: i64::from(validity.expiration.wrapping_sub(validity.inception)),
+        ends: now.unix_timestamp() + validity.left_at(now),
+        term: validity.term(),
         ttl,
     })
 }
