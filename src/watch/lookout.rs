@@ -104,14 +104,17 @@ impl Lookout {
     }
 
     /// Takes the deliveries of the last day. The addresses that they have verified are not connected to, but for the hosts of domains
-    /// whose mail is refused: `hosts` has these.
-    fn heed(&mut self, hosts: &BTreeSet<Name>) {
+    /// whose mail is refused.
+    fn heed(&mut self, book: &Book) {
         let Some(deliveries) = self.reporter.as_ref().and_then(|reporter| reporter.deliveries()) else { return };
         let since = OffsetDateTime::now_utc().unix_timestamp() - DAY;
+        self.refused = deliveries.refused_since(since).into_iter().collect();
+        let refused = self.refused.keys().filter_map(|name| book.domains.get(name.as_str()));
+        let exchanges = refused.flat_map(|entry| entry.now.mx.iter().flatten());
+        let hosts: BTreeSet<_> = exchanges.filter_map(|mx| Name::parse(&mx.host).ok()).collect();
         let verified = deliveries.verified_since(since).into_iter().filter(|((host, _), _)| !hosts.contains(host));
         self.delivered = verified.map(|(peer, seen)| (peer.clone(), of_delivery(peer.1, &seen))).collect();
         self.checker.spared = self.delivered.keys().cloned().collect();
-        self.refused = deliveries.refused_since(since).into_iter().collect();
     }
 
     /// The domains whose last mail was refused after this time, in seconds since 1970.
@@ -129,11 +132,7 @@ impl Lookout {
         let own = self.own.iter().map(ToString::to_string).collect();
         let mut facts = RunFacts { own, reason, every, ..RunFacts::default() };
         if self.can_see() {
-            self.heed(&BTreeSet::new());
-            let refused = self.refused.keys().filter_map(|name| book.domains.get(name.as_str()));
-            let hosts = refused.flat_map(|entry| entry.now.mx.iter().flatten());
-            let hosts = hosts.filter_map(|mx| Name::parse(&mx.host).ok()).collect();
-            self.heed(&hosts);
+            self.heed(book);
             self.look_at(domains, &mut facts, book).await;
         }
         // Without a resolver the facts of the hosts are not to be relied on.
