@@ -21,6 +21,7 @@ mod view;
 
 use serde::{Deserialize, Serialize};
 
+use super::findings::DAY;
 use crate::dane::pkix::PkixWorth;
 use crate::policy::host_session::{LeafNote, SessionWord};
 
@@ -38,7 +39,7 @@ const SETTLED_SESSIONS: u64 = 20;
 /// How long an ended streak counts for warnings, in days.
 const LOST_COUNTS: i64 = SETTLED_LENGTH;
 /// A certificate that has expired so many seconds ago at most was probably forgotten.
-const JUST_EXPIRED: i64 = 14 * 24 * 60 * 60;
+const JUST_EXPIRED: i64 = 14 * DAY;
 /// Sessions of so many days before may come late, since each danelaw tells its own.
 const LATE: i64 = 1;
 
@@ -128,20 +129,10 @@ pub struct HostChange {
 }
 
 /// The state of a host that was settled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HostChangeKind {
-    /// Its certificate, or one above it, has expired.
-    Expired,
-    /// Its certificate, or one above it, is not valid yet.
-    NotYetValid,
-    /// Its certificate is for another name.
-    OtherName,
-    /// It has signed its certificate itself.
-    SelfSigned,
-    /// No authority that is known vouches for it.
-    UnknownAuthority,
-    /// Its certificate breaks another rule.
-    Invalid,
+    /// Its certificate has this worth, which is not [`PkixWorth::Valid`].
+    Certificate(PkixWorth),
     /// It does not offer STARTTLS, and mail went in cleartext.
     StartTls,
 }
@@ -150,12 +141,7 @@ impl HostChangeKind {
     /// The word in log lines and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Expired => "expired",
-            Self::NotYetValid => "not-yet-valid",
-            Self::OtherName => "other-name",
-            Self::SelfSigned => "self-signed",
-            Self::UnknownAuthority => "unknown-authority",
-            Self::Invalid => "invalid",
+            Self::Certificate(worth) => worth.as_str(),
             Self::StartTls => "starttls",
         }
     }
@@ -164,12 +150,7 @@ impl HostChangeKind {
     fn of(word: SessionWord) -> Option<Self> {
         match word {
             SessionWord::Tls(PkixWorth::Valid) | SessionWord::Refused => None,
-            SessionWord::Tls(PkixWorth::Expired) => Some(Self::Expired),
-            SessionWord::Tls(PkixWorth::NotYetValid) => Some(Self::NotYetValid),
-            SessionWord::Tls(PkixWorth::OtherName) => Some(Self::OtherName),
-            SessionWord::Tls(PkixWorth::SelfSigned) => Some(Self::SelfSigned),
-            SessionWord::Tls(PkixWorth::UnknownAuthority) => Some(Self::UnknownAuthority),
-            SessionWord::Tls(PkixWorth::Invalid) => Some(Self::Invalid),
+            SessionWord::Tls(worth) => Some(Self::Certificate(worth)),
             SessionWord::Cleartext | SessionWord::Waived => Some(Self::StartTls),
         }
     }
@@ -383,7 +364,7 @@ mod tests {
         let change = entry.learn(&bad(141)).unwrap();
         assert_eq!(
             (change.kind, change.since, change.days, change.sessions),
-            (HostChangeKind::SelfSigned, 100, 21, 63)
+            (HostChangeKind::Certificate(PkixWorth::SelfSigned), 100, 21, 63)
         );
         let issuers = [change.before, change.now].map(|leaf| leaf.unwrap().issuer);
         assert_eq!(issuers, ["valid CA", "self-signed CA"]);
@@ -411,10 +392,13 @@ mod tests {
         };
         let kind = |change: Option<HostChange>| change.map(|change| change.kind);
         let other = seen(141, tls(PkixWorth::SelfSigned), 1);
-        for (days, told) in [(1, Some(HostChangeKind::SelfSigned)), (14, Some(HostChangeKind::SelfSigned)), (15, None)]
-        {
+        for (days, told) in [
+            (1, Some(HostChangeKind::Certificate(PkixWorth::SelfSigned))),
+            (14, Some(HostChangeKind::Certificate(PkixWorth::SelfSigned))),
+            (15, None),
+        ] {
             let mut entry = settled();
-            assert_eq!(kind(entry.learn(&expired(days))), Some(HostChangeKind::Expired));
+            assert_eq!(kind(entry.learn(&expired(days))), Some(HostChangeKind::Certificate(PkixWorth::Expired)));
             assert_eq!(entry.learn(&expired(days)), None);
             assert_eq!(kind(entry.learn(&other)), told, "{days}");
         }
