@@ -1,6 +1,8 @@
 //! The memory of the watch over domains and hosts: one entry for each of them, and the sessions with each host that the danelaws
 //! have had since the last look.
 
+use serde::Serialize;
+
 use super::{Error, SoleTask, Store, StoreBackend, TaskLease};
 
 /// How many entries are read or deleted together. The journal waits meanwhile in a file.
@@ -36,6 +38,14 @@ pub struct HostSessions {
     pub last: i64,
     /// The certificate and its authority in the last one, as JSON.
     pub note: String,
+}
+
+impl WatchRow {
+    /// A row with these facts, which are texts, numbers and lists of them: they can always be written.
+    pub(crate) fn of(kind: &str, name: &str, entry: &impl Serialize, seen: i64) -> Self {
+        let entry = serde_json::to_string(entry).unwrap_or_default();
+        Self { kind: kind.to_owned(), name: name.to_owned(), entry, seen }
+    }
 }
 
 impl Store {

@@ -1,6 +1,7 @@
 //! The findings of the watch: a plain function of the facts before, the facts now, and a clock.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use super::facts::{
     BrokenHost, DaneFact, DomainFacts, HostFacts, MxFact, RecordFact, SeenFault, SignatureFact, StsFact,
@@ -371,8 +372,10 @@ fn days(seconds: i64) -> String {
     counted(seconds.max(0) / DAY, "day")
 }
 
-fn counted(count: i64, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+/// A number of things with this name, for people.
+pub(crate) fn counted<N: fmt::Display + PartialEq + From<u8>>(count: N, what: &str) -> String {
+    let plural = if count == N::from(1) { "" } else { "s" };
+    format!("{count} {what}{plural}")
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::findings::DAY;
 use super::settled::{
     self, DaySessions, FORGOTTEN, FloodState, HostChange, HostEntry, HostKey, HostMemory, LearnTime, Learnt,
     RememberedHost,
@@ -24,7 +25,6 @@ const KIND: &str = "tls-host";
 const READ_EVERY: time::Duration = time::Duration::hours(1);
 /// How often it works.
 const MINUTE: Duration = Duration::from_secs(60);
-const DAY_SECONDS: i64 = 24 * 60 * 60;
 
 /// The memory of hosts, kept in the store.
 #[derive(Debug)]
@@ -154,7 +154,7 @@ impl SettledHosts {
         if self.keeping().tidied == Some(day) && evicted.is_empty() {
             return Ok(());
         }
-        self.store.forget_watch_rows(KIND, now.unix_timestamp() - FORGOTTEN * DAY_SECONDS).await?;
+        self.store.forget_watch_rows(KIND, now.unix_timestamp() - FORGOTTEN * DAY).await?;
         self.keeping().tidied = Some(day);
         Ok(())
     }
@@ -209,24 +209,18 @@ fn warn(key: &HostKey, change: &HostChange) {
 /// The Julian day of a time in seconds since 1970.
 fn day_of(seconds: i64) -> i64 {
     let epoch = i64::from(OffsetDateTime::UNIX_EPOCH.to_julian_day());
-    seconds.div_euclid(DAY_SECONDS).saturating_add(epoch)
+    seconds.div_euclid(DAY).saturating_add(epoch)
 }
 
 fn row(key: &HostKey, entry: &HostEntry) -> WatchRow {
-    WatchRow {
-        kind: KIND.to_owned(),
-        name: key.to_string(),
-        // It has plain texts and numbers alone.
-        entry: serde_json::to_string(entry).unwrap_or_default(),
-        // The end of the day.
-        seen: entry.last_seen().saturating_sub(day_of(0)).saturating_add(1).saturating_mul(DAY_SECONDS),
-    }
+    let end_of_day = entry.last_seen().saturating_sub(day_of(0)).saturating_add(1).saturating_mul(DAY);
+    WatchRow::of(KIND, &key.to_string(), entry, end_of_day)
 }
 
 /// The entries of the store. Those that cannot be read are left out: no decision depends on them.
 fn entries(rows: &[WatchRow]) -> BTreeMap<HostKey, HostEntry> {
     let (mut entries, mut unreadable) = (BTreeMap::new(), 0_usize);
-    for row in rows.iter().filter(|row| row.kind == KIND && !row.entry.is_empty()) {
+    for row in rows.iter().filter(|row| !row.entry.is_empty()) {
         match (HostKey::parse(&row.name), serde_json::from_str(&row.entry)) {
             (Some(key), Ok(entry)) => drop(entries.insert(key, entry)),
             _ => unreadable += 1,

@@ -1,11 +1,14 @@
 //! A look without a danelaw that runs, with a file for a memory.
 
-use super::book::RunEnd;
-use super::book::RunReason;
+use super::book::{RunEnd, RunReason};
+use super::findings::DAY;
 use super::kept::{MemoryFile, StateFileError};
 use super::lookout::{Lookout, RunPlan};
 use super::view::WatchView;
 use crate::name::Name;
+
+/// A domain that is on no list for three times as long is not watched any more, in seconds. How often cron calls is not known.
+const EVERY: i64 = DAY;
 
 /// A look that is over. Its findings are printed before it is kept: a finding may come twice, and is never lost.
 pub(crate) struct LookOnce {
@@ -17,7 +20,7 @@ pub(crate) struct LookOnce {
 impl LookOnce {
     /// Looks at the domains by the memory of a file.
     pub(crate) async fn of(mut file: MemoryFile, lookout: &mut Lookout, domains: &[Name]) -> Self {
-        let plan = RunPlan { domains, reason: RunReason::Due, every: KEPT };
+        let plan = RunPlan { domains, reason: RunReason::Due, every: EVERY };
         let facts = lookout.run(plan, &file.book).await;
         let end = file.book.take_up(facts);
         Self { end, file }
@@ -36,6 +39,3 @@ impl LookOnce {
         self.file.write()
     }
 }
-
-/// A domain that is on no list for three times as long is not watched any more, in seconds. How often cron calls is not known.
-const KEPT: i64 = 24 * 60 * 60;

@@ -286,9 +286,9 @@ impl Watch {
         let Some(store) = &self.store else { return Ok(()) };
         let entry = RunEntry { last_run: book.last_run, blind: book.blind.clone(), every: book.every };
         let seen = book.last_run.unwrap_or_default();
-        let mut rows = vec![row(RUN, RUN, &entry, seen)];
-        rows.extend(names.iter().filter_map(|name| Some(row(DOMAIN, name, book.domains.get(name)?, seen))));
-        rows.extend(keys.iter().filter_map(|key| Some(row(HOST, key, book.hosts.get(key)?, seen))));
+        let mut rows = vec![WatchRow::of(RUN, RUN, &entry, seen)];
+        rows.extend(names.iter().filter_map(|name| Some(WatchRow::of(DOMAIN, name, book.domains.get(name)?, seen))));
+        rows.extend(keys.iter().filter_map(|key| Some(WatchRow::of(HOST, key, book.hosts.get(key)?, seen))));
         // Together, so that no finding counts as told that is not.
         store.put_watch_rows(&rows, run.lease).await
     }
@@ -346,12 +346,6 @@ impl PassLookout {
             }
         }
     }
-}
-
-fn row(kind: &str, name: &str, entry: &impl serde::Serialize, seen: i64) -> WatchRow {
-    // Text, numbers and lists: it can always be written.
-    let entry = serde_json::to_string(entry).unwrap_or_default();
-    WatchRow { kind: kind.to_owned(), name: name.to_owned(), entry, seen }
 }
 
 fn restored(rows: Vec<WatchRow>) -> Book {

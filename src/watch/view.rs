@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::book::{Blind, Book};
 use super::entry::WatchEntry;
+use super::findings::counted;
 use super::kinds::{FindingKind, Ownership, Severity};
 use super::states::{FindingStage, FindingState};
 use crate::name::Name;
@@ -245,8 +246,4 @@ fn row(kind: FindingKind, state: &FindingState, whose: Ownership, subject: Subje
 pub fn lasting(seconds: i64) -> String {
     let text = format_duration(Duration::from_secs(seconds.max(0).unsigned_abs())).to_string();
     text.split(' ').take(2).collect::<Vec<_>>().join(" ")
-}
-
-fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }

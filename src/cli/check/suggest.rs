@@ -6,6 +6,7 @@ use crate::admin::client;
 use crate::check::report::{DomainReport, ExchangeReport, SessionReport};
 use crate::dane::pkix::PkixWorth;
 use crate::policy::host_session::SessionWord;
+use crate::watch::findings::counted;
 use crate::watch::settled::RememberedHost;
 
 impl CheckRun<'_> {
@@ -63,15 +64,11 @@ fn was_good(host: &RememberedHost) -> Result<(), String> {
 /// A comment on how long a host has been good.
 fn memory(host: &RememberedHost) -> Option<String> {
     let (name, streak) = (&host.host, host.valid.as_ref()?);
-    let mails = format!("{} on {}", counted(streak.sessions, "session"), counted(streak.days.into(), "day"));
+    let mails = format!("{} on {}", counted(streak.sessions, "session"), counted(streak.days, "day"));
     Some(match host.settled {
         true => format!("# {name}: settled since {} ({mails})\n", streak.since),
         false => format!("# {name}: good for {} ({mails})\n", counted(streak.length.unsigned_abs(), "day")),
     })
-}
-
-fn counted(number: u64, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Whether a rule is wanted and would hold.
