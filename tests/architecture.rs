@@ -5,6 +5,8 @@
 
 #[path = "architecture/dependencies.rs"]
 mod dependencies;
+#[path = "architecture/ports.rs"]
+mod ports;
 #[path = "architecture/requirements.rs"]
 mod requirements;
 #[path = "architecture/signatures.rs"]

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use danelaw::dns::setup::ResolverSettings;
 use tempfile::TempDir;
 
 use super::lab::authority::Authorities;
+use super::lab::port::free_port;
 
 /// It ends with this value.
 pub(crate) struct Unbound {
@@ -23,7 +24,7 @@ impl Unbound {
     /// None if it is not installed.
     pub(crate) fn start(lab: &Authorities, zones: &[&str]) -> Option<Self> {
         let directory = tempfile::Builder::new().prefix("danelaw-").tempdir().unwrap();
-        let address = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let file = directory.path().join("unbound.conf");
         fs::write(&file, configuration(lab, zones, (address, &directory))).unwrap();
         let mut unbound = Command::new("unbound");

@@ -12,7 +12,7 @@ const OWN: &str = file!();
 /// The answers of a row that no test cites.
 const REASONS: &[&str] = &["by the type `", "not applicable: ", "open: "];
 
-fn root() -> &'static Path {
+pub(super) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -105,7 +105,7 @@ fn cited_in_line(line: &str) -> Vec<String> {
 }
 
 /// The Rust files of the project, by their path from its root.
-fn files() -> Vec<PathBuf> {
+pub(super) fn files() -> Vec<PathBuf> {
     let mut folders: Vec<_> = FOLDERS.iter().map(|folder| root().join(folder)).collect();
     let mut files = Vec::new();
     while let Some(folder) = folders.pop() {

@@ -17,6 +17,7 @@ use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::AbortHandle;
 
+use super::port::free_port;
 use super::{DnsLab, Fault, Replies, Server, TTL, Tree, child, name, question, serve, strip};
 
 /// Authoritative servers for every zone of a tree.
@@ -59,7 +60,7 @@ pub(crate) enum Manner {
 impl Tree {
     /// Makes keys and serves each zone by a server of its own.
     pub(crate) async fn delegate(self) -> Authorities {
-        self.delegate_from(SocketAddrV4::new(Ipv4Addr::new(127, 53, 0, 1), 0)).await
+        self.delegate_from(SocketAddrV4::new(Ipv4Addr::new(127, 53, 0, 1), free_port())).await
     }
 
     /// The same, with the servers at this address and those after it, at one port.
@@ -69,7 +70,6 @@ impl Tree {
         let all: BTreeMap<Name, Ipv4Addr> =
             server.zones.keys().enumerate().map(|(i, apex)| (apex.clone(), address(i))).collect();
         let sockets = bind_all(&all.values().copied().collect::<Vec<_>>(), first.port()).await;
-        let port = sockets[0].0.local_addr().unwrap().port();
         let (mut zones, mut tasks) = (Vec::new(), Vec::new());
         let addresses = all.iter().map(|(apex, address)| (apex.clone(), vec![*address])).collect();
         let addresses = Arc::new(Mutex::new(addresses));
@@ -81,7 +81,7 @@ impl Tree {
         let anchor = server.anchor();
         let mut hints = tempfile::NamedTempFile::new().unwrap();
         writeln!(hints, ". 3600 IN NS ns.\nns. 3600 IN A {}", all[&Name::root()]).unwrap();
-        Authorities { zones, secondaries: Vec::new(), port, anchor, hints, tasks }
+        Authorities { zones, secondaries: Vec::new(), port: first.port(), anchor, hints, tasks }
     }
 }
 
@@ -311,17 +311,12 @@ impl Authority {
     }
 }
 
-/// Binds all addresses at one port, any if it is 0.
-async fn bind_all(addresses: &[Ipv4Addr], wanted: u16) -> Vec<(UdpSocket, TcpListener)> {
-    'port: loop {
-        let mut bound = Vec::new();
-        let mut port = wanted;
-        for address in addresses {
-            let Ok(udp) = UdpSocket::bind((*address, port)).await else { continue 'port };
-            port = udp.local_addr().unwrap().port();
-            let Ok(tcp) = TcpListener::bind((*address, port)).await else { continue 'port };
-            bound.push((udp, tcp));
-        }
-        return bound;
+/// Binds all addresses at one port.
+async fn bind_all(addresses: &[Ipv4Addr], port: u16) -> Vec<(UdpSocket, TcpListener)> {
+    let mut bound = Vec::new();
+    for address in addresses {
+        let at = (*address, port);
+        bound.push((UdpSocket::bind(at).await.unwrap(), TcpListener::bind(at).await.unwrap()));
     }
+    bound
 }

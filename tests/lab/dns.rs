@@ -22,6 +22,8 @@
 
 #[path = "authority.rs"]
 pub(crate) mod authority;
+#[path = "port.rs"]
+pub(crate) mod port;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Write;

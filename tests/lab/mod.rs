@@ -16,8 +16,7 @@ pub(crate) mod policy_host;
 pub(crate) mod sts;
 pub(crate) mod tls_client;
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::ops::Range;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -48,6 +47,7 @@ use tokio_util::sync::CancellationToken;
 use certs::Identity;
 use client::{Answers, Client};
 use dns::authority::Authorities;
+pub(crate) use dns::port::free_port;
 use dns::{DnsLab, Tree};
 use exchange::Exchange;
 use mx::{Mx, Seen};
@@ -468,27 +468,6 @@ pub(crate) async fn listens(address: SocketAddr) {
         }
     };
     tokio::time::timeout(SOON, up).await.expect("a program listens in time");
-}
-
-/// A free port below the range from which the system gives ports to connections. No other call gets it, in this process or
-/// in one beside it, until this process ends.
-pub(crate) fn free_port() -> u16 {
-    const PORTS: Range<u16> = 20_000..32_000;
-    /// No lab uses this address. A listener on it reserves its port for this process until it ends, so that no test beside
-    /// this one finds the port free before it is used.
-    const RESERVED: Ipv4Addr = Ipv4Addr::new(127, 255, 255, 254);
-    static TAKEN: Mutex<Vec<TcpListener>> = Mutex::new(Vec::new());
-    let mut taken = TAKEN.lock().unwrap();
-    let ports = PORTS.cycle().skip(fastrand::usize(..PORTS.len())).take(PORTS.len());
-    for port in ports {
-        if let Ok(reservation) = TcpListener::bind((RESERVED, port))
-            && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
-        {
-            taken.push(reservation);
-            return port;
-        }
-    }
-    panic!("no port is free")
 }
 
 /// Long enough for any event that should happen.

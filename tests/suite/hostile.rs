@@ -10,6 +10,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use crate::lab::dns::{DnsLab, Fault, Tree};
+use crate::lab::free_port;
 use danelaw::dns::setup::ResolverSettings;
 use danelaw::dns::stub::Stub;
 use danelaw::dns::{Answer, Security};
@@ -430,7 +431,7 @@ struct Unbound {
 impl Unbound {
     async fn start(lab: &DnsLab) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let free = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+        let free = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let configuration = format!(
             r#"server:
     interface: {ip}@{port}
@@ -462,9 +463,10 @@ remote-control:
         std::fs::write(&file, configuration).unwrap();
         let mut command = Command::new("unbound");
         command.arg("-dd").arg("-c").arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.kill_on_drop(true).spawn().expect("unbound is installed: run the tests by tests/run");
+        let mut child = command.kill_on_drop(true).spawn().expect("unbound is installed: run the tests by tests/run");
         let ready = async {
             while TcpStream::connect(free).await.is_err() {
+                assert!(child.try_wait().unwrap().is_none(), "unbound runs");
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };

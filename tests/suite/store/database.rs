@@ -1,7 +1,6 @@
 //! Connections to the database: the servers that are trusted, the faults that end the start, and the secrets that no output shows.
 
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -14,6 +13,7 @@ use super::server::{Server, give, settings};
 use super::{claim, message, replica};
 use crate::journal::pair;
 use crate::lab::certs::{Authority, Identity};
+use crate::lab::free_port;
 use crate::process::danelaw;
 
 /// The secret that no output shows.
@@ -36,7 +36,7 @@ fn pem(label: &str, der: &[u8]) -> String {
 
 /// A server on a port of loopback, with this certificate if it has TLS.
 fn on_a_port(identity: Option<&Identity>) -> (Server, u16) {
-    let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let folder = tempfile::Builder::new().prefix("pk").tempdir_in("/tmp").unwrap();
     give(folder.path());
     let mut changes = vec!["listen_addresses=127.0.0.1".to_owned(), format!("port={port}")];
