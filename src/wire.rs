@@ -123,6 +123,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         release(&mut self.input);
     }
 
+    /// Reads the next octets into a block that was used: it is in the processor's cache, and a new one is not.
+    pub fn reuse(&mut self, mut block: BytesMut) {
+        if self.input.is_empty() {
+            block.clear();
+            self.input = block;
+        }
+    }
+
     /// The next command line of a client.
     ///
     /// # Errors
@@ -328,13 +336,19 @@ where
     S: AsyncRead + Unpin,
 {
     let room = most - READ_OFFSET;
-    if input.is_empty() {
+    if input.is_empty() && !input.try_reclaim(room) {
         *input = block(READ_OFFSET, room);
     }
     input.reserve(room);
     match pin!(stream.read_buf(&mut input.limit(room))).poll(cx) {
         Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
-        Poll::Ready(read) => Poll::Ready(read.map(drop)),
+        Poll::Ready(read) => {
+            // A block that is mostly empty would be held while these octets are on their way.
+            if input.len() < room / 4 {
+                release(input);
+            }
+            Poll::Ready(read.map(drop))
+        }
         Poll::Pending => {
             release(input);
             Poll::Pending

@@ -163,12 +163,17 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             }
             // Our Received line alone is no reason to send a block.
             if !passage.block.is_empty() && !passage.is_held() {
-                passage.send().await;
+                let sent = passage.send().await;
+                if most == FLOWING {
+                    self.client.reuse(sent);
+                }
             }
             // With no destination left the rest is read all the same, so that the next command is read as a command.
             self.client.fill_up_to(most, self.shared.client_timeout).await?;
             // In a stream that flows each call to the system should be worth it.
-            most = self.client.input.len().saturating_mul(2).clamp(BLOCK, FLOWING);
+            if self.client.input.len() >= BLOCK {
+                most = FLOWING;
+            }
         }
     }
 }
@@ -181,10 +186,11 @@ impl Passage {
         self.held().iter_mut().for_each(|open| open.octets(octets));
     }
 
-    /// Sends the lines that were scanned last to all destinations.
-    async fn send(&mut self) {
+    /// Sends the lines that were scanned last to all destinations, and returns their block.
+    async fn send(&mut self) -> BytesMut {
         let block = self.checked(&Scan::More);
         self.deliveries.send(&block).await;
+        block
     }
 
     /// The message has ended: the lines that were scanned last are to go with its end.

@@ -1,7 +1,7 @@
 //! One turn of the client: destinations are asked for the pipelined recipients side by side, and the client gets the
 //! replies in its own order.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ fn asks<'a, R: Resolver>(
     agent: &'a Agent<'a, R>,
     transaction: &Transaction,
     upstreams: &mut Upstreams,
-) -> Vec<impl Future<Output = Option<DestinationUpstream>> + use<'a, R>> {
+) -> Vec<Pin<Box<impl Future<Output = Option<DestinationUpstream>> + use<'a, R>>>> {
     let mut asks = Vec::new();
     for turn in transaction.turns() {
         let id = turn.destination;
@@ -75,7 +75,8 @@ fn asks<'a, R: Resolver>(
         match transaction.destination(id).reply() {
             Some(reply) => agent.incoming.put(Event::Failed(id, reply.clone())),
             // Cut in the middle of a group, a session with a remote is of no further use.
-            None => asks.push(agent.ask(turn, upstreams.remove(id))),
+            // On the heap, where its kilobytes stay: it is moved several times until it runs.
+            None => asks.push(Box::pin(agent.ask(turn, upstreams.remove(id)))),
         }
     }
     asks

@@ -22,6 +22,8 @@ pub use decoder::{ReplyDecoder, ReplyError};
 
 /// Longest reply line, CRLF included (RFC 5321 §4.5.3.1.5).
 const MAX_LINE_OCTETS: usize = 512;
+/// About how long a line of text is.
+const USUAL_LINE_OCTETS: usize = 80;
 /// The most lines of a reply of our own that lists several outcomes: a long list does not fit into a client's log.
 pub const MAX_REPLY_LINES: usize = 8;
 
@@ -172,12 +174,19 @@ impl ReplyText {
     /// Adds a line. A TAB becomes a blank, and any other octet that is no printable ASCII (RFC 5321 §4.2 `textstring`)
     /// `?`.
     fn line(&mut self, text: impl fmt::Display) {
+        self.next_line();
+        // Writing to a string does not fail.
+        let _ = write!(Printable(&mut self.lines), "{text}");
+    }
+
+    /// Begins another line.
+    fn next_line(&mut self) {
+        // A line is often put together from a few pieces: it gets its room at once.
+        self.lines.reserve(USUAL_LINE_OCTETS);
         if self.count > 0 {
             self.lines.push('\n');
         }
         self.count += 1;
-        // Writing to a string does not fail.
-        let _ = write!(Printable(&mut self.lines), "{text}");
     }
 
     /// Takes the last of several lines away.
