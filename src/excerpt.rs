@@ -15,6 +15,18 @@ pub fn printable(character: char) -> char {
     if matches!(character, ' '..='~') { character } else { '?' }
 }
 
+/// At most so many characters of a text, each as [`printable`] has it; the rest is counted.
+pub fn in_print(text: &str, most: usize) -> String {
+    if text.len() <= most && text.bytes().all(|octet| matches!(octet, b' '..=b'~')) {
+        return text.to_owned();
+    }
+    let shown = text.chars().take(most).map(printable);
+    match text.chars().count() {
+        more if more > most => shown.chain(format!("... ({} more)", more - most).chars()).collect(),
+        _ => shown.collect(),
+    }
+}
+
 /// The text without the byte order mark (U+FEFF in UTF-8) that some editors write at the start of a file.
 pub fn without_mark(text: &[u8]) -> &[u8] {
     text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)

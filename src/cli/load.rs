@@ -18,6 +18,9 @@ use layers::Layers;
 pub(super) use layers::{Flag, ShownKey};
 use left_out::LeftOutKeys;
 
+/// After so many keys that are wrong the rest is not looked at: each of them costs another look at all.
+const MOST_WRONG: usize = 100;
+
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LoadError {
@@ -126,6 +129,10 @@ impl Extracted {
                     return Err(LoadError::Wrong { lines: wrong, ended: Vec::new(), rest: None });
                 }
             }
+            if wrong.len() >= MOST_WRONG {
+                wrong.push(format!("{} keys are wrong, and the rest was not looked at; mend these first", wrong.len()));
+                return Err(LoadError::Wrong { lines: wrong, ended: Vec::new(), rest: None });
+            }
         }
     }
 
@@ -182,6 +189,19 @@ mod tests {
         // An error in combination with a default cannot be got out of the way.
         let error = load(Some(Path::new("/dev/null")), &["dns.timeout=1m".parse().unwrap()]).unwrap_err().to_string();
         assert!(error.starts_with("dns.deadline: ") && error.lines().count() == 1, "{error}");
+    }
+
+    #[test]
+    fn a_long_list_of_wrong_rules_is_told_in_part() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let rules: String = (0..2 * MOST_WRONG)
+            .map(|rule| format!("[[rule]]\ndomain = \"d{rule}.test\"\nlevel = \"nope\"\n"))
+            .collect();
+        std::fs::write(file.path(), rules).unwrap();
+        let error = load(Some(file.path()), &[]).map(drop).unwrap_err().to_string();
+        let lines: Vec<_> = error.lines().collect();
+        assert!(lines[..MOST_WRONG].iter().all(|line| line.starts_with("rule.level: ")), "{error}");
+        assert_eq!(lines[MOST_WRONG..], ["100 keys are wrong, and the rest was not looked at; mend these first"]);
     }
 
     #[test]

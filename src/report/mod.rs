@@ -487,14 +487,7 @@ impl Outcome {
 
 /// text from a peer must not steer the terminal or the log that shows it, nor fill it.
 fn printable(text: &str) -> String {
-    if text.len() <= MAX_TEXT && text.bytes().all(|octet| matches!(octet, b' '..=b'~')) {
-        return text.to_owned();
-    }
-    let shown = text.chars().take(MAX_TEXT).map(excerpt::printable);
-    match text.chars().count() {
-        more if more > MAX_TEXT => shown.chain(format!("... ({} more)", more - MAX_TEXT).chars()).collect(),
-        _ => shown.collect(),
-    }
+    excerpt::in_print(text, MAX_TEXT)
 }
 
 #[cfg(test)]

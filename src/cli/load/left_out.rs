@@ -1,5 +1,7 @@
 //! Keys that are wrong and left out, so that the rest can be looked at.
 
+use std::collections::BTreeSet;
+
 use figment::value::{Dict, Value};
 
 /// The lists whose entries are tables.
@@ -7,20 +9,16 @@ pub(super) const TABLES: [&str; 3] = ["listener", "rule", "negative_trust_anchor
 
 /// Keys, by their path. Places in a list are those that the operator counts, entries that were left out included.
 #[derive(Debug, Default)]
-pub(super) struct LeftOutKeys(Vec<Vec<String>>);
+pub(super) struct LeftOutKeys(BTreeSet<Vec<String>>);
 
 impl LeftOutKeys {
     pub(super) fn contains(&self, path: &[String]) -> bool {
-        self.0.iter().any(|left_out| left_out == path)
+        self.0.contains(path)
     }
 
     /// Leaves out one more; false if it was before.
     pub(super) fn add(&mut self, path: &[String]) -> bool {
-        let is_new = !self.contains(path);
-        if is_new {
-            self.0.push(path.to_vec());
-        }
-        is_new
+        self.0.insert(path.to_vec())
     }
 
     /// Leaves out all of each entry of these lists of which a key is left out: without that key it has another meaning.
@@ -135,8 +133,8 @@ mod tests {
             left_out.take_out_of(&mut dict);
             assert_eq!(format!("{dict:?}"), format!("{:?}", value(expected)), "{without:?}");
         }
-        let mut left_out = LeftOutKeys(vec![path("rule.1.until"), path("dns.servers.1")]);
+        let mut left_out = LeftOutKeys([path("rule.1.until"), path("dns.servers.1")].into());
         assert!(left_out.whole_entries() && !left_out.whole_entries());
-        assert_eq!(left_out.0, [path("rule.1.until"), path("dns.servers.1"), path("rule.1")]);
+        assert_eq!(left_out.0, BTreeSet::from([path("rule.1.until"), path("dns.servers.1"), path("rule.1")]));
     }
 }
