@@ -21,6 +21,9 @@ use crate::world::Domain;
 
 /// Threads, unless the command line sets another number.
 pub(crate) const DEFAULT_THREADS: usize = 2;
+/// Connections wait for so many domains. Those for 100,000 would be more than a process may have.
+const MOST_DOMAINS: usize = 10_000;
+
 /// The options of the pass-through.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Options {
@@ -101,12 +104,18 @@ impl Null {
             let answer = upstream.reply().await?;
             client.stream.write_all(&answer).await?;
         }
-        if self.fresh {
+        if self.fresh || !self.keeps(&domain) {
             tokio::spawn(quit(upstream));
         } else {
             self.idle.lock().expect("no thread panicked").entry(domain).or_default().push(upstream);
         }
         Ok(())
+    }
+
+    /// Whether a connection for this domain may wait for the next message.
+    fn keeps(&self, domain: &str) -> bool {
+        let idle = self.idle.lock().expect("no thread panicked");
+        idle.len() < MOST_DOMAINS || idle.contains_key(domain)
     }
 
     async fn upstream(&self, domain: &str) -> io::Result<Upstream> {

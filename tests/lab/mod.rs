@@ -17,7 +17,7 @@ pub(crate) mod sts;
 pub(crate) mod tls_client;
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use danelaw::admin::{AdminPort, AdminState, Phase};
