@@ -40,7 +40,9 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             recipients.extend(self.pipelined_recipients().await);
         }
         let journal = self.shared.journal.tagged(self.dialogue.tag_of_mail());
-        let served = self.meanwhile(async move { journal.served_each(&recipients).await }).await?;
+        // On the heap: only fan-out asks, and a session that waits has no room for the queries of a database.
+        let asked = Box::pin(async move { journal.served_each(&recipients).await });
+        let served = self.meanwhile(asked).await?;
         Ok(match served {
             Ok(served) => {
                 self.ahead = served;

@@ -12,6 +12,9 @@ use crate::lab::{Lab, MESSAGE, Scenario, wait_for};
 use danelaw::dns::stub::Stub;
 use danelaw::dns::{Answer, Failure, HostLookup, Lookup, Mx as MxRecord, RawTlsa, RawTxt, Resolver, Security};
 use danelaw::name::Name;
+use danelaw::session::{Caller, Shared, Stop, serve};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
 
 /// A change to an exchange's script.
 type Change = fn(&mut Mx);
@@ -479,4 +482,17 @@ async fn a_session_goes_to_nobody_who_wants_another_one() {
         .expect("no timeout expires");
     assert_eq!(lab.mx().messages().len(), 10);
     assert!((0..2).all(|number| said(lab.mx(), &format!("EHLO client{number}.test")) >= 1));
+}
+
+/// The octets of what a function makes.
+fn size_made<A, M>(_: impl FnOnce(A) -> M) -> usize {
+    size_of::<M>()
+}
+
+/// Each client has the state of its session for as long as it stays, however little of it a moment needs.
+#[test]
+fn the_state_of_a_session_is_small() {
+    type Arguments = (watch::Receiver<Arc<Shared<Stub>>>, TcpStream, Caller, Stop);
+    let size = size_made(|(settings, stream, caller, stop): Arguments| serve(settings, stream, caller, stop));
+    assert!(size <= 6 * 1024, "{size} octets: put what only few sessions need on the heap (Box::pin)");
 }
