@@ -18,7 +18,7 @@ use layers::Layers;
 pub(super) use layers::{Flag, ShownKey};
 use left_out::LeftOutKeys;
 
-/// After so many keys that are wrong the rest is not looked at: each of them costs another look at all.
+/// After so many faults the rest is not looked at: for each of them the whole configuration is looked at again.
 const MOST_WRONG: usize = 100;
 
 /// Why there is no configuration.
@@ -130,7 +130,7 @@ impl Extracted {
                 }
             }
             if wrong.len() >= MOST_WRONG {
-                wrong.push(format!("{} keys are wrong, and the rest was not looked at; mend these first", wrong.len()));
+                wrong.push(format!("{} faults so far, and the rest was not looked at; mend these first", wrong.len()));
                 return Err(LoadError::Wrong { lines: wrong, ended: Vec::new(), rest: None });
             }
         }
@@ -138,8 +138,8 @@ impl Extracted {
 
     /// The line of a fault; none for the value in use in the place of a wrong key, which is not the operator's.
     fn told(&self, layers: &Layers, fault: &Fault) -> Option<String> {
-        let mut path: Vec<String> = fault.key.split('.').map(str::to_owned).collect();
-        if self.without.contains(&path) {
+        let mut path = path_of(fault.key);
+        if self.without.contains(&path) || self.rests_on_a_wrong_key(fault) {
             return None;
         }
         let layer = self.figment.find_metadata(fault.key).or_else(|| self.figment.find_metadata(&path[0]));
@@ -153,14 +153,29 @@ impl Extracted {
         Some(format!("{fault} (in {place})"))
     }
 
+    /// Whether the fault compares with a key that is wrong: the default stands in its place, and is not what the operator
+    /// means.
+    fn rests_on_a_wrong_key(&self, fault: &Fault) -> bool {
+        named_keys(fault).any(|key| self.without.contains(&path_of(key)))
+    }
+
     /// The operator's key that a default does not fit: the fault names it.
     fn other_key(&self, fault: &Fault) -> Option<(Vec<String>, &Metadata)> {
-        let words = fault.problem.split(|c: char| !(c.is_ascii_lowercase() || matches!(c, '.' | '_')));
-        words.filter(|word| word.contains('.')).find_map(|word| {
-            let layer = self.figment.find_metadata(word).filter(|layer| !layers::is_built_in(layer))?;
-            Some((word.split('.').map(str::to_owned).collect(), layer))
+        named_keys(fault).find_map(|key| {
+            let layer = self.figment.find_metadata(key).filter(|layer| !layers::is_built_in(layer))?;
+            Some((path_of(key), layer))
         })
     }
+}
+
+/// The keys that the text of a fault names.
+fn named_keys(fault: &Fault) -> impl Iterator<Item = &str> {
+    let words = fault.problem.split(|c: char| !(c.is_ascii_lowercase() || matches!(c, '.' | '_')));
+    words.filter(|word| word.contains('.'))
+}
+
+fn path_of(key: &str) -> Vec<String> {
+    key.split('.').map(str::to_owned).collect()
 }
 
 fn place_of(layers: &Layers, layer: Option<&Metadata>, path: &[String]) -> String {
@@ -201,7 +216,16 @@ mod tests {
         let error = load(Some(file.path()), &[]).map(drop).unwrap_err().to_string();
         let lines: Vec<_> = error.lines().collect();
         assert!(lines[..MOST_WRONG].iter().all(|line| line.starts_with("rule.level: ")), "{error}");
-        assert_eq!(lines[MOST_WRONG..], ["100 keys are wrong, and the rest was not looked at; mend these first"]);
+        assert_eq!(lines[MOST_WRONG..], ["100 faults so far, and the rest was not looked at; mend these first"]);
+    }
+
+    #[test]
+    fn a_good_rule_is_not_accused_for_a_wrong_level() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text = "[tls]\nlevel = \"encrpt\"\n[[rule]]\ndomain = \"a.test\"\nlevel = \"encrypt\"\n";
+        std::fs::write(file.path(), text).unwrap();
+        let error = load(Some(file.path()), &[]).map(drop).unwrap_err().to_string();
+        assert!(error.starts_with("tls.level: ") && error.lines().count() == 1, "{error}");
     }
 
     #[test]

@@ -35,6 +35,9 @@ impl LeftOutKeys {
 
     /// The path as the operator counts, of a path in the rest.
     pub(super) fn original(&self, path: &[String]) -> Vec<String> {
+        if self.0.is_empty() {
+            return path.to_vec();
+        }
         let mut original: Vec<String> = Vec::new();
         for part in path {
             let counted = part.parse::<usize>().ok().and_then(|place| {
