@@ -123,9 +123,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         release(&mut self.input);
     }
 
-    /// Reads the next octets into a block that was used: it is in the processor's cache, and a new one is not.
-    pub fn reuse(&mut self, mut block: BytesMut) {
-        if self.input.is_empty() {
+    /// Lets the next read use a block of at most `most` octets that was sent: it is in the processor's cache, and a new one is
+    /// not.
+    pub fn reuse(&mut self, mut block: BytesMut, most: usize) {
+        if self.input.is_empty() && block.capacity() <= most {
             block.clear();
             self.input = block;
         }
@@ -330,7 +331,7 @@ where
     })
 }
 
-/// Reads fewer than `most` octets into the input itself. Memory for them is held only during the attempt.
+/// Reads fewer than `most` octets into the input itself. A connection that waits holds no memory for them.
 fn poll_large_input<S>(stream: &mut S, input: &mut BytesMut, most: usize, cx: &mut Context<'_>) -> Poll<io::Result<()>>
 where
     S: AsyncRead + Unpin,
@@ -343,8 +344,8 @@ where
     match pin!(stream.read_buf(&mut input.limit(room))).poll(cx) {
         Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
         Poll::Ready(read) => {
-            // A block that is mostly empty would be held while these octets are on their way.
-            if input.len() < room / 4 {
+            // A block that is mostly empty is given up: it would be held while its few octets are on their way.
+            if input.len() < room / 2 {
                 release(input);
             }
             Poll::Ready(read.map(drop))

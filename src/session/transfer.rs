@@ -165,7 +165,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             if !passage.block.is_empty() && !passage.is_held() {
                 let sent = passage.send().await;
                 if most == FLOWING {
-                    self.client.reuse(sent);
+                    self.client.reuse(sent, FLOWING);
                 }
             }
             // With no destination left the rest is read all the same, so that the next command is read as a command.

@@ -248,7 +248,10 @@ impl DataScanner {
     /// were handed over are already read: 0 then.
     fn text(&mut self, input: &mut BytesMut, output: &mut BytesMut) -> usize {
         let end = self.run(input);
-        if !output.is_empty() || self.offence.is_some() {
+        if self.offence.is_some() {
+            return end;
+        }
+        if !output.is_empty() {
             make_room(output, input.len());
             self.emit(&input[..end], output);
             return end;

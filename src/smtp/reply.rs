@@ -174,19 +174,14 @@ impl ReplyText {
     /// Adds a line. A TAB becomes a blank, and any other octet that is no printable ASCII (RFC 5321 §4.2 `textstring`)
     /// `?`.
     fn line(&mut self, text: impl fmt::Display) {
-        self.next_line();
-        // Writing to a string does not fail.
-        let _ = write!(Printable(&mut self.lines), "{text}");
-    }
-
-    /// Begins another line.
-    fn next_line(&mut self) {
         // A line is often put together from a few pieces: it gets its room at once.
         self.lines.reserve(USUAL_LINE_OCTETS);
         if self.count > 0 {
             self.lines.push('\n');
         }
         self.count += 1;
+        // Writing to a string does not fail.
+        let _ = write!(Printable(&mut self.lines), "{text}");
     }
 
     /// Takes the last of several lines away.
