@@ -153,8 +153,8 @@ impl Extracted {
         Some(format!("{fault} (in {place})"))
     }
 
-    /// Whether the fault compares with a key that is wrong: the default stands in its place, and is not what the operator
-    /// means.
+    /// Whether the fault compares with a key that is wrong. The default stands in the place of that key, and the operator means
+    /// another value.
     fn rests_on_a_wrong_key(&self, fault: &Fault) -> bool {
         named_keys(fault).any(|key| self.without.contains(&path_of(key)))
     }

@@ -484,7 +484,7 @@ async fn a_session_goes_to_nobody_who_wants_another_one() {
     assert!((0..2).all(|number| said(lab.mx(), &format!("EHLO client{number}.test")) >= 1));
 }
 
-/// The octets of what a function makes.
+/// The size in octets of the value that a function returns.
 fn size_made<A, M>(_: impl FnOnce(A) -> M) -> usize {
     size_of::<M>()
 }
