@@ -10,7 +10,7 @@
 //! to a second server beside the first takes a place only where no other question waits for it.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,8 +30,6 @@ const SLOW: usize = 50;
 const FAILED: usize = 50;
 /// How many of them may be on their way to one server: it may have been fast until now.
 const TO_ONE: usize = 50;
-/// The lines in which questions for servers wait; each server has one of them.
-const LINES: usize = 256;
 /// How many questions may be in flight for one zone to servers that are not fast.
 const OF_ZONE: usize = 8;
 /// How long a question to an unknown server keeps its place.
@@ -43,10 +41,15 @@ pub(super) struct Lanes {
     unknown: Semaphore,
     slow: Semaphore,
     failed: Semaphore,
-    lines: Box<[Semaphore]>,
-    hasher: RandomState,
-    /// The zones with questions in flight to servers that are not fast.
-    zones: Mutex<HashMap<CanonicalName, Arc<Semaphore>>>,
+    servers: PlacesByKey<IpAddr>,
+    /// For questions to servers that are not fast.
+    zones: PlacesByKey<CanonicalName>,
+}
+
+/// A few places for each server or zone. Those that no question waits for or holds are not kept.
+struct PlacesByKey<K> {
+    of_each: usize,
+    in_use: Mutex<HashMap<K, Arc<Semaphore>>>,
 }
 
 /// The places that one question holds.
@@ -54,14 +57,14 @@ pub(super) struct HeldPlace<'a> {
     lanes: &'a Lanes,
     class: ServerClass,
     in_lane: SemaphorePermit<'a>,
-    _in_line: Option<SemaphorePermit<'a>>,
-    _of_zone: Option<ZonePlace<'a>>,
+    _of_server: KeyPlace<'a, IpAddr>,
+    _of_zone: Option<KeyPlace<'a, CanonicalName>>,
 }
 
-/// A place among those of a zone.
-struct ZonePlace<'a> {
-    lanes: &'a Lanes,
-    zone: CanonicalName,
+/// A place among those of one key.
+struct KeyPlace<'a, K: Eq + Hash> {
+    places: &'a PlacesByKey<K>,
+    key: K,
     permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -72,9 +75,8 @@ impl Lanes {
             unknown: Semaphore::new(UNKNOWN),
             slow: Semaphore::new(SLOW),
             failed: Semaphore::new(FAILED),
-            lines: (0..LINES).map(|_| Semaphore::new(TO_ONE)).collect(),
-            hasher: RandomState::new(),
-            zones: Mutex::default(),
+            servers: PlacesByKey::new(TO_ONE),
+            zones: PlacesByKey::new(OF_ZONE),
         }
     }
 
@@ -90,19 +92,16 @@ impl Lanes {
     ) -> Result<HeldPlace<'_>, FailureReason> {
         let of_zone = match known.class(server) {
             ServerClass::Fast => None,
-            ServerClass::Unknown | ServerClass::Slow | ServerClass::Failed => Some(self.of_zone(zone).await?),
+            ServerClass::Unknown | ServerClass::Slow | ServerClass::Failed => Some(self.zones.enter(zone).await?),
         };
-        let in_line = match self.line(server) {
-            Some(line) => Some(permit(line).await?),
-            None => None,
-        };
+        let of_server = self.servers.enter(&server).await?;
         // The server may become known while its questions wait.
         loop {
             let class = known.class(server);
             let in_lane = permit(self.lane(class)).await?;
             if known.class(server) == class {
                 let of_zone = of_zone.filter(|_| class != ServerClass::Fast);
-                return Ok(HeldPlace { lanes: self, class, in_lane, _in_line: in_line, _of_zone: of_zone });
+                return Ok(HeldPlace { lanes: self, class, in_lane, _of_server: of_server, _of_zone: of_zone });
             }
         }
     }
@@ -118,18 +117,11 @@ impl Lanes {
         let class = known.class(server);
         let of_zone = match class {
             ServerClass::Fast => None,
-            ServerClass::Unknown | ServerClass::Slow | ServerClass::Failed => Some(self.of_zone_at_once(zone)?),
+            ServerClass::Unknown | ServerClass::Slow | ServerClass::Failed => Some(self.zones.enter_at_once(zone)?),
         };
-        let in_line = match self.line(server) {
-            Some(line) => Some(line.try_acquire().ok()?),
-            None => None,
-        };
+        let of_server = self.servers.enter_at_once(&server)?;
         let in_lane = self.lane(class).try_acquire().ok()?;
-        Some(HeldPlace { lanes: self, class, in_lane, _in_line: in_line, _of_zone: of_zone })
-    }
-
-    fn line(&self, server: IpAddr) -> Option<&Semaphore> {
-        self.lines.get(usize::try_from(self.hasher.hash_one(server)).unwrap_or_default() % LINES)
+        Some(HeldPlace { lanes: self, class, in_lane, _of_server: of_server, _of_zone: of_zone })
     }
 
     fn lane(&self, class: ServerClass) -> &Semaphore {
@@ -140,26 +132,35 @@ impl Lanes {
             ServerClass::Failed => &self.failed,
         }
     }
+}
 
-    async fn of_zone(&self, zone: &CanonicalName) -> Result<ZonePlace<'_>, FailureReason> {
-        // Also where this question is given up while it waits, the zone does not stay in the list.
-        let mut place = ZonePlace { lanes: self, zone: zone.clone(), permit: None };
-        place.permit = Some(self.places_of(zone).acquire_owned().await.map_err(closed)?);
+impl<K: Clone + Eq + Hash> PlacesByKey<K> {
+    fn new(of_each: usize) -> Self {
+        Self { of_each, in_use: Mutex::default() }
+    }
+
+    /// Waits for a place.
+    async fn enter(&self, key: &K) -> Result<KeyPlace<'_, K>, FailureReason> {
+        // Also where this question is given up while it waits, the key does not stay in the list.
+        let mut place = KeyPlace { places: self, key: key.clone(), permit: None };
+        place.permit = Some(self.of(key).acquire_owned().await.map_err(closed)?);
         Ok(place)
     }
 
-    fn of_zone_at_once(&self, zone: &CanonicalName) -> Option<ZonePlace<'_>> {
-        let mut place = ZonePlace { lanes: self, zone: zone.clone(), permit: None };
-        place.permit = Some(self.places_of(zone).try_acquire_owned().ok()?);
+    fn enter_at_once(&self, key: &K) -> Option<KeyPlace<'_, K>> {
+        let mut place = KeyPlace { places: self, key: key.clone(), permit: None };
+        place.permit = Some(self.of(key).try_acquire_owned().ok()?);
         Some(place)
     }
 
-    fn places_of(&self, zone: &CanonicalName) -> Arc<Semaphore> {
-        Arc::clone(self.zones().entry(zone.clone()).or_insert_with(|| Arc::new(Semaphore::new(OF_ZONE))))
+    fn of(&self, key: &K) -> Arc<Semaphore> {
+        Arc::clone(self.in_use().entry(key.clone()).or_insert_with(|| Arc::new(Semaphore::new(self.of_each))))
     }
+}
 
-    fn zones(&self) -> MutexGuard<'_, HashMap<CanonicalName, Arc<Semaphore>>> {
-        self.zones.lock().unwrap_or_else(PoisonError::into_inner)
+impl<K> PlacesByKey<K> {
+    fn in_use(&self) -> MutexGuard<'_, HashMap<K, Arc<Semaphore>>> {
+        self.in_use.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -183,13 +184,13 @@ impl HeldPlace<'_> {
     }
 }
 
-impl Drop for ZonePlace<'_> {
+impl<K: Eq + Hash> Drop for KeyPlace<'_, K> {
     fn drop(&mut self) {
-        let mut zones = self.lanes.zones();
+        let mut in_use = self.places.in_use();
         self.permit = None;
         // A question that waits, or is in flight, has the semaphore too.
-        if zones.get(&self.zone).is_some_and(|places| Arc::strong_count(places) == 1) {
-            zones.remove(&self.zone);
+        if in_use.get(&self.key).is_some_and(|places| Arc::strong_count(places) == 1) {
+            in_use.remove(&self.key);
         }
     }
 }
@@ -278,7 +279,7 @@ mod tests {
         held.pop();
         assert!(timeout(soon, lanes.enter(&zone(1), server(1, 98), &known)).await.is_ok());
         held.clear();
-        assert!(lanes.zones().is_empty(), "no zone is kept that is not asked");
+        assert!(lanes.zones.in_use().is_empty(), "no zone is kept that is not asked");
         assert_eq!(lanes.unknown.available_permits(), UNKNOWN);
     }
 
@@ -290,15 +291,35 @@ mod tests {
         // The zone has all its places; another one has not.
         assert!(beside(1, 99).is_none() && beside(2, 1).is_some());
         drop(held);
-        assert!(beside(1, 99).is_some() && lanes.zones().is_empty());
+        assert!(beside(1, 99).is_some() && lanes.zones.in_use().is_empty());
         // Another question waits for the next place among those for unknown servers.
         let full = lanes.unknown.acquire_many(UNKNOWN as u32).await.unwrap();
-        assert!(beside(1, 1).is_none() && lanes.zones().is_empty());
+        assert!(beside(1, 1).is_none() && lanes.zones.in_use().is_empty());
         // One server has few places, among those for fast ones too.
         known.replied(server(1, 1), Duration::ZERO);
         let held: Vec<_> = std::iter::from_fn(|| beside(1, 1)).collect();
         assert_eq!(held.len(), TO_ONE);
         drop((full, held));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn questions_that_wait_for_one_server_keep_none_to_another_waiting() {
+        let (lanes, known) = (Lanes::new(), DelegationMemory::new());
+        known.replied(server(1, 1), Duration::ZERO);
+        let (asked, other) = (zone(1), zone(2));
+        let held: Vec<_> = join_all((0..TO_ONE).map(|_| lanes.enter(&asked, server(1, 1), &known))).await;
+        let waiting = lanes.enter(&asked, server(1, 1), &known);
+        tokio::pin!(waiting);
+        assert!(timeout(Duration::ZERO, &mut waiting).await.is_err());
+        for of in 2..=255 {
+            for number in 0..4 {
+                known.replied(server(of, number), Duration::ZERO);
+                let place = timeout(Duration::from_millis(1), lanes.enter(&other, server(of, number), &known)).await;
+                assert!(place.is_ok(), "{of}.{number}");
+            }
+        }
+        drop(held);
+        assert!(waiting.await.is_ok() && lanes.servers.in_use().is_empty());
     }
 
     #[tokio::test(start_paused = true)]
