@@ -283,6 +283,14 @@ mod tests {
                      through it (in F:3)",
                 ],
             ),
+            // The empty word is one of the words, and no text steers the terminal.
+            (
+                "\"k\\u001b[31m\" = 1\n[dns]\nfallback = \"\\u001b[2J\"\n",
+                &[
+                    "dns.fallback: \"\\u{1b}[2J\" is not allowed; it may be one of: recurse, \"\" (in F:3)",
+                    "k\\u{1b}[31m: there is no such key; it may be one of: mode, hostname",
+                ],
+            ),
             // A key in the wrong table.
             (
                 "[log]\nmode = \"enforce\"\nlevel = \"dane\"\n",

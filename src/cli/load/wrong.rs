@@ -49,7 +49,9 @@ pub(super) fn line(error: &figment::Error, path: &[String], place: &str) -> Stri
         }),
         Kind::MissingField(_) => "this key is missing; each entry needs it".to_owned(),
         Kind::UnknownVariant(found, allowed) => {
-            format!("\"{found}\" is not allowed; it may be one of: {}", allowed.join(", "))
+            // The empty word would not be seen.
+            let words: Vec<_> = allowed.iter().map(|word| if word.is_empty() { "\"\"" } else { word }).collect();
+            format!("{found:?} is not allowed; it may be one of: {}", words.join(", "))
         }
         Kind::InvalidType(found, wanted) | Kind::InvalidValue(found, wanted) => {
             format!("{} is not allowed; it must be {}", shown(found), in_toml(wanted, path, found))
@@ -68,7 +70,8 @@ pub(super) fn line(error: &figment::Error, path: &[String], place: &str) -> Stri
     let unknown = matches!(error.kind, Kind::UnknownField(..)).then(|| path.len() - 1);
     let is_key = |(at, part): &(usize, &str)| part.parse::<usize>().is_err() || unknown == Some(*at);
     let keys: Vec<&str> = path.iter().map(String::as_str).enumerate().filter(is_key).map(|(_, part)| part).collect();
-    format!("{}: {entry}{what} (in {place})", keys.join("."))
+    // A key of a file may steer the terminal that shows it.
+    format!("{}: {entry}{what} (in {place})", keys.join(".").escape_debug())
 }
 
 /// The new name of a key in the section that was called ledger, for the place that has the old one.
