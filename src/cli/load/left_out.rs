@@ -35,18 +35,20 @@ impl LeftOutKeys {
 
     /// The path as the operator counts, of a path in the rest.
     pub(super) fn original(&self, path: &[String]) -> Vec<String> {
-        if self.0.is_empty() {
-            return path.to_vec();
-        }
         let mut original: Vec<String> = Vec::new();
         for part in path {
-            let counted = part.parse::<usize>().ok().and_then(|place| {
-                let stays = |place: &usize| !self.contains(&[&original[..], &[place.to_string()]].concat());
-                (0..).filter(stays).nth(place)
-            });
-            original.push(counted.map_or_else(|| part.clone(), |place| place.to_string()));
+            let counted = part.parse::<usize>().map(|place| self.counted(place, &original).to_string());
+            original.push(counted.unwrap_or_else(|_| part.clone()));
         }
         original
+    }
+
+    /// The place that the operator counts, of a place in the rest of this list.
+    fn counted(&self, place: usize, list: &[String]) -> usize {
+        let below = self.0.iter().filter_map(|path| path.split_last().filter(|(_, above)| *above == list));
+        let mut left_out: Vec<usize> = below.filter_map(|(place, _)| place.parse().ok()).collect();
+        left_out.sort_unstable();
+        left_out.into_iter().fold(place, |place, left_out| place + usize::from(left_out <= place))
     }
 
     /// Takes them out of a layer.
