@@ -15,9 +15,14 @@ pub fn printable(character: char) -> char {
     if matches!(character, ' '..='~') { character } else { '?' }
 }
 
+/// Whether [`printable`] changes no character of a text.
+pub fn is_printable(text: &str) -> bool {
+    text.bytes().all(|octet| matches!(octet, b' '..=b'~'))
+}
+
 /// At most so many characters of a text, each as [`printable`] has it; the rest is counted.
 pub fn in_print(text: &str, most: usize) -> String {
-    if text.len() <= most && text.bytes().all(|octet| matches!(octet, b' '..=b'~')) {
+    if text.len() <= most && is_printable(text) {
         return text.to_owned();
     }
     let shown = text.chars().take(most).map(printable);

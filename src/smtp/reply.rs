@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
 
-use crate::excerpt::printable;
+use crate::excerpt::{is_printable, printable};
 
 mod code;
 mod decoder;
@@ -227,7 +227,7 @@ struct Printable<'a>(&'a mut String);
 
 impl fmt::Write for Printable<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        if text.bytes().all(|octet| matches!(octet, b' '..=b'~')) {
+        if is_printable(text) {
             self.0.push_str(text);
         } else {
             self.0.extend(text.chars().map(|character| match character {
