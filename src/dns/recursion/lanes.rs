@@ -141,16 +141,20 @@ impl<K: Clone + Eq + Hash> PlacesByKey<K> {
 
     /// Waits for a place.
     async fn enter(&self, key: &K) -> Result<KeyPlace<'_, K>, FailureReason> {
-        // Also where this question is given up while it waits, the key does not stay in the list.
-        let mut place = KeyPlace { places: self, key: key.clone(), permit: None };
+        let mut place = self.waiting(key);
         place.permit = Some(self.of(key).acquire_owned().await.map_err(closed)?);
         Ok(place)
     }
 
     fn enter_at_once(&self, key: &K) -> Option<KeyPlace<'_, K>> {
-        let mut place = KeyPlace { places: self, key: key.clone(), permit: None };
+        let mut place = self.waiting(key);
         place.permit = Some(self.of(key).try_acquire_owned().ok()?);
         Some(place)
+    }
+
+    /// A question without a place so far. Where it is given up, the key does not stay in the list.
+    fn waiting(&self, key: &K) -> KeyPlace<'_, K> {
+        KeyPlace { places: self, key: key.clone(), permit: None }
     }
 
     fn of(&self, key: &K) -> Arc<Semaphore> {
