@@ -10,7 +10,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use crate::lab::dns::{DnsLab, Fault, Tree};
-use crate::lab::free_port;
+use crate::lab::{free_port, listens};
 use danelaw::dns::setup::ResolverSettings;
 use danelaw::dns::stub::Stub;
 use danelaw::dns::{Answer, Security};
@@ -464,13 +464,10 @@ remote-control:
         let mut command = Command::new("unbound");
         command.arg("-dd").arg("-c").arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = command.kill_on_drop(true).spawn().expect("unbound is installed: run the tests by tests/run");
-        let ready = async {
-            while TcpStream::connect(free).await.is_err() {
-                assert!(child.try_wait().unwrap().is_none(), "unbound runs");
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(30), ready).await.expect("unbound listens");
+        tokio::select! {
+            () = listens(free) => {}
+            ended = child.wait() => panic!("unbound has ended: {ended:?}"),
+        }
         Self { address: free, _child: child, _directory: directory }
     }
 
