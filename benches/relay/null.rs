@@ -104,18 +104,21 @@ impl Null {
             let answer = upstream.reply().await?;
             client.stream.write_all(&answer).await?;
         }
-        if self.fresh || !self.keeps(&domain) {
+        let left = if self.fresh { Some(upstream) } else { self.keep(domain, upstream) };
+        if let Some(upstream) = left {
             tokio::spawn(quit(upstream));
-        } else {
-            self.idle.lock().expect("no thread panicked").entry(domain).or_default().push(upstream);
         }
         Ok(())
     }
 
-    /// Whether a connection for this domain may wait for the next message.
-    fn keeps(&self, domain: &str) -> bool {
-        let idle = self.idle.lock().expect("no thread panicked");
-        idle.len() < MOST_DOMAINS || idle.contains_key(domain)
+    /// Lets a connection wait for the next message; returns it where no more domains have room.
+    fn keep(&self, domain: String, upstream: Upstream) -> Option<Upstream> {
+        let mut idle = self.idle.lock().expect("no thread panicked");
+        if idle.len() >= MOST_DOMAINS && !idle.contains_key(&domain) {
+            return Some(upstream);
+        }
+        idle.entry(domain).or_default().push(upstream);
+        None
     }
 
     async fn upstream(&self, domain: &str) -> io::Result<Upstream> {
