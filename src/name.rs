@@ -91,7 +91,9 @@ impl Name {
                 return Err(NameError::ForbiddenCharacter);
             }
         }
-        Ok(Self(text.to_ascii_lowercase().into()))
+        // Most names come in lower case, and need no second copy.
+        let has_capitals = text.bytes().any(|octet| octet.is_ascii_uppercase());
+        Ok(Self(if has_capitals { text.to_ascii_lowercase().into() } else { text.into() }))
     }
 
     /// The name without its final dot; empty for the root.

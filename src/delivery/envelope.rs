@@ -83,6 +83,8 @@ pub(crate) struct Agent<'a, R> {
     pub(crate) next: NextCommand,
     /// The replies to recipients, and the end of each destination's turn.
     pub(crate) incoming: &'a Incoming<Event>,
+    /// The remotes that have the transaction.
+    pub(crate) opened: &'a Incoming<DestinationUpstream>,
 }
 
 /// A remote's reply to RCPT, or ours in its place.
@@ -155,23 +157,22 @@ impl<R: Resolver> Agent<'_, R> {
         asks.then_some(MailCommand::Data)
     }
 
-    /// Asks a destination, and tells each reply as it comes. The remote that has the transaction is handed on.
-    pub(crate) async fn ask(&self, turn: Turn, upstream: Option<Upstream>) -> Option<DestinationUpstream> {
+    /// Asks a destination, and tells each reply as it comes.
+    pub(crate) async fn ask(&self, turn: Turn, upstream: Option<Upstream>) {
         let Turn { destination, domain, recipients } = turn;
         let commands = Commands { mail: None, recipients };
         let path = match upstream {
             Some(upstream) => self.carry(upstream, commands).await,
             None => self.seek(&domain, commands).await,
         };
-        let (event, upstream) = match path {
+        self.incoming.put(match path {
             TurnEnd::Open(upstream) => {
-                (Event::Opened(destination), Some(DestinationUpstream { destination, upstream }))
+                self.opened.put(DestinationUpstream { destination, upstream });
+                Event::Opened(destination)
             }
-            TurnEnd::Left => (Event::Left(destination), None),
-            TurnEnd::Failed(reply) => (Event::Failed(destination, reply), None),
-        };
-        self.incoming.put(event);
-        upstream
+            TurnEnd::Left => Event::Left(destination),
+            TurnEnd::Failed(reply) => Event::Failed(destination, reply),
+        });
     }
 
     /// Asks one remote of the domain after the other, as long as no recipient was answered and the next one may do
@@ -305,14 +306,11 @@ impl<R: Resolver> Agent<'_, R> {
         asked
     }
 
-    /// The octets of our Received line (RFC 1870 §6.1). Its date has the same length at any time.
+    /// The octets of our Received line (RFC 1870 §6.1).
     fn added(&self, id: &str) -> u64 {
-        let line = || {
-            let (client, hostname) = (&self.envelope.client, &self.shared.us.hostname);
-            ReceivedLine { client, origin: self.origin, hostname, id }.line(OffsetDateTime::now_utc())
-        };
+        let (client, hostname) = (&self.envelope.client, &self.shared.us.hostname);
         match self.shared.received {
-            Received::Add => line().len() as u64,
+            Received::Add => ReceivedLine { client, origin: self.origin, hostname, id }.octets(),
             Received::Omit => 0,
         }
     }

@@ -17,8 +17,13 @@ impl<T> Incoming<T> {
         Self(Mutex::new(Vec::new()))
     }
 
-    pub(crate) fn put(&self, told: T) {
-        self.told().push(told);
+    pub(crate) fn put(&self, result: T) {
+        let mut told = self.told();
+        if told.is_empty() {
+            // Most have one result, and some results are large.
+            told.reserve_exact(1);
+        }
+        told.push(result);
     }
 
     /// All results, if there are any.

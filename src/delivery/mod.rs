@@ -17,8 +17,6 @@ pub(crate) mod received;
 mod search;
 pub mod shared;
 
-use std::collections::BTreeMap;
-
 use crate::transaction::destination::DestinationId;
 use crate::transaction::{Event, Transaction};
 use crate::upstream::verified::Ready;
@@ -59,28 +57,37 @@ pub(crate) struct DestinationUpstream {
     pub(crate) upstream: Upstream,
 }
 
-/// The remotes that have the open transaction, by destination.
+/// The remotes that have the open transaction, in the order of their destinations. There are few, and mostly one: a map would
+/// take room for ten.
 #[derive(Debug, Default)]
-pub(crate) struct Upstreams(BTreeMap<DestinationId, Upstream>);
+pub(crate) struct Upstreams(Vec<DestinationUpstream>);
 
 impl Upstreams {
+    /// Takes the remote of a destination that has none.
     pub(crate) fn put(&mut self, open: DestinationUpstream) {
-        self.0.insert(open.destination, open.upstream);
+        let place = self.place(open.destination).unwrap_or_else(|place| place);
+        self.0.reserve_exact(1);
+        self.0.insert(place, open);
     }
 
     pub(crate) fn get(&self, destination: DestinationId) -> Option<&Upstream> {
-        self.0.get(&destination)
+        self.place(destination).ok().map(|place| &self.0[place].upstream)
     }
 
     pub(crate) fn remove(&mut self, destination: DestinationId) -> Option<Upstream> {
-        self.0.remove(&destination)
+        self.place(destination).ok().map(|place| self.0.remove(place).upstream)
+    }
+
+    /// The place of a destination, or the one where it belongs.
+    fn place(&self, destination: DestinationId) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&destination, |open| open.destination)
     }
 
     /// Those of destinations that have an accepted recipient. The others are left without a message, which the transaction
     /// is to hear.
     pub(crate) fn accepting(&mut self, transaction: &Transaction) -> (Vec<DestinationUpstream>, Vec<Event>) {
         let (accepting, others): (Vec<_>, Vec<_>) =
-            self.take_all().partition(|open| transaction.has_accepted(open.destination));
+            std::mem::take(&mut self.0).into_iter().partition(|open| transaction.has_accepted(open.destination));
         let left = others.into_iter().map(|DestinationUpstream { destination, upstream }| {
             upstream.release();
             Event::Left(destination)
@@ -88,14 +95,8 @@ impl Upstreams {
         (accepting, left.collect())
     }
 
-    /// All of them, in the order of the destinations.
-    fn take_all(&mut self) -> impl Iterator<Item = DestinationUpstream> + use<> {
-        let all = std::mem::take(&mut self.0).into_iter();
-        all.map(|(destination, upstream)| DestinationUpstream { destination, upstream })
-    }
-
     /// Leaves all remotes without a message.
     pub(crate) fn release(&mut self) {
-        self.take_all().for_each(|open| open.upstream.release());
+        std::mem::take(&mut self.0).into_iter().for_each(|open| open.upstream.release());
     }
 }

@@ -10,9 +10,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Session;
 use super::events::reply;
+use crate::delivery::Upstreams;
 use crate::delivery::envelope::{Agent, NextCommand};
 use crate::delivery::incoming::Incoming;
-use crate::delivery::{DestinationUpstream, Upstreams};
 use crate::dns::Resolver;
 use crate::transaction::{Event, Transaction};
 use crate::wire::WireError;
@@ -35,9 +35,9 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             terms: self.terms,
             next,
             incoming: &incoming,
+            opened: &opened,
         };
-        let asks = asks(&agent, transaction, &mut self.upstreams).into_iter();
-        let mut asked = join_all(asks.map(|ask| async { ask.await.into_iter().for_each(|open| opened.put(open)) }));
+        let mut asked = join_all(asks(&agent, transaction, &mut self.upstreams));
         let mut late = pin!(tokio::time::sleep(PROMPT));
         let told = loop {
             tokio::select! {
@@ -64,7 +64,7 @@ fn asks<'a, R: Resolver>(
     agent: &'a Agent<'a, R>,
     transaction: &Transaction,
     upstreams: &mut Upstreams,
-) -> Vec<Pin<Box<impl Future<Output = Option<DestinationUpstream>> + use<'a, R>>>> {
+) -> Vec<Pin<Box<impl Future<Output = ()> + use<'a, R>>>> {
     let mut asks = Vec::new();
     for turn in transaction.turns() {
         let id = turn.destination;

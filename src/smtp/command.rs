@@ -9,6 +9,7 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::str;
+use std::sync::Arc;
 
 use super::address::{self, AddressError, ForwardPath, SmtpUtf8};
 use super::chunk::Chunk;
@@ -61,7 +62,11 @@ pub enum Command {
 /// RFC 5321 §4.1.1.1 asks for a domain or an address literal. Machines send single labels and underscores too, and no
 /// mail depends on it (§4.1.4 forbids to refuse one over this), so other characters are replaced by `?`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hello(String);
+pub struct Hello {
+    text: Arc<str>,
+    /// The name that the text is, if it is one.
+    name: Option<Name>,
+}
 
 /// Why a line is no command that we can carry out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -241,14 +246,24 @@ impl Hello {
     /// RFC 5321 §4.5.3.1.2, the longest domain.
     const MAX_OCTETS: usize = 255;
 
+    fn new(text: impl Into<Arc<str>>) -> Self {
+        let text = text.into();
+        Self { name: Name::parse(&text).ok(), text }
+    }
+
     /// The name as it may stand in a log line, a reply or a `Received` field.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// The same as the name of a host, if it is one.
+    pub fn name(&self) -> Option<&Name> {
+        self.name.as_ref()
     }
 
     /// The address, if it is an address literal (RFC 5321 §4.1.3).
     pub fn literal(&self) -> Option<IpAddr> {
-        match address::RecipientDomain::parse(&self.0) {
+        match address::RecipientDomain::parse(&self.text) {
             Ok(address::RecipientDomain::Literal(address)) => Some(address),
             Ok(address::RecipientDomain::Name(_)) | Err(_) => None,
         }
@@ -262,7 +277,7 @@ impl Hello {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b':' | b'[' | b']' => char::from(*octet),
             _ => '?',
         };
-        Ok(Self(argument.iter().map(replaced).collect()))
+        Ok(Self::new(argument.iter().map(replaced).collect::<String>()))
     }
 }
 
@@ -276,14 +291,14 @@ impl str::FromStr for Hello {
 
 impl From<&Name> for Hello {
     fn from(name: &Name) -> Self {
-        Self(name.to_string())
+        Self::new(name.to_string())
     }
 }
 
 impl From<IpAddr> for Hello {
     /// The address literal, for a host without a name (RFC 5321 §4.1.3).
     fn from(address: IpAddr) -> Self {
-        Self(address::RecipientDomain::Literal(address).to_string())
+        Self::new(address::RecipientDomain::Literal(address).to_string())
     }
 }
 
@@ -327,7 +342,7 @@ impl fmt::Display for Command {
 
 impl fmt::Display for Hello {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 

@@ -53,22 +53,41 @@ impl DotStuffer {
     /// The next octets of the message, cut anywhere, as DATA sends them. Octets without a dot at the start of a line are not
     /// copied.
     pub fn stuff<'a>(&mut self, lines: &'a [u8]) -> Stuffed<'a> {
-        let Some(last) = lines.last() else { return Stuffed::Same(lines) };
-        let first = (self.place == StuffingPosition::LineStart && lines.starts_with(b".")).then_some(0);
-        self.place = if *last == b'\n' { StuffingPosition::LineStart } else { StuffingPosition::Text };
-        let mut dots = first.into_iter().chain(memmem::find_iter(lines, b"\n.").map(|at| at + 1)).peekable();
+        let mut dots = self.dots(lines).peekable();
         if dots.peek().is_none() {
             return Stuffed::Same(lines);
         }
-        let (mut stuffed, mut done) = (block(STUFFED_OFFSET, lines.len() + lines.len() / 8), 0);
-        for dot in dots {
-            stuffed.extend_from_slice(&lines[done..dot]);
-            stuffed.put_u8(b'.');
-            done = dot;
-        }
-        stuffed.extend_from_slice(&lines[done..]);
+        let mut stuffed = block(STUFFED_OFFSET, lines.len() + lines.len() / 8);
+        write(lines, dots, &mut stuffed);
         Stuffed::Copied(stuffed)
     }
+
+    /// Appends the same to octets that go with them.
+    pub fn stuff_to(&mut self, lines: &[u8], output: &mut BytesMut) {
+        write(lines, self.dots(lines), output);
+    }
+
+    /// The places of the dots at the start of a line. The next octets are those behind these.
+    fn dots<'a>(&mut self, lines: &'a [u8]) -> impl Iterator<Item = usize> + use<'a> {
+        let first = (self.place == StuffingPosition::LineStart && lines.starts_with(b".")).then_some(0);
+        self.place = match lines.last() {
+            Some(b'\n') => StuffingPosition::LineStart,
+            Some(_) => StuffingPosition::Text,
+            None => self.place,
+        };
+        first.into_iter().chain(memmem::find_iter(lines, b"\n.").map(|at| at + 1))
+    }
+}
+
+/// Appends the lines, with one dot more at each of these places.
+fn write(lines: &[u8], dots: impl Iterator<Item = usize>, output: &mut BytesMut) {
+    let mut done = 0;
+    for dot in dots {
+        output.extend_from_slice(&lines[done..dot]);
+        output.put_u8(b'.');
+        done = dot;
+    }
+    output.extend_from_slice(&lines[done..]);
 }
 
 #[cfg(test)]
@@ -79,7 +98,11 @@ mod tests {
 
     fn stuff(blocks: &[&[u8]]) -> Vec<u8> {
         let mut stuffer = DotStuffer::default();
-        blocks.iter().flat_map(|block| stuffer.stuff(block).to_vec()).collect()
+        let stuffed: Vec<u8> = blocks.iter().flat_map(|block| stuffer.stuff(block).to_vec()).collect();
+        let (mut stuffer, mut appended) = (DotStuffer::default(), BytesMut::new());
+        blocks.iter().for_each(|block| stuffer.stuff_to(block, &mut appended));
+        assert_eq!(appended, stuffed);
+        stuffed
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::io::Write as _;
 
 use sha2::{Digest, Sha256};
 
@@ -46,11 +47,12 @@ impl Pair {
         match sender {
             // No mailbox is empty.
             ReversePath::Null => {}
-            ReversePath::Mailbox(mailbox) => digest.update(mailbox.to_string()),
+            // A digest takes all octets.
+            ReversePath::Mailbox(mailbox) => _ = write!(digest, "{mailbox}"),
         }
         // Neither of the two can hold a CR.
         digest.update(b"\r");
-        digest.update(recipient.to_string());
+        let _ = write!(digest, "{recipient}");
         Self(digest.finalize().into())
     }
 

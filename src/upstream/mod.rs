@@ -226,7 +226,7 @@ impl<R: Resolver> Connector<R> {
     /// The name to give in EHLO: the client's own, to which its address resolves. RFC 5321 §4.1.1.1 wants a fully
     /// qualified name or an address literal, and some remotes insist; where the client's name is neither, it is ours.
     pub(crate) fn ehlo<'a>(&'a self, hello: &'a Hello) -> &'a str {
-        let is_name = || Name::parse(hello.as_str()).is_ok_and(|name| name.is_fully_qualified());
+        let is_name = || hello.name().is_some_and(Name::is_fully_qualified);
         let is_public_literal = || hello.literal().is_some_and(|address| self.dialable.allows(address));
         match &self.ehlo_name {
             Some(name) => name.as_str(),

@@ -240,12 +240,6 @@ impl<R: Resolver> Connector<R> {
 
     /// Names under which the mail would come back to this host: ours, and the client's.
     fn names_here(&self, hello: &Hello) -> Vec<Name> {
-        self.own_names
-            .iter()
-            .chain([&self.hostname])
-            .chain(&self.ehlo_name)
-            .cloned()
-            .chain(Name::parse(hello.as_str()).ok())
-            .collect()
+        self.own_names.iter().chain([&self.hostname]).chain(&self.ehlo_name).chain(hello.name()).cloned().collect()
     }
 }

@@ -15,7 +15,7 @@ mod chunks;
 mod terms;
 
 use std::collections::VecDeque;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -371,7 +371,8 @@ impl Group<'_> {
                 *transaction = OpenTransaction::Maybe;
             }
             awaited.push_back(command.stage());
-            wire.output.extend_from_slice(format!("{}\r\n", Command::from(command)).as_bytes());
+            // A buffer of this kind has room for any command.
+            let _ = write!(wire.output, "{}\r\n", Command::from(command));
         }
         Ok(())
     }

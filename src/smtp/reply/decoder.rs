@@ -234,7 +234,12 @@ impl Partial {
         }
         let lines = self.text.lines.split('\n');
         let found = lines.clone().find_map(|line| EnhancedCode::split_off(code, line));
-        let Some((enhanced, _)) = found else { return self.text.into_reply(code, None) };
+        let Some((enhanced, rest)) = found else { return self.text.into_reply(code, None) };
+        if self.text.count == 1 {
+            // Most replies: the line stays, and is not put together anew.
+            self.text.lines.drain(..self.text.lines.len() - rest.len());
+            return self.text.into_reply(code, Some(enhanced));
+        }
         let strip = |line| match EnhancedCode::split_off(code, line) {
             Some((same, rest)) if same == enhanced => rest,
             _ => line,

@@ -13,6 +13,9 @@ use crate::smtp::reply::{EnhancedCode, Reply};
 use crate::smtp::stuffing::{DotStuffer, Stuffed};
 use crate::wire::Flushed;
 
+/// The last line after DATA (RFC 5321 §4.1.1.4).
+const END_OF_DATA: &[u8] = b".\r\n";
+
 /// A message in transfer.
 #[derive(Debug)]
 pub struct Body {
@@ -62,7 +65,12 @@ impl Body {
     /// Takes the next octets of the message, cut anywhere, to send them with those behind them.
     pub fn load(&mut self, lines: &[u8]) {
         match &mut self.form {
-            Form::Lines(stuffer) => self.ready.wire.output.extend_from_slice(&stuffer.stuff(lines)),
+            Form::Lines(stuffer) => {
+                let output = &mut self.ready.wire.output;
+                // With room for dots and the end, or they would cost another copy of it all.
+                output.reserve(lines.len() + lines.len() / 8 + END_OF_DATA.len());
+                stuffer.stuff_to(lines, output);
+            }
             Form::Chunks(chunks) => chunks.load(lines),
         }
     }
@@ -135,7 +143,7 @@ impl Body {
         self.has_no_answer_yet().await?;
         self.stage = Stage::EndOfMessage;
         match &mut self.form {
-            Form::Lines(_) => self.ready.wire.output.extend_from_slice(b".\r\n"),
+            Form::Lines(_) => self.ready.wire.output.extend_from_slice(END_OF_DATA),
             Form::Chunks(chunks) => chunks.end(&mut self.ready.wire.output),
         }
         self.flush_end().await?;
