@@ -395,6 +395,16 @@ pub(super) fn labels(octets: &[u8], place: usize) -> Result<Vec<&[u8]>, FailureR
     }
 }
 
+/// The place behind the name at a place.
+///
+/// # Errors
+/// There is no name.
+pub(super) fn end_of_name(octets: &[u8], place: usize) -> Result<usize, FailureReason> {
+    let mut cursor = Cursor { octets, at: place };
+    cursor.name()?;
+    Ok(cursor.at)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,7 +5,7 @@
 //! the records.
 
 use std::collections::BTreeSet;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
@@ -169,6 +169,14 @@ impl Presentation {
     /// The length of the text.
     pub(super) fn octets(&self) -> usize {
         self.0.len()
+    }
+
+    /// The text of a value of the DNS library, whose kind a stranger may choose. Some kinds cannot be written, and `to_string`
+    /// panics for them: they have the text up to there.
+    pub(super) fn of(value: &impl fmt::Display) -> Self {
+        let mut text = String::new();
+        let _ = write!(text, "{value}");
+        Self::new(&text)
     }
 
     /// Keeps a text on its line, even if a remote zone has control characters in it.

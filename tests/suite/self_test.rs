@@ -13,7 +13,8 @@ use danelaw::dns::{FailureReason, Resolver};
 use danelaw::name::Name;
 use hickory_resolver::proto::dnssec::rdata::{DNSSECRData, RRSIG};
 use hickory_resolver::proto::op::{Message, ResponseCode};
-use hickory_resolver::proto::rr::{RData, SerialNumber};
+use hickory_resolver::proto::rr::rdata::OPT;
+use hickory_resolver::proto::rr::{Name as LibraryName, RData, Record, SerialNumber};
 
 /// A stub that follows this list of servers, none of which exists.
 fn following(list: &Path) -> Stub {
@@ -268,4 +269,30 @@ async fn the_list_of_the_system_is_looked_at_again_and_again() {
     let seen = health.wait_for(|health| health.state_of(&second).is_some());
     tokio::time::timeout(Duration::from_secs(30), seen).await.unwrap().unwrap();
     testing.abort();
+}
+
+/// Replaces all records by one that the library cannot write as text.
+fn opt_alone(reply: &mut Message) {
+    reply.answers.clear();
+    reply.authorities = vec![Record::from_rdata(LibraryName::root(), 0, RData::OPT(OPT::default()))];
+}
+
+#[tokio::test]
+async fn a_reply_that_no_one_expects_ends_neither_a_lookup_nor_the_self_test() {
+    let lab = Tree::new().secure("example.test").mx("example.test", 10, "mx.example.test").start().await;
+    let stub = Stub::new(&lab.settings()).unwrap();
+    for rtype in ["SOA", "DNSKEY"] {
+        lab.set_fault(".", rtype, Fault::Tamper(opt_alone));
+        stub.self_test().await;
+        let state = stub.health().borrow().servers[0].state.clone();
+        let ServerState::Failed(failure) = state else { panic!("{rtype}: {state:?}") };
+        assert!(!failure.to_string().contains("panicked"), "{rtype}: {failure}");
+        lab.clear_fault(".", rtype);
+        stub.self_test().await;
+        assert!(stub.health().borrow().all_good(), "{rtype}");
+    }
+    let example = Name::parse("example.test").unwrap();
+    lab.set_fault("example.test", "MX", Fault::Tamper(opt_alone));
+    let failed = stub.mx(&example).await.unwrap_err();
+    assert!(!failed.to_string().contains("given up"), "{failed}");
 }
