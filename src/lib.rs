@@ -77,6 +77,7 @@ pub mod tlsrpt;
 
 pub mod trace;
 pub mod latency;
+pub mod background;
 pub mod tls;
 pub mod http;
 pub mod store;

@@ -20,6 +20,7 @@ use super::load::LoadError;
 use super::reports::{ReportNews, StartedReports};
 use super::run::{self, FIRST_TEST, StartError};
 use super::{ConfigFlags, log, reports, systemd};
+use crate::background;
 use crate::config::Config;
 use crate::discovery::StsPolicies;
 use crate::dispatch::Dispatch;
@@ -101,7 +102,8 @@ impl Drop for TestedResolver {
 }
 
 fn keep_testing(stub: &Stub, config: &Config) -> AbortHandle {
-    tokio::spawn(stub.clone().keep_testing(config.dns.self_test)).abort_handle()
+    let (stub, every) = (stub.clone(), config.dns.self_test);
+    background::keep_up("self-test of name servers", move || stub.clone().keep_testing(every)).abort_handle()
 }
 
 impl Running {

@@ -12,6 +12,7 @@ use super::reload::Running;
 use super::systemd::{self, Sockets};
 use super::{ConfigFlags, EX_CONFIG, EX_OSERR, descriptors, log, policies, ports, rules};
 use crate::admin::{AdminState, Phase};
+use crate::background::keep_up;
 use crate::config::{Address, Config};
 use crate::discovery::MtaSts;
 use crate::dns::server::ResolverMode;
@@ -122,10 +123,11 @@ async fn serve(config: Config, settings: ConfigFlags, log: log::Logging, sockets
 
 /// Starts the tasks that go on for as long as danelaw runs, and are of no use after its last mail.
 fn background(running: Running, shared: &watch::Receiver<Arc<Shared<Stub>>>, hangup: Signal) -> Vec<JoinHandle<()>> {
-    let watching = running.watch().map(|watch| tokio::spawn(watch.keep()));
-    let remembering = running.hosts().map(|hosts| tokio::spawn(hosts.keep()));
-    let warnings = tokio::spawn(rules::keep_warning(shared.clone()));
-    let refreshes = tokio::spawn(policies::keep_refreshing(shared.clone()));
+    let watching = running.watch().map(|watch| keep_up("watch", move || Arc::clone(&watch).keep()));
+    let remembering = running.hosts().map(|hosts| keep_up("memory of hosts", move || Arc::clone(&hosts).keep()));
+    let (of_rules, of_policies) = (shared.clone(), shared.clone());
+    let warnings = keep_up("warnings of rules", move || rules::keep_warning(of_rules.clone()));
+    let refreshes = keep_up("refresh of policies", move || policies::keep_refreshing(of_policies.clone()));
     let reload = tokio::spawn(running.reload_at(hangup));
     [warnings, refreshes, reload].into_iter().chain(watching).chain(remembering).collect()
 }

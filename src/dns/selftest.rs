@@ -21,10 +21,12 @@
 //! Where a probe fails, the bare reply is read once more. It is only reported; no decision rests on it.
 
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use super::FailureReason;
@@ -264,10 +266,13 @@ struct Probe {
     proven: fn(&Link<Security>) -> Option<Security>,
 }
 
-/// Tests one server.
+/// Tests one server. A panic over its replies is a failure of the server: others are tested all the same.
 pub(super) async fn examine(factory: &BackendFactory, server: NameServer) -> ServerVerdict {
-    let (proven, unsigned) = tokio::join!(prove_all(factory, &server), unsigned(factory, &server));
-    let state = proven.and(unsigned).map_or_else(ServerState::Failed, |()| ServerState::Good);
+    let proofs = async { tokio::join!(prove_all(factory, &server), unsigned(factory, &server)) };
+    let state = match AssertUnwindSafe(proofs).catch_unwind().await {
+        Ok((proven, unsigned)) => proven.and(unsigned).map_or_else(ServerState::Failed, |()| ServerState::Good),
+        Err(_) => ServerState::Failed(SelfTestFailure::Unproven(FailureReason::malformed("danelaw panicked over it"))),
+    };
     ServerVerdict { server, state }
 }
 

@@ -60,6 +60,7 @@ use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use crate::background::keep_up;
 use crate::requiretls::Tag;
 use crate::smtp::reply::{Class, Reply};
 use crate::store::{Claim, HeldClaim, Writing};
@@ -167,7 +168,8 @@ impl Journal {
         let (locked, claims) = Default::default();
         let inner = Arc::new(Inner { settings, store, locked, claims });
         if is_shared {
-            tokio::spawn(keep_tidy(Arc::downgrade(&inner)));
+            let inner = Arc::downgrade(&inner);
+            keep_up("tidying of the store", move || keep_tidy(Weak::clone(&inner)));
         }
         Ok((Self { inner, tag: None }, outcomes))
     }

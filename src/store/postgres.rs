@@ -31,6 +31,7 @@ use tokio::time::{Instant, timeout};
 use super::kept::{damaged, kept_reply, reply_of};
 use super::local::seconds;
 use super::{Claim, Claimed, Error, HeldClaim, OpenError, Pair, RecordId, SoleTask, TaskLease, Writing};
+use crate::background::keep_up;
 use circuit::Circuit;
 use fault::{AfterFault, DatabaseFault};
 use leases::HeldLeases;
@@ -100,7 +101,8 @@ impl Postgres {
             Err(error) => return Err(error.into()),
         }
         let postgres = Arc::new(postgres);
-        tokio::spawn(keep_probing(Arc::downgrade(&postgres)));
+        let probed = Arc::downgrade(&postgres);
+        keep_up("probing of the database", move || keep_probing(Weak::clone(&probed)));
         Ok(postgres)
     }
 
