@@ -26,7 +26,7 @@ const MAX_OTHERS: usize = 200;
 pub(super) type DnsResult<T> = Result<T, FailureReason>;
 
 /// Reads MX records.
-pub(super) fn mx(domain: &Name, found: &DnsResult<Lookup<Data>>) -> Result<Lookup<Mx>, Failure> {
+pub(super) fn mx(domain: &Name, found: Result<&Lookup<Data>, &FailureReason>) -> Result<Lookup<Mx>, Failure> {
     typed(found, &fail(domain, Rtype::MX), MAX_MX, |data| match data {
         Data::Mx(mx) => Some(mx.clone()),
         _ => None,
@@ -34,7 +34,7 @@ pub(super) fn mx(domain: &Name, found: &DnsResult<Lookup<Data>>) -> Result<Looku
 }
 
 /// Reads TLSA records.
-pub(super) fn tlsa(owner: &Name, found: &DnsResult<Lookup<Data>>) -> Result<Lookup<RawTlsa>, Failure> {
+pub(super) fn tlsa(owner: &Name, found: Result<&Lookup<Data>, &FailureReason>) -> Result<Lookup<RawTlsa>, Failure> {
     typed(found, &fail(owner, Rtype::TLSA), MAX_TLSA, |data| match data {
         Data::Tlsa(tlsa) => Some(tlsa.clone()),
         _ => None,
@@ -42,7 +42,7 @@ pub(super) fn tlsa(owner: &Name, found: &DnsResult<Lookup<Data>>) -> Result<Look
 }
 
 /// Reads TXT records.
-pub(super) fn txt(owner: &Name, found: &DnsResult<Lookup<Data>>) -> Result<Lookup<RawTxt>, Failure> {
+pub(super) fn txt(owner: &Name, found: Result<&Lookup<Data>, &FailureReason>) -> Result<Lookup<RawTxt>, Failure> {
     typed(found, &fail(owner, Rtype::TXT), MAX_TXT, |data| match data {
         Data::Txt(txt, _) => Some(txt.clone()),
         _ => None,
@@ -51,7 +51,11 @@ pub(super) fn txt(owner: &Name, found: &DnsResult<Lookup<Data>>) -> Result<Looku
 
 /// Reads the addresses of one record type. An IPv4 address in IPv6 form (RFC 4291 §2.5.5.2) is the IPv4 address: a host has one
 /// identity for limits, for the memory of failures and for the comparison with our own addresses.
-pub(super) fn addresses(name: &Name, rtype: Rtype, found: &DnsResult<Lookup<Data>>) -> Result<Lookup<IpAddr>, Failure> {
+pub(super) fn addresses(
+    name: &Name,
+    rtype: Rtype,
+    found: Result<&Lookup<Data>, &FailureReason>,
+) -> Result<Lookup<IpAddr>, Failure> {
     typed(found, &fail(name, rtype), MAX_ADDRESSES, |data| match data {
         Data::Address(address) => Some(address.to_canonical()),
         _ => None,
@@ -59,7 +63,11 @@ pub(super) fn addresses(name: &Name, rtype: Rtype, found: &DnsResult<Lookup<Data
 }
 
 /// Reads records of any type as in a master file, under the bounds of those that mail needs.
-pub(super) fn presented(name: &Name, rtype: Rtype, found: &DnsResult<Lookup<Data>>) -> Result<Lookup<String>, Failure> {
+pub(super) fn presented(
+    name: &Name,
+    rtype: Rtype,
+    found: Result<&Lookup<Data>, &FailureReason>,
+) -> Result<Lookup<String>, Failure> {
     let (limit, must_be_read) = match rtype {
         Rtype::MX => (MAX_MX, true),
         Rtype::A | Rtype::AAAA => (MAX_ADDRESSES, true),
@@ -79,12 +87,12 @@ fn fail(name: &Name, rtype: Rtype) -> impl Fn(FailureReason) -> Failure {
 
 /// Reads the records of a lookup as records of the asked type.
 fn typed<T>(
-    found: &DnsResult<Lookup<Data>>,
+    found: Result<&Lookup<Data>, &FailureReason>,
     fail: &impl Fn(FailureReason) -> Failure,
     limit: usize,
     read: impl Fn(&Data) -> Option<T>,
 ) -> Result<Lookup<T>, Failure> {
-    let Lookup { asked, aliases, end, answer } = found.as_ref().map_err(|reason| fail(reason.clone()))?;
+    let Lookup { asked, aliases, end, answer } = found.map_err(|reason| fail(reason.clone()))?;
     let answer = match answer {
         Answer::NoData => Answer::NoData,
         Answer::NxDomain => Answer::NxDomain,
@@ -167,7 +175,7 @@ mod tests {
             text => Answer::Records(text.split(' ').map(|one| Data::Address(one.parse().unwrap())).collect()),
         };
         let asked = name("mx.example");
-        addresses(&name("mx.example"), rtype, &Ok(Lookup { asked, aliases: Vec::new(), end, answer }))
+        addresses(&name("mx.example"), rtype, Ok(&Lookup { asked, aliases: Vec::new(), end, answer }))
     }
 
     /// The addresses of a host, in words.

@@ -293,9 +293,11 @@ pub enum FailureReason {
     /// In mode "trust-ad": the signed root is insecure by the server's AD bit, so that the bit says nothing about other names.
     #[error("the name server has stopped validating: its answer for the signed root has no AD bit")]
     NotValidating,
-    /// The authoritative servers deny the name, and are asked only because the configured servers, which may have names of
-    /// their own, fail the self-test.
-    #[error("the public DNS has no such name, and the configured name servers, which may have it, fail the self-test")]
+    /// The authoritative servers deny the name, or give it no way for mail, and are asked only because the configured servers,
+    /// which may have names of their own, fail the self-test.
+    #[error(
+        "the public DNS has no way for this mail, and the configured name servers, which may have one, fail the self-test"
+    )]
     DeniedByFallback,
     /// The name that would have to be asked is no DNS name any more.
     #[error("the name to ask is longer than 255 octets")]

@@ -12,8 +12,9 @@
 //! that a dead server delays no other; with it an [epoch](super::fitness) begins, in which no older result is remembered.
 //!
 //! If none passes and the settings have a fallback that does, the fallback serves in either mode: danelaw asks the root
-//! and the authoritative servers itself, and validates. The configured servers may have names that the public DNS denies,
-//! so that a denied name of a domain or a host is a failure then: such mail waits for a server to pass.
+//! and the authoritative servers itself, and validates. The configured servers may have names that the public DNS denies, and
+//! addresses for hosts that have none there, so that an answer for which mail is returned to its sender is a failure then: such
+//! mail waits for a server to pass.
 
 mod log;
 mod round;
@@ -30,7 +31,7 @@ use tokio::time::Instant;
 use super::answers::{self, DnsResult};
 use super::backend::{Backend, BackendFactory};
 use super::budget::Budget;
-use super::cache::{CacheBounds, WithTtl};
+use super::cache::{CacheBounds, EntryWeight, WithTtl};
 use super::denial::Denied;
 use super::fitness::Fitness;
 use super::links::{AliasChain, Link, Question};
@@ -45,8 +46,8 @@ use super::special::{ResolverUse, SpecialUse, never_asked, special_use};
 pub use super::validating::QUIET;
 use super::validating::convert;
 use super::{
-    Answer, Failure, FailureReason, Families, HostLookup, Lookup, Mx, Nat64, Nat64Prefix, NegativeTrustAnchors,
-    RawTlsa, RawTxt, Resolver, Security,
+    Answer, Failure, FailureReason, Families, HostLookup, Lookup, Mx, MxTarget, Nat64, Nat64Prefix,
+    NegativeTrustAnchors, RawTlsa, RawTxt, Resolver, Security,
 };
 use crate::name::Name;
 
@@ -72,7 +73,7 @@ pub struct Stub {
 struct StubInner {
     factory: BackendFactory,
     in_use: RwLock<Arc<InUse>>,
-    memory: Memory<LookupKey, Lookup<Data>>,
+    memory: Memory<LookupKey, RankedLookup>,
     health: watch::Sender<Health>,
     last_test: watch::Sender<Option<SelfTested>>,
     fitness: Arc<Fitness>,
@@ -83,6 +84,12 @@ struct StubInner {
 /// The servers that are asked.
 struct InUse {
     backend: Backend,
+    rank: ResolverRank,
+}
+
+/// A finished lookup, by servers of this rank.
+struct RankedLookup {
+    lookup: Lookup<Data>,
     rank: ResolverRank,
 }
 
@@ -209,7 +216,7 @@ impl Stub {
     /// # Errors
     /// The same as those of [`Resolver`], by the same rules and under the same bounds.
     pub async fn lookup(&self, name: &Name, rtype: Rtype) -> Result<Lookup<String>, Failure> {
-        answers::presented(name, rtype, &*self.find(name, rtype).await)
+        answers::presented(name, rtype, lookup_of(&*self.find(name, rtype).await))
     }
 
     /// The signature that ends first among those a name server sends with the records of one type. Signatures are not
@@ -222,8 +229,13 @@ impl Stub {
         convert::first_to_end(&octets).ok()?
     }
 
+    /// The addresses of one type.
+    async fn addresses(&self, name: &Name, rtype: Rtype) -> Result<Lookup<IpAddr>, Failure> {
+        answers::addresses(name, rtype, lookup_of(&*self.find(name, rtype).await))
+    }
+
     /// Asks for one type, following aliases, within the deadline; or remembers.
-    async fn find(&self, name: &Name, rtype: Rtype) -> Arc<DnsResult<Lookup<Data>>> {
+    async fn find(&self, name: &Name, rtype: Rtype) -> Arc<DnsResult<RankedLookup>> {
         let inner = Arc::clone(&self.inner);
         let make = move |key: LookupKey| async move { inner.look_up(&key).await };
         self.inner.memory.find((name.clone(), rtype), make).await
@@ -283,7 +295,7 @@ impl StubInner {
         }
     }
 
-    async fn look_up(&self, key: &LookupKey) -> (DnsResult<Lookup<Data>>, Duration) {
+    async fn look_up(&self, key: &LookupKey) -> (DnsResult<RankedLookup>, Duration) {
         let settings = &self.factory.settings;
         let mut ttl = settings.memory.answers;
         let found = tokio::time::timeout(settings.deadline, self.follow(key, &mut ttl)).await;
@@ -293,7 +305,7 @@ impl StubInner {
     }
 
     /// Follows aliases to the end. `ttl` becomes the least TTL on the way.
-    async fn follow(&self, key: &LookupKey, ttl: &mut Duration) -> DnsResult<Lookup<Data>> {
+    async fn follow(&self, key: &LookupKey, ttl: &mut Duration) -> DnsResult<RankedLookup> {
         let (asked, rtype) = key;
         // A chain is followed through one set of servers.
         let in_use = Arc::clone(&self.in_use.read().unwrap_or_else(PoisonError::into_inner));
@@ -315,7 +327,8 @@ impl StubInner {
                     (Answer::NxDomain, security)
                 }
             };
-            return Ok(Lookup { asked: asked.clone(), aliases: chain.aliases, end, answer });
+            let lookup = Lookup { asked: asked.clone(), aliases: chain.aliases, end, answer };
+            return Ok(RankedLookup { lookup, rank: in_use.rank });
         }
     }
 }
@@ -325,6 +338,12 @@ impl InUse {
     fn of(factory: &BackendFactory, health: &Health, fitness: &Arc<Fitness>) -> Self {
         let rank = if health.falls_back() { ResolverRank::Fallback } else { ResolverRank::Configured };
         Self { backend: factory.backend(&in_use(factory.settings.mode, health), fitness), rank }
+    }
+}
+
+impl EntryWeight for RankedLookup {
+    fn octets(&self) -> usize {
+        self.lookup.octets()
     }
 }
 
@@ -340,20 +359,48 @@ impl ResolverRank {
     }
 }
 
+/// The lookup, without its rank.
+fn lookup_of(found: &DnsResult<RankedLookup>) -> Result<&Lookup<Data>, &FailureReason> {
+    found.as_ref().map(|found| &found.lookup)
+}
+
+/// The rank of the servers that have answered.
+fn rank_of(found: &DnsResult<RankedLookup>) -> Option<ResolverRank> {
+    found.as_ref().ok().map(|found| found.rank)
+}
+
+/// The failure of a lookup for which the fallback alone was asked.
+fn denied_by_fallback(name: &Name, rtype: Rtype) -> Failure {
+    Failure { name: name.clone(), rtype, reason: FailureReason::DeniedByFallback }
+}
+
 impl Resolver for Stub {
     async fn mx(&self, domain: &Name) -> Result<Lookup<Mx>, Failure> {
-        answers::mx(domain, &*self.find(domain, Rtype::MX).await)
+        let found = self.find(domain, Rtype::MX).await;
+        let lookup = answers::mx(domain, lookup_of(&found))?;
+        let takes_no_mail = lookup.answer.records().iter().any(|mx| mx.target == MxTarget::Root);
+        match rank_of(&found) {
+            // RFC 7505: a null MX returns the mail to its sender.
+            Some(ResolverRank::Fallback) if takes_no_mail => Err(denied_by_fallback(domain, Rtype::MX)),
+            Some(ResolverRank::Fallback | ResolverRank::Configured) | None => Ok(lookup),
+        }
     }
 
     async fn host(&self, name: &Name) -> Result<HostLookup, Failure> {
-        let of = |rtype| async move { answers::addresses(name, rtype, &*self.find(name, rtype).await) };
-        match self.inner.factory.settings.families {
-            Families::Any => {
-                let (v4, v6) = tokio::join!(of(Rtype::A), of(Rtype::AAAA));
-                answers::either_family(v4, v6)
+        let (v4, v6) = match self.inner.factory.settings.families {
+            Families::Any => tokio::join!(self.find(name, Rtype::A), self.find(name, Rtype::AAAA)),
+            only @ Families::Ipv4 => return answers::one_family(self.addresses(name, Rtype::A).await, only),
+            only @ Families::Ipv6 => return answers::one_family(self.addresses(name, Rtype::AAAA).await, only),
+        };
+        let ranks = [rank_of(&v4), rank_of(&v6)];
+        let v4 = answers::addresses(name, Rtype::A, lookup_of(&v4));
+        let v6 = answers::addresses(name, Rtype::AAAA, lookup_of(&v6));
+        match answers::either_family(v4, v6)? {
+            // RFC 5321 §5.1: a host without any address returns the mail to its sender.
+            HostLookup::NoAddress if ranks.contains(&Some(ResolverRank::Fallback)) && never_asked(name).is_none() => {
+                Err(denied_by_fallback(name, Rtype::A))
             }
-            only @ Families::Ipv4 => answers::one_family(of(Rtype::A).await, only),
-            only @ Families::Ipv6 => answers::one_family(of(Rtype::AAAA).await, only),
+            found @ (HostLookup::Found(_) | HostLookup::NoAddress | HostLookup::NotInFamily(_)) => Ok(found),
         }
     }
 
@@ -364,7 +411,7 @@ impl Resolver for Stub {
             Nat64::Auto => {}
         }
         let Ok(name) = Name::parse(IPV4_ONLY) else { return Ok(None) };
-        let found = answers::addresses(&name, Rtype::AAAA, &*self.find(&name, Rtype::AAAA).await)?;
+        let found = self.addresses(&name, Rtype::AAAA).await?;
         let v6 = |address: &IpAddr| match address {
             IpAddr::V4(_) => None,
             IpAddr::V6(v6) => Some(*v6),
@@ -374,11 +421,11 @@ impl Resolver for Stub {
     }
 
     async fn tlsa(&self, owner: &Name) -> Result<Lookup<RawTlsa>, Failure> {
-        answers::tlsa(owner, &*self.find(owner, Rtype::TLSA).await)
+        answers::tlsa(owner, lookup_of(&*self.find(owner, Rtype::TLSA).await))
     }
 
     async fn txt(&self, owner: &Name) -> Result<Lookup<RawTxt>, Failure> {
-        answers::txt(owner, &*self.find(owner, Rtype::TXT).await)
+        answers::txt(owner, lookup_of(&*self.find(owner, Rtype::TXT).await))
     }
 }
 

@@ -9,7 +9,7 @@ use danelaw::dns::server::ResolverFallback;
 use danelaw::dns::server::{NameServer, ResolverMode};
 use danelaw::dns::setup::{MemoryLimits, ResolverSettings};
 use danelaw::dns::stub::Stub;
-use danelaw::dns::{Answer, FailureReason, HostLookup, Resolver, Security};
+use danelaw::dns::{Answer, FailureReason, HostLookup, MxTarget, Resolver, Security};
 use danelaw::name::Name;
 use hickory_resolver::proto::op::Message;
 
@@ -27,6 +27,9 @@ fn tree() -> Tree {
         .secure("example.test")
         .mx("example.test", 10, "mx.example.test")
         .a("mx.example.test", "192.0.2.1")
+        .record("spf.example.test", "TXT", "\"v=spf1 -all\"")
+        .a("host.ent.example.test", "192.0.2.1")
+        .mx("nomail.example.test", 0, ".")
         .insecure("plain.test")
         .mx("plain.test", 10, "mx.plain.test")
 }
@@ -141,6 +144,12 @@ async fn a26_a_name_that_the_fallback_denies_is_no_bounce() {
     let internal = name("corp.example.test");
     assert_eq!(stub.mx(&internal).await.unwrap_err().reason, FailureReason::DeniedByFallback);
     assert_eq!(stub.host(&internal).await.unwrap_err().reason, FailureReason::DeniedByFallback);
+    // Nor is a name that is there without mail, address, or both: an internal zone may have them.
+    for (domain, kind) in [("spf.example.test", "TXT alone"), ("ent.example.test", "names below it alone")] {
+        assert_eq!(stub.mx(&name(domain)).await.unwrap().answer, Answer::NoData, "{kind}");
+        assert_eq!(stub.host(&name(domain)).await.unwrap_err().reason, FailureReason::DeniedByFallback, "{kind}");
+    }
+    assert_eq!(stub.mx(&name("nomail.example.test")).await.unwrap_err().reason, FailureReason::DeniedByFallback);
     // That a host has no TLSA record keeps no mail back, nor is a special-use name any resolver's.
     let tlsa = stub.tlsa(&name("_25._tcp.mx.example.test")).await.unwrap();
     assert_eq!((tlsa.end, tlsa.answer), (Security::Secure, Answer::NxDomain));
@@ -150,6 +159,8 @@ async fn a26_a_name_that_the_fallback_denies_is_no_bounce() {
     let _resolver = authorities.resolver(address).await;
     stub.self_test().await;
     assert_eq!(stub.mx(&internal).await.unwrap().answer, Answer::NxDomain);
+    assert_eq!(stub.host(&name("ent.example.test")).await, Ok(HostLookup::NoAddress));
+    assert_eq!(stub.mx(&name("nomail.example.test")).await.unwrap().answer.records()[0].target, MxTarget::Root);
 }
 
 fn clear_ad(reply: &mut Message) {
