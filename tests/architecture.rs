@@ -116,6 +116,7 @@ const ORDER: &[&str] = &[
     "tlsrpt",
     "trace",
     "latency",
+    "background",
     "tls",
     "http",
     "store",

@@ -33,8 +33,8 @@ pub struct DnsSection {
     pub servers: Vec<Server>,
     /// The resolver that serves while none of them passes the self-test: "recurse" (danelaw asks the root and the
     /// authoritative servers itself, and validates, in either mode) or "" (none: mail is deferred). A warning in the log,
-    /// /readyz and the metric danelaw_resolver_fallback tell of it. Mail to names that the public DNS denies is deferred
-    /// meanwhile: your resolvers may know them.
+    /// /readyz and the metric danelaw_resolver_fallback tell of it. Mail for which the public DNS has no way is deferred
+    /// meanwhile: your resolvers may have one.
     #[serde(with = "super::word::FallbackWord")]
     pub fallback: ResolverFallback,
     /// Whether mode "trust-ad" may believe resolvers that are neither on loopback nor spoken to over TLS. An attacker

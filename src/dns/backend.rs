@@ -108,7 +108,10 @@ impl BackendFactory {
             ResolverMode::TrustAd => Purpose::TrustAd,
         };
         match server.transport {
-            Transport::Recursion => Box::pin(self.recursion.ask(question)).await.map(|reply| reply.octets),
+            Transport::Recursion => {
+                let mut left = Budget::lookup().questions;
+                Box::pin(self.recursion.ask(question, &mut left)).await.map(|reply| reply.octets)
+            }
             Transport::Plain | Transport::Tls(_) => self.client(server).ask(question, purpose).await,
         }
     }

@@ -5,6 +5,9 @@
 //! each of which is compared with thousands of keys; or hashes of a hundred ancestors with hundreds of iterations each
 //! (CVE-2023-50868, A-48). So the work is counted. Honest zones stay far below these bounds; above one of them the lookup
 //! fails. An unchecked signature never counts as checked.
+//!
+//! Where danelaw asks the authoritative servers itself, a zone can be made whose servers, aliases and delegations lead to
+//! hundreds of questions to the servers of another one. So the questions are counted as well.
 
 /// The rest of a budget. An item that has run out stays at zero; otherwise later signatures would be checked within a
 /// smaller budget than earlier ones.
@@ -20,6 +23,8 @@ pub(super) struct Budget {
     rounds: u32,
     /// Places on the way to a zone that are not known yet.
     steps: u32,
+    /// Questions to authoritative servers.
+    pub(super) questions: u32,
 }
 
 impl Budget {
@@ -27,12 +32,18 @@ impl Budget {
     /// about a hundred signatures; a denial with 150 iterations, the most that RFC 9276 §3.2 asks a validator to
     /// accept, about 2,000 rounds.
     pub(super) const fn lookup() -> Self {
-        Self { looks: 1_024, signatures: 256, mismatches: 16, rounds: 100_000, steps: 64 }
+        // A name five zones deep, with no server and no key known yet, needs some 50 questions; one with aliases some more.
+        Self { looks: 1_024, signatures: 256, mismatches: 16, rounds: 100_000, steps: 64, questions: 200 }
     }
 
     /// For one name on the path to a zone: its delegation, and the keys of a zone that begins there.
     pub(super) const fn step() -> Self {
-        Self { looks: 128, signatures: 32, mismatches: 8, rounds: 20_000, steps: 0 }
+        Self { looks: 128, signatures: 32, mismatches: 8, rounds: 20_000, steps: 0, questions: 60 }
+    }
+
+    /// Questions were asked for this lookup, by a step with a budget of its own.
+    pub(super) fn count_questions(&mut self, asked: u32) {
+        self.questions = self.questions.saturating_sub(asked);
     }
 
     /// Whether one more signature may be looked at.
@@ -79,17 +90,19 @@ mod tests {
 
     #[test]
     fn an_item_that_has_run_out_stays_so() {
-        let mut budget = Budget { looks: 9, signatures: 3, mismatches: 2, rounds: 600, steps: 1 };
+        let mut budget = Budget { looks: 9, signatures: 3, mismatches: 2, rounds: 600, steps: 1, questions: 1 };
         assert!(budget.spend_hash(499) && !budget.spend_hash(499) && !budget.spend_hash(0) && budget.is_spent());
         assert!(budget.spend_step() && !budget.spend_step());
-        let mut budget =
-            Budget { rounds: 1, ..Budget { looks: 9, signatures: 3, mismatches: 2, rounds: 600, steps: 1 } };
+        let mut budget = Budget {
+            rounds: 1,
+            ..Budget { looks: 9, signatures: 3, mismatches: 2, rounds: 600, steps: 1, questions: 1 }
+        };
         assert!((0..3).all(|_| budget.spend_signature()) && !budget.spend_signature() && budget.is_spent());
-        let mut budget = Budget { looks: 9, signatures: 3, mismatches: 1, rounds: 1, steps: 0 };
+        let mut budget = Budget { looks: 9, signatures: 3, mismatches: 1, rounds: 1, steps: 0, questions: 1 };
         assert!(budget.spend_signature() && !budget.is_spent());
         budget.count_mismatch();
         assert!(!budget.spend_signature() && budget.is_spent());
-        let mut budget = Budget { looks: 1, signatures: 3, mismatches: 1, rounds: 1, steps: 0 };
+        let mut budget = Budget { looks: 1, signatures: 3, mismatches: 1, rounds: 1, steps: 0, questions: 1 };
         assert!(budget.spend_look() && !budget.spend_look() && budget.is_spent());
     }
 }

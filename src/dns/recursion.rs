@@ -6,9 +6,10 @@
 //! an answer. The way itself is found by [`referral`]s, with no more of the name than each server needs ([`minimise`]),
 //! and is remembered ([`places`]).
 //!
-//! Strangers write the referrals, so each lookup has bounds ([`Effort`]): on its questions in all, on the server names
+//! Strangers write the referrals, so the way to one answer has bounds ([`Effort`]): on its questions, on the server names
 //! that are looked up for one zone (NXNSAttack, CVE-2020-12662 and others), on how deep such look-ups nest, and on its
-//! time. All lookups together have bounds on the questions in flight ([`lanes`]).
+//! time. A lookup, which may need many answers, has a bound on its questions in all
+//! ([`Budget`](super::budget::Budget)). All lookups together have bounds on the questions in flight ([`lanes`]).
 //!
 //! There are no DNS cookies (RFC 7873): each server's would have to be kept, most servers have none, and ID, port and the case of
 //! the letters are as hard to guess for a host off the path; signatures prove the answers that decide about DANE.
@@ -41,9 +42,9 @@ use super::links::Question;
 use super::reply::{Rcode, Rtype};
 use super::setup::ResolverSettings;
 
-/// How many questions one lookup may ask. An honest name five zones deep, with no server known yet, needs some 30.
+/// How many questions the way to one answer may take. An honest name five zones deep, with no server known yet, needs some 30.
 const MAX_QUESTIONS: u32 = 100;
-/// How many questions the search for another server of the same zone may ask. The way to the zone is known by then.
+/// How many the search for another server of the same zone may take. The way to the zone is known by then.
 const MAX_QUESTIONS_AGAIN: u32 = 20;
 /// How long it may take.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -61,12 +62,14 @@ impl Recursion {
     }
 
     /// Puts one question to an authoritative server of its zone: for DS records to one of the parent (RFC 4035
-    /// §3.1.4.1). The reply is an answer or a denial by its own word, and is not validated.
+    /// §3.1.4.1). The reply is an answer or a denial by its own word, and is not validated. `left` is the number of questions
+    /// that may be asked, and becomes less by those that were.
     ///
     /// # Errors
     /// No server that can be found has one, within the bounds on effort and time.
-    pub(super) async fn ask(&self, question: &Question) -> Result<ServerReply, FailureReason> {
-        self.within(question, Effort { questions: MAX_QUESTIONS, pending: Vec::new(), doubted: None }).await
+    pub(super) async fn ask(&self, question: &Question, left: &mut u32) -> Result<ServerReply, FailureReason> {
+        let (questions, time) = (MAX_QUESTIONS.min(*left), self.servers.deadline);
+        self.within(question, Effort { questions, time, pending: Vec::new(), doubted: None }, left).await
     }
 
     /// Puts a question once more, and not to this server, whose answer proves nothing: one server of a zone may have old
@@ -74,15 +77,27 @@ impl Recursion {
     ///
     /// # Errors
     /// No other server has an answer.
-    pub(super) async fn ask_another(&self, question: &Question, server: IpAddr) -> Result<ServerReply, FailureReason> {
+    pub(super) async fn ask_another(
+        &self,
+        question: &Question,
+        server: IpAddr,
+        left: &mut u32,
+    ) -> Result<ServerReply, FailureReason> {
         let doubted = Some(DoubtedReply { question: question.clone(), server });
-        let asking = self.within(question, Effort { questions: MAX_QUESTIONS_AGAIN, pending: Vec::new(), doubted });
-        tokio::time::timeout(AGAIN, asking).await.unwrap_or(Err(FailureReason::Timeout))
+        let (questions, time) = (MAX_QUESTIONS_AGAIN.min(*left), self.servers.deadline.min(AGAIN));
+        self.within(question, Effort { questions, time, pending: Vec::new(), doubted }, left).await
     }
 
-    async fn within(&self, question: &Question, mut effort: Effort) -> Result<ServerReply, FailureReason> {
-        let asking = resolve(&self.servers, question, &mut effort);
-        tokio::time::timeout(self.servers.deadline, asking).await.unwrap_or(Err(FailureReason::Timeout))
+    async fn within(
+        &self,
+        question: &Question,
+        mut effort: Effort,
+        left: &mut u32,
+    ) -> Result<ServerReply, FailureReason> {
+        let (before, time) = (effort.questions, effort.time);
+        let asked = tokio::time::timeout(time, resolve(&self.servers, question, &mut effort)).await;
+        *left = left.saturating_sub(before - effort.questions);
+        asked.unwrap_or(Err(FailureReason::Timeout))
     }
 
     /// Asks several root servers for the root's name servers (RFC 8109).

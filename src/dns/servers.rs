@@ -51,7 +51,8 @@ impl Servers {
         question: &Question,
         purpose: Purpose,
         read: impl Fn(&[u8]) -> Result<T, FailureReason> + Send + Sync,
-    ) -> Result<T, FailureReason> {
+    ) -> Result<ReadReply<T>, FailureReason> {
+        let read = |octets: &[u8], place| Ok(ReadReply { value: read(octets)?, place });
         let read = &read;
         let exchange = |place: usize| async move {
             let client = self.clients.get(place).ok_or(FailureReason::Timeout)?;
@@ -60,11 +61,29 @@ impl Servers {
                 // Some servers do not know CD, and some keep a reply that was bogus to them and answer SERVFAIL where they
                 // would ask another server of the zone without the bit (RFC 6840 appendix B). Its signatures are checked
                 // here in any case.
-                return read(&client.exchange(question, Purpose::TrustAd).await?);
+                return read(&client.exchange(question, Purpose::TrustAd).await?, place);
             }
-            read(&reply)
+            read(&reply, place)
         };
         self.first(exchange).await
+    }
+
+    /// Puts a question once more, whose reply from the server at this place proves nothing: to the next server, or if there is
+    /// none to the same one without CD, with which it may keep what it has and not look for better (RFC 6840 appendix B).
+    ///
+    /// # Errors
+    /// There is no reply that can be read.
+    pub(super) async fn ask_another<T>(
+        &self,
+        question: &Question,
+        place: usize,
+        read: impl Fn(&[u8]) -> Result<T, FailureReason>,
+    ) -> Result<T, FailureReason> {
+        let next = (place + 1) % self.clients.len().max(1);
+        let purpose = if next == place { Purpose::TrustAd } else { Purpose::Validate };
+        let client = self.clients.get(next).ok_or(FailureReason::Timeout)?;
+        // On the heap, as in `first`.
+        read(&Box::pin(client.ask(question, purpose)).await?)
     }
 
     /// The first result of a question. `exchange` puts it to the server at this place in the list.
@@ -86,6 +105,12 @@ impl Servers {
     pub(super) fn clients(&self) -> &[Arc<QueryClient>] {
         &self.clients
     }
+}
+
+/// A reply that was read, and the place of its server in the list.
+pub(super) struct ReadReply<T> {
+    pub(super) value: T,
+    pub(super) place: usize,
 }
 
 /// Whether a reply is FORMERR, SERVFAIL or REFUSED.

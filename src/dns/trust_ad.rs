@@ -77,7 +77,7 @@ impl TrustAd {
         question: &Question,
         purpose: Purpose,
     ) -> Result<WithTtl<Link<Security>>, FailureReason> {
-        let reply = self.servers.ask(question, purpose, convert::as_it_is).await?;
+        let reply = self.servers.ask(question, purpose, convert::as_it_is).await?.value;
         Ok(WithTtl { value: read(question, &reply, Security::Insecure)?, ttl: reply.ttl })
     }
 

@@ -11,8 +11,8 @@
 //! | not signed, and a signed parent says that the zone of the name is not | insecure |
 //! | anything else: bogus, an error, an unknown error, no reply in time | a failure |
 //!
-//! Where authoritative servers are asked, one of a zone's may be stale, or lie: of a reply that proves nothing the question is
-//! put once more, to another one of them, whose reply has to be proven like any other.
+//! One server may be stale, or lie, while another is right: a resolver of several, or an authoritative server of a zone. So of a
+//! reply that proves nothing the question is put once more, to another one, whose reply has to be proven like any other.
 //!
 //! So "insecure" never rests on records that are missing from a reply: a name is in an unsigned zone if signed records
 //! of a parent say so about one of its ancestors (RFC 4035 §5.2), and those records are asked for and read here.
@@ -29,7 +29,6 @@ mod workers;
 mod zones;
 
 use std::cell::Cell;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,7 +39,7 @@ pub(super) use self::anchors::Anchors;
 use self::convert::{canonical, hasher, unix_time};
 use self::load::{Load, load};
 use self::sets::{Section, Set, ZoneKeys, group};
-use self::source::{Queried, ReceivedReply, ReplySource};
+use self::source::{Queried, ReceivedReply, Replier, ReplySource};
 use self::zones::{Trust, Zones};
 use super::budget::Budget;
 use super::cache::WithTtl;
@@ -99,7 +98,7 @@ impl Validating {
         budget: &mut Budget,
     ) -> Result<WithTtl<Link<Security>>, FailureReason> {
         let asked = Queried::new(question.clone())?;
-        let ReceivedReply { message, server } = self.zones.source.ask(&asked).await?;
+        let ReceivedReply { message, from } = self.zones.source.ask(&asked, &mut budget.questions).await?;
         let message = Arc::new(message);
         let proven = match self.proven(&asked, &message, budget).await {
             Err(FailureReason::Bogus(_)) if self.zones.renew(&question.name) => {
@@ -110,20 +109,20 @@ impl Validating {
         };
         match proven {
             Err(reason @ FailureReason::Bogus(_)) => {
-                Box::pin(self.proven_by_another(&asked, server, budget)).await.ok_or(reason)
+                Box::pin(self.proven_by_another(&asked, from, budget)).await.ok_or(reason)
             }
             proven => proven,
         }
     }
 
-    /// The answer of another server of the zone, if it is proven. One of them may be stale, or lie.
+    /// The answer of another server, if it is proven. One of them may be stale, or lie.
     async fn proven_by_another(
         &self,
         asked: &Queried,
-        server: Option<IpAddr>,
+        from: Replier,
         budget: &mut Budget,
     ) -> Option<WithTtl<Link<Security>>> {
-        let message = Arc::new(self.zones.source.ask_another(asked, server).await?);
+        let message = Arc::new(self.zones.source.ask_another(asked, from, &mut budget.questions).await?);
         self.proven(asked, &message, budget).await.ok()
     }
 
@@ -137,7 +136,7 @@ impl Validating {
         purpose: Purpose,
     ) -> Result<WithTtl<Link<Security>>, FailureReason> {
         let asked = Queried::new(question.clone())?;
-        let ReceivedReply { message, .. } = self.zones.source.ask_for(&asked, purpose).await?;
+        let message = self.zones.source.ask_unvalidated(&asked, purpose).await?;
         let reply = convert::reply(&message, |_, _| Proof::Insecure)?;
         let value = judge(question, &reply, &|_, _| None)?.with(Security::Insecure);
         Ok(WithTtl { value, ttl: reply.ttl })

@@ -116,6 +116,7 @@ enum Signing {
 }
 
 /// A tree of zones that is being described.
+#[derive(Clone)]
 pub(crate) struct Tree {
     zones: BTreeMap<Name, Signing>,
     records: Vec<(Name, RData)>,
@@ -289,6 +290,14 @@ impl DnsLab {
         Self { addr, anchor_file: file.path().to_owned(), server, tasks, _file: file }
     }
 
+    /// Another resolver of the same zones, without this one's faults.
+    pub(crate) async fn twin(&self) -> Self {
+        let (every, ttl, vouched) = (self.server.every.clone(), self.server.ttl, self.server.vouched.clone());
+        let (zones, (faults, asked, careless)) = (Arc::clone(&self.server.zones), Default::default());
+        let twin = Server { zones, faults, every, ttl, vouched, asked, careless };
+        Self::serve(Arc::new(twin), SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await
+    }
+
     /// A resolver that validates by the tree's own root, asks once, and soon gives up.
     pub(crate) fn settings(&self) -> ResolverSettings {
         ResolverSettings {
@@ -359,7 +368,7 @@ struct Zone {
 }
 
 struct Server {
-    zones: BTreeMap<Name, Zone>,
+    zones: Arc<BTreeMap<Name, Zone>>,
     faults: Mutex<HashMap<(Name, RecordType), Fault>>,
     every: HashMap<RecordType, Fault>,
     ttl: u32,
@@ -396,7 +405,7 @@ impl Server {
             .filter(|apex| tree.vouches && tree.zones.keys().filter(|above| above.zone_of(apex)).all(secure));
         let vouched = vouched.cloned().collect();
         Self {
-            zones,
+            zones: Arc::new(zones),
             faults: Mutex::new(tree.faults),
             every: tree.every,
             ttl: tree.ttl,

@@ -1,7 +1,13 @@
 //! Names and addresses that the public DNS and the public network do not have: special-use names (RFC 6761), a network with
 //! one family of addresses, and a next hop that is an address.
 
-use hickory_resolver::proto::op::ResponseCode;
+use danelaw::dns::server::NameServer;
+use danelaw::dns::setup::ResolverSettings;
+use danelaw::dns::stub::Stub;
+use danelaw::dns::{Resolver, Security};
+use danelaw::name::Name;
+use hickory_resolver::proto::op::{Message, ResponseCode};
+use hickory_resolver::proto::rr::RecordType;
 
 use crate::lab::certs::Identity;
 use crate::lab::dns::{Fault, Tree};
@@ -206,5 +212,43 @@ async fn an_address_is_held_to_the_rules_own_records() {
         assert!(answer.starts_with(reply), "{answer}");
         assert_eq!(lab.mx().messages().len(), usize::from(reply == "250 "));
         assert_eq!(lab.dns.asked(), [] as [&str; 0]);
+    }
+}
+
+/// Takes the signatures away where the question had CD: a resolver that keeps an old reply, and would ask for a better one
+/// without the bit (RFC 6840 appendix B).
+fn stale_with_cd(reply: &mut Message) {
+    if reply.metadata.checking_disabled {
+        reply.answers.retain(|record| record.record_type() != RecordType::RRSIG);
+    }
+}
+
+#[tokio::test]
+async fn one_reply_that_proves_nothing_is_overruled_by_a_better_one() {
+    let tree = || Tree::new().secure("example.test").mx("example.test", 10, "mx.example.test");
+    let example = Name::parse("example.test").unwrap();
+    let spoiled = [("example.test", "MX"), ("example.test", "DNSKEY"), ("example.test", "DS"), ("test", "DS")];
+    for (name, rtype) in spoiled {
+        for fault in [Fault::BogusSignature, Fault::Stripped, Fault::Empty] {
+            // The other one of two resolvers is honest, whichever is asked first.
+            let bad = tree().fault(name, rtype, fault.clone()).start().await;
+            let good = bad.twin().await;
+            for servers in [[bad.addr, good.addr], [good.addr, bad.addr]] {
+                let servers = servers.map(NameServer::from).to_vec();
+                let stub = Stub::new(&ResolverSettings { servers, ..bad.settings() }).unwrap();
+                let found = stub.mx(&example).await;
+                assert!(found.as_ref().is_ok_and(|mx| mx.security() == Security::Secure), "{name} {rtype}: {found:?}");
+            }
+            // Where both are bad there is no answer.
+            good.set_fault(name, rtype, fault.clone());
+            let servers = vec![bad.addr.into(), good.addr.into()];
+            let stub = Stub::new(&ResolverSettings { servers, ..bad.settings() }).unwrap();
+            let found = stub.mx(&example).await;
+            assert!(found.is_err(), "{name} {rtype}: {found:?}");
+        }
+        // The only one does better without CD.
+        let lab = tree().fault(name, rtype, Fault::Tamper(stale_with_cd)).start().await;
+        let found = Stub::new(&lab.settings()).unwrap().mx(&example).await;
+        assert!(found.as_ref().is_ok_and(|mx| mx.security() == Security::Secure), "{name} {rtype}: {found:?}");
     }
 }

@@ -171,6 +171,53 @@ async fn a58_a_thousand_server_names_are_five_lookups() {
     assert!(lab.count() < 40, "{}", lab.count());
 }
 
+/// How many zones the aliases of the test below lead through.
+const ZONES: usize = 14;
+
+/// The same for one zone of many: four servers below the victim, with long names, before the one that is there.
+fn amplify(reply: &mut Message) {
+    let asked = reply.queries[0].name.to_string().to_lowercase();
+    let zone = asked.split('.').find(|label| label.starts_with('z')).unwrap_or_default().to_owned();
+    let deep = |i| ns(&format!("{zone}.test."), &format!("a.b.c.d.e.ns{i}.{zone}.victim.test."));
+    let real = ns(&format!("{zone}.test."), &format!("{zone}.host.test."));
+    refer(reply, (0..4).map(deep).chain([real]).collect());
+}
+
+#[tokio::test]
+async fn a58_aliases_through_many_zones_share_one_bound() {
+    // each zone of the chain has servers to look up, and the chain has sixteen links.
+    let zone = |i: usize| format!("z{i}.test");
+    let mut tree = tree().secure("victim.test").secure("host.test");
+    for i in 0..ZONES {
+        tree = tree.insecure(&zone(i));
+        for server in 0..4 {
+            // Each label is one more question.
+            tree = tree.record(&format!("a.b.c.d.e.ns{server}.z{i}.victim.test"), "TXT", "x");
+        }
+        tree = match i + 1 {
+            ZONES => tree.mx(&format!("w.{}", zone(i)), 10, "mx.example.test"),
+            next => tree.cname(&format!("w.{}", zone(i)), &format!("w.{}", zone(next))),
+        };
+    }
+    // Without the attack it is one answer.
+    let plain = tree.clone().delegate().await;
+    assert_eq!(found(&stub(&plain), "w.z0.test", "MX").await, "insecure 10 mx.example.test.");
+    for i in 0..ZONES {
+        tree = tree.a(&format!("z{i}.host.test"), &plain.address(&zone(i)).to_string());
+    }
+    let lab = tree.delegate().await;
+    for i in 0..ZONES {
+        assert_eq!(lab.address(&zone(i)), plain.address(&zone(i)));
+        for rtype in ["A", "MX", "NS"] {
+            lab.spoil("test", (&zone(i), rtype), Fault::Tamper(amplify));
+            lab.spoil("test", (&format!("w.{}", zone(i)), rtype), Fault::Tamper(amplify));
+        }
+    }
+    let found = found(&stub(&lab), "w.z0.test", "MX").await;
+    assert!(found.starts_with("failed"), "{found}");
+    assert!((200..300).contains(&lab.count()), "{} questions", lab.count());
+}
+
 #[tokio::test]
 async fn a58_glue_of_another_zone_poisons_nothing() {
     //

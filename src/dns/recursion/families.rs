@@ -4,6 +4,8 @@ use std::net::{IpAddr, UdpSocket};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::super::Nat64Prefix;
+use super::super::by_nat64::connect_address;
 use super::super::query::any_of_family;
 use super::hints::RootHints;
 
@@ -13,6 +15,8 @@ const HOLDS_FOR: Duration = Duration::from_secs(30);
 /// Whether IPv4 and IPv6 have a route to the root servers.
 #[derive(Default)]
 pub(super) struct RoutedFamilies {
+    /// The prefix by which IPv4 addresses are reached, where it is set.
+    nat64: Option<Nat64Prefix>,
     found: Mutex<Option<RouteFinding>>,
 }
 
@@ -29,6 +33,11 @@ pub(super) struct FamilyRoutes {
 }
 
 impl RoutedFamilies {
+    /// In a network in which IPv4 addresses are reached by this prefix, if there is one.
+    pub(super) fn behind(nat64: Option<Nat64Prefix>) -> Self {
+        Self { nat64, found: Mutex::default() }
+    }
+
     /// Whether there is a route for IPv4 and for IPv6. If there is none at all, both are tried all the same: the error
     /// says more than this can.
     pub(super) fn routes(&self, hints: &RootHints) -> FamilyRoutes {
@@ -38,7 +47,7 @@ impl RoutedFamilies {
         }
         let any = |is: fn(&IpAddr) -> bool| {
             let of_family = hints.addresses().iter().find(|address| is(address));
-            of_family.is_some_and(|address| has_route(*address))
+            of_family.is_some_and(|address| has_route(connect_address(*address, self.nat64)))
         };
         let routes = FamilyRoutes { v4: any(IpAddr::is_ipv4), v6: any(IpAddr::is_ipv6) };
         let families = match routes {

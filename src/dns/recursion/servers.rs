@@ -10,6 +10,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::super::FailureReason;
+use super::super::Nat64;
 use super::super::cache::WithTtl;
 use super::super::canonical::CanonicalName;
 use super::super::links::Question;
@@ -51,9 +52,11 @@ pub(super) struct AuthoritativeServers {
     pub(super) lanes: Lanes,
 }
 
-/// The effort that one lookup has left.
+/// The effort that the way to one answer may take.
 pub(super) struct Effort {
+    /// Questions that may still be asked.
     pub(super) questions: u32,
+    pub(super) time: Duration,
     /// The zones whose servers are being looked for. A server with a name in one of them cannot be found on the way to
     /// itself.
     pub(super) pending: Vec<CanonicalName>,
@@ -126,16 +129,22 @@ impl ZoneQuestion<'_> {
 
 impl AuthoritativeServers {
     pub(super) fn new(hints: RootHints, settings: &ResolverSettings, tls: Arc<ClientConfig>) -> Self {
+        let nat64 = match settings.nat64 {
+            Nat64::By(prefix) => Some(prefix),
+            // No authoritative server knows the prefix of this network.
+            Nat64::Off | Nat64::Auto => None,
+        };
         Self {
             dialable: hints.dialable(),
-            families: RoutedFamilies::default(),
+            families: RoutedFamilies::behind(nat64),
             hints,
             places: DelegationMemory::new(),
             deadline: settings.deadline,
             priming: Mutex::default(),
             port: settings.recursion_port,
             timeout: settings.timeout,
-            clients: AuthorityClients::new(settings.recursion_port, settings.timeout.min(FIRST_WAIT), tls),
+            clients: AuthorityClients::new(settings.recursion_port, settings.timeout.min(FIRST_WAIT), tls)
+                .behind(nat64),
             lanes: Lanes::new(),
         }
     }

@@ -7,10 +7,11 @@ use hickory_resolver::proto::op::{Message, Query};
 use hickory_resolver::proto::rr::{Name, RecordType};
 
 use super::super::FailureReason;
+use super::super::budget::Budget;
 use super::super::links::Question;
 use super::super::query::Purpose;
 use super::super::recursion::Recursion;
-use super::super::servers::Servers;
+use super::super::servers::{ReadReply, Servers};
 use super::convert::{self, library_name};
 
 /// A question with its name in the library's form, which is made once for all steps of an answer.
@@ -51,43 +52,59 @@ pub(in super::super) enum ReplySource {
 /// A reply that is not validated.
 pub(super) struct ReceivedReply {
     pub(super) message: Message,
-    /// The authoritative server that sent it, if it was one.
-    pub(super) server: Option<IpAddr>,
+    pub(super) from: Replier,
+}
+
+/// The server that sent a reply.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Replier {
+    /// The resolver at this place of the list.
+    Resolver(usize),
+    /// An authoritative server.
+    Authority(IpAddr),
 }
 
 impl ReplySource {
-    /// One question, one reply, not validated.
+    /// One question, one reply, not validated. `left` is the number of questions to authoritative servers that may be asked.
     ///
     /// # Errors
     /// There is none, or it is an error.
-    pub(super) async fn ask(&self, asked: &Queried) -> Result<ReceivedReply, FailureReason> {
-        self.ask_for(asked, Purpose::Validate).await
-    }
-
-    /// The same with the flags of another purpose.
-    pub(super) async fn ask_for(&self, asked: &Queried, purpose: Purpose) -> Result<ReceivedReply, FailureReason> {
+    pub(super) async fn ask(&self, asked: &Queried, left: &mut u32) -> Result<ReceivedReply, FailureReason> {
         match self {
             Self::Resolvers(servers) => {
-                let message = servers.ask(&asked.question, purpose, read).await?;
-                Ok(ReceivedReply { message, server: None })
+                let ReadReply { value, place } = servers.ask(&asked.question, Purpose::Validate, read).await?;
+                Ok(ReceivedReply { message: value, from: Replier::Resolver(place) })
             }
             // On the heap: the way down is many times as large as a question to resolvers.
             Self::Recursion(recursion) => {
-                let reply = Box::pin(recursion.ask(&asked.question)).await?;
-                Ok(ReceivedReply { message: read(&reply.octets)?, server: Some(reply.server) })
+                let reply = Box::pin(recursion.ask(&asked.question, left)).await?;
+                Ok(ReceivedReply { message: read(&reply.octets)?, from: Replier::Authority(reply.server) })
             }
         }
     }
 
-    /// The reply of another server of the same zone than this one, whose reply is no proof. None if there is none:
-    /// a resolver chooses the server itself.
-    pub(super) async fn ask_another(&self, asked: &Queried, server: Option<IpAddr>) -> Option<Message> {
-        match (self, server) {
-            (Self::Recursion(recursion), Some(server)) => {
-                let reply = Box::pin(recursion.ask_another(&asked.question, server)).await.ok()?;
+    /// The reply to a question of which nothing is to be validated.
+    ///
+    /// # Errors
+    /// There is none, or it is an error.
+    pub(super) async fn ask_unvalidated(&self, asked: &Queried, purpose: Purpose) -> Result<Message, FailureReason> {
+        match self {
+            Self::Resolvers(servers) => Ok(servers.ask(&asked.question, purpose, read).await?.value),
+            Self::Recursion(_) => Ok(self.ask(asked, &mut Budget::lookup().questions).await?.message),
+        }
+    }
+
+    /// The reply of another server than this one, whose reply is no proof. None if there is none.
+    pub(super) async fn ask_another(&self, asked: &Queried, from: Replier, left: &mut u32) -> Option<Message> {
+        match (self, from) {
+            (Self::Recursion(recursion), Replier::Authority(server)) => {
+                let reply = Box::pin(recursion.ask_another(&asked.question, server, left)).await.ok()?;
                 read(&reply.octets).ok()
             }
-            (Self::Recursion(_), None) | (Self::Resolvers(_), _) => None,
+            (Self::Resolvers(servers), Replier::Resolver(place)) => {
+                servers.ask_another(&asked.question, place, read).await.ok()
+            }
+            (Self::Recursion(_), Replier::Resolver(_)) | (Self::Resolvers(_), Replier::Authority(_)) => None,
         }
     }
 }

@@ -13,6 +13,7 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use hickory_resolver::proto::dnssec::rdata::{DNSSECRData, DS};
@@ -134,50 +135,59 @@ impl Zones {
         if !budget.spend_step() {
             return Arc::new(Err(bogus(&place, "there are too many places on the way to it")));
         }
-        let zones = self.clone();
+        let (zones, asked) = (self.clone(), Arc::new(AtomicU32::new(0)));
+        let counted = Arc::clone(&asked);
         let make = move |place: CanonicalName| async move {
-            let mut ttl = LONGEST;
-            let begins = zones.look(&place, parent, &mut ttl).await;
+            let mut effort = StepEffort { ttl: LONGEST, questions: Budget::step().questions };
+            let begins = zones.look(&place, parent, &mut effort).await;
+            let StepEffort { ttl, questions } = effort;
+            counted.store(Budget::step().questions - questions, Relaxed);
             let ttl = match &begins {
                 Ok(_) => ttl,
-                // One lost reply must not cost a whole top-level domain its mail: only those that wait now share it. A resolver
-                // shows the reply that it has lost as SERVFAIL.
-                Err(FailureReason::Timeout | FailureReason::Network(_) | FailureReason::Refused(_)) => {
-                    zones.failures.min(TRANSPORT_FAILURE)
-                }
+                // One reply that was lost or garbled must not cost a whole top-level domain its mail: only those that wait now
+                // share it. A resolver shows the reply that it has lost as SERVFAIL.
+                Err(
+                    FailureReason::Timeout
+                    | FailureReason::Network(_)
+                    | FailureReason::Refused(_)
+                    | FailureReason::Malformed(_),
+                ) => zones.failures.min(TRANSPORT_FAILURE),
                 Err(_) => zones.failures,
             };
             let (since, now) = (tokio::time::Instant::now(), now());
             let until = now.after(ttl).unwrap_or(now);
             (begins.map(|begins| ZoneStep { begins, since, until }), ttl)
         };
-        self.steps.find(place, make).await
+        let step = self.steps.find(place, make).await;
+        // None, if another lookup has made the step.
+        budget.count_questions(asked.load(Relaxed));
+        step
     }
 
-    /// Finds out which zone begins at a name. `ttl` becomes the least TTL on the path, zero if there is no proof.
+    /// Finds out which zone begins at a name.
     async fn look(
         &self,
         place: &CanonicalName,
         parent: Option<Arc<ZoneKeys>>,
-        ttl: &mut Duration,
+        effort: &mut StepEffort,
     ) -> Result<Begins, FailureReason> {
         let Some(parent) = parent else {
-            return self.keys(place, Trusted::Anchors(self.anchors.clone()), ttl).await;
+            return self.keys(place, Trusted::Anchors(self.anchors.clone()), effort).await;
         };
         let asked = Queried::new(Question { name: place.clone(), rtype: Rtype::DS })?;
-        let ReceivedReply { message, server } = self.source.ask(&asked).await?;
+        let ReceivedReply { message, from } = self.source.ask(&asked, &mut effort.questions).await?;
         let mut found = self.delegated(&asked, &parent, message).await;
         // One server of the parent may be stale, or lie.
         if proves_nothing(&found)
-            && let Some(other) = self.source.ask_another(&asked, server).await
+            && let Some(other) = self.source.ask_another(&asked, from, &mut effort.questions).await
         {
             let other = self.delegated(&asked, &parent, other).await;
             found = if proves_nothing(&other) { found } else { other };
         }
         let DelegationReply { delegation, records, lasts, .. } = found?;
-        *ttl = lasts.min(*ttl);
+        effort.ttl = lasts.min(effort.ttl);
         match delegation {
-            Delegation::Signed => self.keys(place, Trusted::Ds(records), ttl).await,
+            Delegation::Signed => self.keys(place, Trusted::Ds(records), effort).await,
             Delegation::Unsigned => {
                 // The parent has DS records, so the algorithms alone make the zone an unsigned one.
                 if !records.is_empty() {
@@ -188,7 +198,7 @@ impl Zones {
             }
             Delegation::None => Ok(Begins::Nothing),
             Delegation::Unproven => {
-                *ttl = Duration::ZERO;
+                effort.ttl = Duration::ZERO;
                 Ok(Begins::Nothing)
             }
         }
@@ -214,17 +224,22 @@ impl Zones {
     }
 
     /// Asks for the keys of a zone whose first keys are known.
-    async fn keys(&self, apex: &CanonicalName, trusted: Trusted, ttl: &mut Duration) -> Result<Begins, FailureReason> {
+    async fn keys(
+        &self,
+        apex: &CanonicalName,
+        trusted: Trusted,
+        effort: &mut StepEffort,
+    ) -> Result<Begins, FailureReason> {
         let asked = Queried::new(Question { name: apex.clone(), rtype: Rtype::DNSKEY })?;
-        let ReceivedReply { message, server } = self.source.ask(&asked).await?;
+        let ReceivedReply { message, from } = self.source.ask(&asked, &mut effort.questions).await?;
         let mut found = self.proven_keys(&asked, &trusted, message).await;
         if matches!(found, Err(FailureReason::Bogus(_)))
-            && let Some(other) = self.source.ask_another(&asked, server).await
+            && let Some(other) = self.source.ask_another(&asked, from, &mut effort.questions).await
         {
             found = self.proven_keys(&asked, &trusted, other).await.or(found);
         }
         let KeysReply { keys, lasts } = found?;
-        *ttl = lasts.min(*ttl);
+        effort.ttl = lasts.min(effort.ttl);
         Ok(Begins::Signed(Arc::new(keys)))
     }
 
@@ -246,6 +261,14 @@ impl Zones {
         let keys = proven.await?.map_err(|why| bogus(&asked.question.name, why))?;
         Ok(KeysReply { keys: keys.remembering(&self.verified), lasts })
     }
+}
+
+/// What a step has left to do its work, and what comes of it.
+struct StepEffort {
+    /// The least TTL so far; zero, if there is no proof.
+    ttl: Duration,
+    /// Questions to authoritative servers that may be asked.
+    questions: u32,
 }
 
 /// A reply to a DS question, read.
