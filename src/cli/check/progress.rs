@@ -1,15 +1,16 @@
 //! A line on standard error that shows how far the check is, if standard error is a terminal.
 
+use std::fmt::Write;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanDuration, HumanFloatCount, ProgressBar, ProgressState, ProgressStyle};
 
 use crate::check::sessions::SessionGauge;
 
 /// How often the line is drawn.
 const EVERY: Duration = Duration::from_millis(200);
-/// The line: the rate and the time left are averages of the last domains.
-const LINE: &str = "checking: {pos} of {len} domains, {per_sec}, {eta} left{msg}";
+/// The line. The library asks [`pace`] for a part of it.
+const LINE: &str = "checking: {pos} of {len} domains{pace}{msg}";
 
 /// How far the work is.
 #[derive(Debug)]
@@ -20,9 +21,7 @@ pub(super) struct Progress {
 impl Progress {
     pub(super) fn new(total: usize) -> Self {
         let line = ProgressBar::new(u64::try_from(total).unwrap_or(u64::MAX));
-        // The library's own line is of use too.
-        let style = ProgressStyle::with_template(LINE).unwrap_or_else(|_| ProgressStyle::default_bar());
-        line.set_style(style);
+        line.set_style(style());
         line.enable_steady_tick(EVERY);
         Self { line }
     }
@@ -43,8 +42,98 @@ impl Progress {
     }
 }
 
+fn style() -> ProgressStyle {
+    // The library's own line is of use too.
+    ProgressStyle::with_template(LINE).unwrap_or_else(|_| ProgressStyle::default_bar()).with_key("pace", pace)
+}
+
+/// The rate and the time left, which are averages of the last domains. Before the first one there is neither.
+fn pace(state: &ProgressState, line: &mut dyn Write) {
+    if state.per_sec() > 0.0 {
+        let (rate, left) = (HumanFloatCount(state.per_sec()), HumanDuration(state.eta()));
+        // A write into a text in memory does not fail.
+        let _ = write!(line, ", {rate}/s, {left:#} left");
+    }
+}
+
 impl SessionGauge for Progress {
     fn show(&self, open: usize) {
         self.line.set_message(format!(", {open} sessions open"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+    use std::thread::sleep;
+
+    use indicatif::{ProgressDrawTarget, TermLike};
+
+    use super::*;
+
+    /// A terminal that keeps what is written.
+    #[derive(Debug, Clone, Default)]
+    struct KeptTerminal(Arc<Mutex<String>>);
+
+    impl TermLike for KeptTerminal {
+        fn width(&self) -> u16 {
+            100
+        }
+
+        fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn write_line(&self, line: &str) -> io::Result<()> {
+            self.write_str(line)
+        }
+
+        fn write_str(&self, text: &str) -> io::Result<()> {
+            self.0.lock().unwrap().push_str(text);
+            Ok(())
+        }
+
+        fn clear_line(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn flush(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn rate_and_time_left_are_shown_once_a_domain_is_done() {
+        let terminal = KeptTerminal::default();
+        let target = ProgressDrawTarget::term_like(Box::new(terminal.clone()));
+        let line = ProgressBar::with_draw_target(Some(1000), target).with_style(style());
+        let progress = Progress { line };
+        let drawn = || {
+            progress.line.force_draw();
+            std::mem::take(&mut *terminal.0.lock().unwrap()).trim_end().to_owned()
+        };
+        assert_eq!(drawn(), "checking: 0 of 1000 domains");
+        sleep(Duration::from_millis(5));
+        progress.show(64);
+        let said = drawn();
+        assert!(said.ends_with("checking: 0 of 1000 domains, 64 sessions open") && !said.contains("left"), "{said}");
+        progress.done();
+        let said = drawn();
+        let (before, after) = said.rsplit_once("/s, ").unwrap();
+        assert!(before.contains("checking: 1 of 1000 domains, ") && !before.ends_with(" 0"), "{said}");
+        assert!(after.ends_with(" left, 64 sessions open") && !after.starts_with('0'), "{said}");
     }
 }
