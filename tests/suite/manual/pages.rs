@@ -25,6 +25,13 @@ struct Page {
     text: String,
 }
 
+/// A link to a file of the repository.
+struct PageLink {
+    words: String,
+    path: PathBuf,
+    anchor: Option<String>,
+}
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -73,9 +80,7 @@ impl Page {
         let prose = self.prose();
         let headings = prose.lines().filter(|line| line.starts_with('#'));
         let anchors = headings.map(|heading| {
-            let words = heading.trim_start_matches('#').trim().to_lowercase();
-            let kept = words.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
-            let anchor: String = kept.map(|c| if c == ' ' { '-' } else { c }).collect();
+            let anchor = anchor(heading.trim_start_matches('#'));
             let count = seen.entry(anchor.clone()).or_default();
             *count += 1;
             if *count == 1 { anchor } else { format!("{anchor}-{}", *count - 1) }
@@ -83,21 +88,29 @@ impl Page {
         anchors.collect()
     }
 
-    /// The targets of its links within the repository: the path, and the anchor.
-    fn links(&self) -> Vec<(PathBuf, Option<String>)> {
+    /// Its links within the repository.
+    fn links(&self) -> Vec<PageLink> {
         let prose = self.prose();
-        let targets = prose.split("](").skip(1).map(|rest| rest.split(')').next().unwrap());
-        let local = targets.filter(|target| !target.starts_with("https://"));
-        let link = |target: &str| {
+        let (befores, afters) = (prose.split("]("), prose.split("](").skip(1));
+        let links = befores.zip(afters).filter_map(|(before, after)| {
+            let words = before.rsplit('[').next().unwrap().replace('\n', " ");
+            let target = after.split(')').next().unwrap();
             let (file, anchor) = match target.split_once('#') {
                 Some((file, anchor)) => (file, Some(anchor.to_owned())),
                 None => (target, None),
             };
             let path = if file.is_empty() { self.path.clone() } else { self.path.parent().unwrap().join(file) };
-            (plain(&path), anchor)
-        };
-        local.map(link).collect()
+            (!target.starts_with("https://")).then(|| PageLink { words, path: plain(&path), anchor })
+        });
+        links.collect()
     }
+}
+
+/// The anchor of a heading, as GitHub makes it.
+fn anchor(heading: &str) -> String {
+    let words = heading.trim().to_lowercase();
+    let kept = words.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
 /// A path without `..`.
@@ -123,12 +136,26 @@ fn links_lead_to_files_and_headings() {
     let pages = pages();
     assert!(pages.len() > 10);
     for page in &pages {
-        for (path, anchor) in page.links() {
+        for PageLink { path, anchor, .. } in page.links() {
             assert!(root().join(&path).exists(), "{}: {} does not exist", page.name(), path.display());
             let Some(anchor) = anchor else { continue };
             let target = pages.iter().find(|page| page.path == path);
             let target = target.unwrap_or_else(|| panic!("{}: {} is no page", page.name(), path.display()));
             assert!(target.anchors().contains(&anchor), "{}: {}#{anchor} does not exist", page.name(), path.display());
+        }
+    }
+}
+
+/// One word may be the heading of a page about something else.
+#[test]
+fn a_link_with_the_words_of_a_heading_leads_to_a_page_that_has_it() {
+    let pages = pages();
+    let with = |heading: &str| pages.iter().filter(|page| page.anchors().contains(heading)).collect::<Vec<_>>();
+    for page in &pages {
+        for PageLink { words, path, .. } in page.links().into_iter().filter(|link| link.anchor.is_none()) {
+            let with = with(&anchor(&words));
+            let is_true = !words.contains(' ') || with.is_empty() || with.iter().any(|page| page.path == path);
+            assert!(is_true, "{}: {} has no heading {words:?}", page.name(), path.display());
         }
     }
 }
@@ -142,8 +169,8 @@ fn the_links_of_the_packaged_pages_lead_to_packaged_files() {
     for path in files(directory.path()).iter().filter(|path| path.extension().is_some_and(|name| name == "md")) {
         let text = fs::read_to_string(path).unwrap();
         let page = Page { path: path.strip_prefix(directory.path()).unwrap().to_owned(), text };
-        for (target, _) in page.links() {
-            assert!(directory.path().join(&target).exists(), "{}: {} is not packaged", page.name(), target.display());
+        for PageLink { path, .. } in page.links() {
+            assert!(directory.path().join(&path).exists(), "{}: {} is not packaged", page.name(), path.display());
             found += 1;
         }
     }
@@ -157,7 +184,7 @@ fn a_reader_of_readme_can_get_to_every_page() {
     loop {
         let known = reached.len();
         let from = pages.iter().filter(|page| reached.contains(&page.path));
-        let next: Vec<_> = from.flat_map(Page::links).map(|(path, _)| path).collect();
+        let next: Vec<_> = from.flat_map(Page::links).map(|link| link.path).collect();
         reached.extend(next);
         if reached.len() == known {
             break;
@@ -174,7 +201,7 @@ fn a_page_has_a_link_to_each_file_beside_it() {
     for folder in ["clients", "container", "kubernetes", "nftables", "prometheus"] {
         let folder = Path::new("config").join(folder);
         let page = pages.iter().find(|page| page.path == folder.join("README.md")).unwrap();
-        let links: Vec<_> = page.links().into_iter().map(|(path, _)| path).collect();
+        let links: Vec<_> = page.links().into_iter().map(|link| link.path).collect();
         for file in files(&root().join(&folder)) {
             let file = file.strip_prefix(root()).unwrap().to_owned();
             assert!(file == page.path || links.contains(&file), "{} has no link to {}", page.name(), file.display());
