@@ -38,6 +38,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
+use self::stdout::Stdout;
 use crate::config::Config;
 use crate::version;
 
@@ -213,7 +214,12 @@ pub fn main() -> ExitCode {
 
 /// Ends the program with clap's text: why the command line is wrong, or the help that was asked for.
 fn misused(error: &clap::Error) -> ! {
-    // A closed pipe is no reason to complain.
-    let _ = error.print();
-    std::process::exit(if error.use_stderr() { i32::from(EX_USAGE) } else { 0 })
+    if error.use_stderr() {
+        // A closed pipe is no reason to complain.
+        let _ = error.print();
+        std::process::exit(EX_USAGE.into())
+    }
+    // The text is in memory, and a failure of standard output ends the program.
+    let _ = Stdout::coloured(|out| write!(out, "{}", error.render().ansi()));
+    std::process::exit(0)
 }

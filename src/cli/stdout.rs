@@ -2,6 +2,8 @@
 
 use std::io::{self, ErrorKind, StdoutLock, Write};
 
+use anstream::AutoStream;
+
 use super::EX_OSERR;
 
 /// The exit status of a program that SIGPIPE has ended, as shells have it. A reader such as `head` has seen enough, so nothing is
@@ -20,6 +22,13 @@ impl Stdout {
     pub(super) fn print(text: &str) {
         let mut out = Self::lock();
         out.ended(|out| out.write_all(text.as_bytes()));
+    }
+
+    /// Writes a text whole, with its colours if the output is a terminal and NO_COLOR is not set.
+    pub(super) fn coloured(text: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+        let mut out = AutoStream::new(Vec::new(), AutoStream::choice(&io::stdout()));
+        text(&mut out)?;
+        Self::lock().write_all(&out.into_inner())
     }
 
     fn ended<T>(&mut self, write: impl FnOnce(&mut StdoutLock<'static>) -> io::Result<T>) -> T {

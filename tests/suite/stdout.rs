@@ -6,8 +6,22 @@ use std::process::{Command, Stdio};
 use crate::process::danelaw;
 
 /// Commands that print without a name server or a running danelaw.
-const COMMANDS: [&[&str]; 6] =
-    [&["config", "show"], &["config", "check"], &["refusals"], &["man"], &["completions", "bash"], &["rules"]];
+const COMMANDS: [&[&str]; 14] = [
+    &["config", "show"],
+    &["config", "check"],
+    &["refusals"],
+    &["man"],
+    &["completions", "bash"],
+    &["rules"],
+    &["--help"],
+    &["-h"],
+    &["help"],
+    &["--version"],
+    &["-V"],
+    &["check", "--help"],
+    &["check", "-h"],
+    &["help", "check"],
+];
 
 fn commands() -> impl Iterator<Item = Command> {
     COMMANDS.iter().map(|arguments| {

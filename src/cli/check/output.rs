@@ -2,7 +2,6 @@
 
 use std::io::{self, Write};
 
-use anstream::AutoStream;
 use futures_util::stream::{Stream, StreamExt};
 
 use super::CheckRun;
@@ -123,19 +122,16 @@ pub(super) async fn print(
 }
 
 fn write(report: &DomainReport, form: ReportForm, remembered: &[RememberedHost]) -> io::Result<()> {
-    // Colours, if the output is a terminal and NO_COLOR is not set.
-    let mut out = AutoStream::new(Vec::new(), AutoStream::choice(&io::stdout()));
-    match form {
-        ReportForm::Tree => tree::write(report, &mut out)?,
-        ReportForm::Line => tree::write_line(report, &mut out)?,
+    Stdout::coloured(|out| match form {
+        ReportForm::Tree => tree::write(report, out),
+        ReportForm::Line => tree::write_line(report, out),
         ReportForm::Json => {
-            serde_json::to_writer(&mut out, report)?;
-            writeln!(out)?;
+            serde_json::to_writer(&mut *out, report)?;
+            writeln!(out)
         }
-        ReportForm::Csv => csv_line(&mut out, &report.columns())?,
-        ReportForm::Rule => out.write_all(suggest::rule(report, remembered).as_bytes())?,
-    }
-    Stdout::lock().write_all(&out.into_inner())
+        ReportForm::Csv => csv_line(out, &report.columns()),
+        ReportForm::Rule => out.write_all(suggest::rule(report, remembered).as_bytes()),
+    })
 }
 
 impl DomainReport {
@@ -161,7 +157,7 @@ impl DomainReport {
     }
 }
 
-fn csv_line(out: &mut impl Write, columns: &[String]) -> io::Result<()> {
+fn csv_line(out: &mut (impl Write + ?Sized), columns: &[String]) -> io::Result<()> {
     let mut writer = csv::Writer::from_writer(out);
     writer.write_record(columns).map_err(io::Error::other)?;
     writer.flush()
