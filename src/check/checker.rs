@@ -302,7 +302,11 @@ impl Checker {
         // The semaphore is never closed.
         let _permit = self.sessions.permits.acquire().await;
         self.gauge.show(self.sessions.open());
-        self.reach.dials(peer.address);
+        // Port 25 may be closed where the port of a rule is open.
+        let has_own_port = peer.port.is_some();
+        if !has_own_port {
+            self.reach.dials(peer.address);
+        }
         let (tls, shown) = self.tls.watched();
         let connector = self.connector(&RecordingResolver::new(&self.dns), tls);
         let trace = Trace::default();
@@ -321,7 +325,7 @@ impl Checker {
             Ok(Err(reason)) => Err(reason),
             Err(_) => Err(Reason::OutOfTime),
         };
-        if !outcome.as_ref().is_err_and(is_unconnected) {
+        if !has_own_port && !outcome.as_ref().is_err_and(is_unconnected) {
             self.reach.connected();
         }
         self.gauge.show(self.sessions.open() - 1);

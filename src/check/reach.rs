@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-/// How many addresses must have been tried: fewer may all be down.
+/// How many addresses of IPv4, or of IPv6, must have been tried: fewer may all be down.
 const MIN_TRIED: usize = 16;
 /// How long no session may have come about, since the first attempt.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -33,16 +33,22 @@ struct Attempts {
 pub(crate) struct Unreachable {
     tried: usize,
     named: Vec<IpAddr>,
+    /// Since the first attempt.
+    waited: Duration,
 }
 
+/// What is known, and the cause that it speaks for: each of the hosts may be down.
 impl fmt::Display for Unreachable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let named: Vec<_> = self.named.iter().map(ToString::to_string).collect();
+        let within = match self.waited.as_secs() {
+            0 => String::new(),
+            seconds => format!(" within {seconds} s"),
+        };
         write!(
             f,
-            "within {} s no connection to a mail server has succeeded, of {} addresses ({}, ..): outbound port 25 is closed here, \
-             or this host has no network; ask your provider to open it, or check the DNS alone with --no-connect",
-            PATIENCE.as_secs(),
+            "none of {} addresses ({}, ..) has taken a connection{within}: it seems that outbound port 25 is closed here, or that \
+             this host has no network; ask your provider to open the port, or check the DNS alone with --no-connect",
             self.tried,
             named.join(", ")
         )
@@ -66,10 +72,15 @@ impl Reach {
     pub(crate) async fn lost(&self) -> Unreachable {
         loop {
             sleep(EVERY).await;
-            if let Some(unreachable) = self.attempts().verdict() {
+            if let Some(unreachable) = self.attempts().verdict_after(PATIENCE) {
                 return unreachable;
             }
         }
+    }
+
+    /// Whether no server could be reached, once every attempt has ended.
+    pub(crate) fn at_the_end(&self) -> Option<Unreachable> {
+        self.attempts().verdict_after(Duration::ZERO)
     }
 
     fn attempts(&self) -> MutexGuard<'_, Attempts> {
@@ -78,17 +89,23 @@ impl Reach {
 }
 
 impl Attempts {
-    fn verdict(&self) -> Option<Unreachable> {
-        let long = self.first.is_some_and(|first| first.elapsed() >= PATIENCE);
+    fn verdict_after(&self, patience: Duration) -> Option<Unreachable> {
+        let waited = self.first?.elapsed();
+        // A host without IPv6 reaches none of its addresses, however many have both.
+        let by_ipv4 = self.tried.iter().filter(|address| address.is_ipv4()).count();
+        let of_a_family = by_ipv4.max(self.tried.len() - by_ipv4);
         let named = self.tried.iter().take(MAX_NAMED).copied().collect();
-        (long && !self.connected && self.tried.len() >= MIN_TRIED)
-            .then_some(Unreachable { tried: self.tried.len(), named })
+        (waited >= patience && !self.connected && of_a_family >= MIN_TRIED).then_some(Unreachable {
+            tried: self.tried.len(),
+            named,
+            waited,
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
     use tokio::time::timeout;
 
@@ -107,9 +124,43 @@ mod tests {
         assert!((PATIENCE..=PATIENCE + EVERY).contains(&began.elapsed()), "{:?}", began.elapsed());
         let said = lost.to_string();
         assert!(
-            said.contains("16 addresses (192.0.2.0, 192.0.2.1, 192.0.2.2, ..)") && said.contains("--no-connect"),
+            said.starts_with(
+                "none of 16 addresses (192.0.2.0, 192.0.2.1, 192.0.2.2, ..) has taken a connection within 10 s: "
+            ) && said.contains("--no-connect"),
             "{said}"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_a_list_is_judged_by_its_attempts() {
+        let v6 = |last: u16| IpAddr::from(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last));
+        let mixed = |v4: u8, count: u16| {
+            let reach = tried(v4);
+            (0..count).for_each(|last| reach.dials(v6(last)));
+            reach
+        };
+        for (reach, cause) in [
+            (Reach::default(), None),
+            (tried(15), None),
+            (tried(16), Some("none of 16 addresses (192.0.2.0, 192.0.2.1, 192.0.2.2, ..) has taken a connection: ")),
+            // Hosts with both families, tried from one without IPv6.
+            (mixed(15, 15), None),
+            (mixed(16, 15), Some("none of 31 addresses (192.0.2.0, ")),
+            (mixed(0, 16), Some("none of 16 addresses (2001:db8::, ")),
+        ] {
+            let said = reach.at_the_end().map(|unreachable| unreachable.to_string());
+            let is_true = match (&said, cause) {
+                (Some(said), Some(cause)) => said.starts_with(cause),
+                (said, cause) => said.is_none() && cause.is_none(),
+            };
+            assert!(is_true, "{said:?} {cause:?}");
+            reach.connected();
+            assert_eq!(reach.at_the_end(), None);
+        }
+        // Sixteen domains at one dead host.
+        let reach = Reach::default();
+        (0..16).for_each(|_| reach.dials(v6(1)));
+        assert_eq!(reach.at_the_end(), None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -264,8 +264,8 @@ async fn check(config: Config, domains: &[Name], reach: Reach, arguments: &Check
     progress.end();
     results.summarize(form).map_err(StartError::system)?;
     let left = domains.len() - results.summary.domains();
-    if let Some(why) = end.why() {
-        eprintln!("danelaw: {why}; {left} of {} domains are left", domains.len());
+    if let Some(told) = end.told(&format!("{left} of {} domains are left", domains.len())) {
+        eprintln!("danelaw: {told}");
     }
     if end == CheckEnd::Interrupted {
         return Ok(INTERRUPTED);

@@ -33,6 +33,8 @@ pub(super) enum ReportForm {
 pub(super) enum CheckEnd {
     /// There are no more.
     Whole,
+    /// There are no more, and no mail server could be reached from here.
+    WholeUnreached(Unreachable),
     /// No mail server can be reached from here.
     Unreachable(Unreachable),
     /// No lookup can succeed.
@@ -42,13 +44,14 @@ pub(super) enum CheckEnd {
 }
 
 impl CheckEnd {
-    /// Why domains are left, if they are.
-    pub(super) fn why(&self) -> Option<String> {
+    /// Why domains are left, or were checked in vain, if they are so.
+    pub(super) fn told(&self, left: &str) -> Option<String> {
         match self {
             Self::Whole => None,
-            Self::Unreachable(unreachable) => Some(format!("stopped: {unreachable}")),
-            Self::NoResolver => Some("stopped: no name server can be used any more".to_owned()),
-            Self::Interrupted => Some("interrupted".to_owned()),
+            Self::WholeUnreached(unreachable) => Some(unreachable.to_string()),
+            Self::Unreachable(unreachable) => Some(format!("stopped: {unreachable}; {left}")),
+            Self::NoResolver => Some(format!("stopped: no name server can be used any more; {left}")),
+            Self::Interrupted => Some(format!("interrupted; {left}")),
         }
     }
 
@@ -56,7 +59,7 @@ impl CheckEnd {
     pub(super) fn least_status(&self) -> CheckStatus {
         match self {
             Self::Whole | Self::Interrupted => CheckStatus::Delivered,
-            Self::Unreachable(_) => CheckStatus::Unreachable,
+            Self::Unreachable(_) | Self::WholeUnreached(_) => CheckStatus::Unreachable,
             Self::NoResolver => CheckStatus::LookupFailed,
         }
     }
@@ -118,7 +121,8 @@ pub(super) async fn print(
             }
         }
     }
-    Ok(CheckEnd::Whole)
+    let unreached = run.checker.reach.at_the_end().filter(|_| results.summary.domains() > 1);
+    Ok(unreached.map_or(CheckEnd::Whole, CheckEnd::WholeUnreached))
 }
 
 fn write(report: &DomainReport, form: ReportForm, remembered: &[RememberedHost]) -> io::Result<()> {
