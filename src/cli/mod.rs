@@ -6,6 +6,7 @@ mod completions;
 mod config;
 mod descriptors;
 mod domains;
+mod encoding;
 mod explain;
 mod last_writes;
 mod lines;

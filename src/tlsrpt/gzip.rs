@@ -1,8 +1,9 @@
-//! Compression of reports (RFC 8460 §5.2).
+//! Compression of reports (RFC 8460 §5.2), and of logs.
 
-use std::io::{self, Write};
+use std::io::{self, BufRead, Read, Write};
 
 use flate2::Compression;
+use flate2::bufread::MultiGzDecoder;
 use flate2::write::GzEncoder;
 
 /// The octets compressed: without a time and a name, so that they come out the same at each try.
@@ -13,6 +14,11 @@ pub fn gzip(octets: &[u8]) -> io::Result<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     encoder.write_all(octets)?;
     encoder.finish()
+}
+
+/// The octets that come out of gzip, as they are read. A file may have several members (RFC 1952 §2.2).
+pub fn unpacked(packed: impl BufRead) -> impl Read {
+    MultiGzDecoder::new(packed)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::process::Stdio;
 
+use danelaw::tlsrpt::gzip::gzip;
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
@@ -193,4 +194,51 @@ async fn the_domains_of_logs_come_by_the_number_of_mails() {
     command.args(["domains", "-"]);
     let found = said(command, "nothing\n").await;
     assert!(found.status == 1 && found.err.contains("no line tells of a mail to another host"), "{}", found.err);
+}
+
+#[tokio::test]
+async fn logs_are_read_out_of_gzip_and_no_other_log_is_passed_over_in_silence() {
+    let line =
+        |domain: &str| format!("Nov 29 mail postfix/smtp[7]: 4A: to=<x@{domain}>, relay=mx, status=sent (250 ok)\n");
+    let export = "\"EventId\",\"Recipients\"\r\n\"SEND\",\"x@c.example;y@d.example\"\r\n";
+    let export: Vec<u8> = format!("\u{feff}{export}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let plain = file(line("a.example").as_bytes());
+    let packed = file(&gzip(line("b.example").as_bytes()).unwrap());
+    let (export, quiet, empty) = (file(&export), file(b"Nov 29 mail postfix/smtpd[7]: connect\n"), file(b""));
+    let types = file(b"EventId,Recipients\nSEND,System.String[]\n");
+    let read = |logs: &[&tempfile::NamedTempFile]| {
+        let mut command = danelaw();
+        command.arg("domains").args(logs.iter().map(|log| log.path()));
+        said(command, "")
+    };
+
+    let found = read(&[&plain, &packed, &export, &empty]).await;
+    let all = "a.example # 1\nb.example # 1\nc.example # 1\nd.example # 1\n";
+    assert_eq!((found.out.as_str(), found.err.as_str(), found.status), (all, "", 0));
+    let mut command = danelaw();
+    command.args(["domains", "-"]).stdin(packed.reopen().unwrap());
+    let output = command.output().unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "b.example # 1\n");
+
+    let found = read(&[&plain, &quiet, &types]).await;
+    let [quiet, types] = [quiet, types].map(|log| log.path().display().to_string());
+    let told = format!(
+        "danelaw: {types}: the column Recipients has the name of a type and no addresses; danelaw domains --help has a command \
+         that exports them\ndanelaw: in 2 of 3 logs no line tells of a mail to another host: {quiet}, {types}\n"
+    );
+    assert_eq!((found.out.as_str(), found.err, found.status), ("a.example # 1\n", told, 0));
+
+    for (content, why) in [
+        (
+            b"\xfd7zXZ\0\0\x04".to_vec(),
+            "by xz, which danelaw does not unpack; this reads it: xz -dc FILE | danelaw domains -",
+        ),
+        (gzip(line("b.example").as_bytes()).unwrap()[..30].to_vec(), "incomplete deflate stream"),
+    ] {
+        let log = file(&content);
+        let found = read(&[&plain, &log]).await;
+        let is_named = found.err.starts_with(&format!("danelaw: {}: ", log.path().display()));
+        assert!(is_named && found.err.contains(why), "{}", found.err);
+        assert_eq!((found.out.as_str(), found.status), ("", 71));
+    }
 }

@@ -7,6 +7,8 @@ use std::fmt;
 use serde::Deserialize;
 
 use crate::check::verdict::MailVerdict;
+use crate::cli::encoding::{TextEncoding, utf16};
+use crate::excerpt::without_mark;
 use crate::name::{Name, NameError};
 
 /// The longest text of a line in a message.
@@ -74,21 +76,11 @@ pub(in crate::cli) fn domain(text: &str) -> Result<Name, NameError> {
 
 /// The lines of a file: UTF-8, UTF-16 with or without a byte order mark, or Latin-1, with the line ends of any system.
 fn lines(octets: &[u8]) -> Vec<String> {
-    let text = match octets {
-        [0xFF, 0xFE, text @ ..] => utf16(text, u16::from_le_bytes),
-        [0xFE, 0xFF, text @ ..] => utf16(text, u16::from_be_bytes),
-        // No list begins with NUL, and one of domains begins with ASCII.
-        [1..=255, 0, ..] => utf16(octets, u16::from_le_bytes),
-        [0, 1..=255, ..] => utf16(octets, u16::from_be_bytes),
-        [0xEF, 0xBB, 0xBF, text @ ..] => utf8_or_latin1(text),
-        text => utf8_or_latin1(text),
+    let text = match TextEncoding::of(octets) {
+        TextEncoding::Octets => utf8_or_latin1(without_mark(octets)),
+        TextEncoding::Utf16(unit) => utf16(octets, unit).trim_start_matches('\u{feff}').to_owned(),
     };
     text.replace("\r\n", "\n").split(['\n', '\r']).map(str::to_owned).collect()
-}
-
-fn utf16(octets: &[u8], unit: fn([u8; 2]) -> u16) -> String {
-    let units = octets.chunks_exact(2).filter_map(|pair| pair.try_into().ok()).map(unit);
-    char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect()
 }
 
 /// Line by line, because a log may have lines of several programs.

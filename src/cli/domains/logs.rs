@@ -1,20 +1,31 @@
 //! The lines of mail logs that tell of a mail to another host.
 
+use csv::{ReaderBuilder, StringRecord};
+
 use crate::name::Name;
+
+/// A heading has some thirty names.
+const MAX_HEADING: usize = 4096;
 
 /// Reads the lines of one log.
 #[derive(Debug, Default)]
 pub(super) struct LogReader {
     /// The columns of a message tracking log, once its heading has come.
     tracking: Option<Tracking>,
+    /// A column has the name of a type in place of addresses: `Export-Csv` writes that for a list of them.
+    pub(super) has_type_names: bool,
 }
 
 /// The columns that matter of a message tracking log of Exchange.
 #[derive(Debug)]
 struct Tracking {
+    separator: u8,
     event: usize,
     recipients: usize,
 }
+
+/// The separators of `Export-Csv`, which go by the language of the system.
+const SEPARATORS: [u8; 3] = [b',', b';', b'\t'];
 
 /// The recipients of a mail to another host, by one line.
 #[derive(Debug, Default)]
@@ -30,11 +41,21 @@ impl LogReader {
     pub(super) fn mail(&mut self, line: &str) -> LoggedMail {
         let line = line.trim_end().trim_start_matches('\u{feff}');
         if let Some(columns) = line.strip_prefix("#Fields:") {
-            self.tracking = Tracking::of(columns);
+            self.tracking = Tracking::of(columns, b',', ["event-id", "recipient-address"]);
+            return LoggedMail::default();
+        }
+        if let Some(tracking) = Tracking::of_export(line) {
+            self.tracking = Some(tracking);
             return LoggedMail::default();
         }
         match &self.tracking {
-            Some(tracking) => tracking.mail(line),
+            Some(tracking) => {
+                let recipients = tracking.recipients(line);
+                self.has_type_names |= recipients.starts_with("System.");
+                // The server separates the addresses, or the command that has exported them.
+                let domains = recipients.split([';', ',', ' ']).filter_map(domain).collect();
+                LoggedMail { domains, is_final: true }
+            }
             None => syslog(line).or_else(|| exim(line)).unwrap_or_default(),
         }
     }
@@ -70,25 +91,33 @@ fn exim(line: &str) -> Option<LoggedMail> {
 }
 
 impl Tracking {
-    fn of(columns: &str) -> Option<Self> {
-        let at = |name: &str| columns.split(',').position(|column| column.trim() == name);
-        Some(Self { event: at("event-id")?, recipients: at("recipient-address")? })
+    /// The columns by the heading that `Get-MessageTrackingLog | Export-Csv` writes, if the line is one.
+    fn of_export(line: &str) -> Option<Self> {
+        let may_be = line.len() < MAX_HEADING && line.contains("ecipients") && line.to_lowercase().contains("eventid");
+        let of = |separator| Self::of(line, separator, ["eventid", "recipients"]);
+        SEPARATORS.into_iter().filter(|_| may_be).find_map(of)
     }
 
-    /// Only these events are of mail that leaves the organization's own servers or goes to the next of them.
-    fn mail(&self, line: &str) -> LoggedMail {
-        let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(line.as_bytes());
-        let Some(Ok(row)) = reader.records().next() else {
-            return LoggedMail::default();
-        };
+    fn of(columns: &str, separator: u8, [event, recipients]: [&str; 2]) -> Option<Self> {
+        let row = row(columns, separator)?;
+        let at = |name: &str| row.iter().position(|column| column.trim().eq_ignore_ascii_case(name));
+        Some(Self { separator, event: at(event)?, recipients: at(recipients)? })
+    }
+
+    /// The recipients in a line about mail that leaves the organization's own servers or goes to the next of them.
+    fn recipients(&self, line: &str) -> String {
+        let row = row(line, self.separator).unwrap_or_default();
         match row.get(self.event) {
-            Some("SENDEXTERNAL" | "SEND") => {
-                let recipients = row.get(self.recipients).unwrap_or_default().split(';');
-                LoggedMail { domains: recipients.filter_map(domain).collect(), is_final: true }
-            }
-            Some(_) | None => LoggedMail::default(),
+            Some("SENDEXTERNAL" | "SEND") => row.get(self.recipients).unwrap_or_default().to_owned(),
+            Some(_) | None => String::new(),
         }
     }
+}
+
+fn row(line: &str, separator: u8) -> Option<StringRecord> {
+    let mut reader = ReaderBuilder::new();
+    let reader = reader.has_headers(false).flexible(true).delimiter(separator);
+    reader.from_reader(line.as_bytes()).records().next()?.ok()
 }
 
 #[cfg(test)]
@@ -171,5 +200,45 @@ mod tests {
         assert_eq!(read(&lines), ["a.example", "b.example", "f.example"]);
         assert_eq!(read(&[lines[2]]), [""; 0], "without the heading, no column is known");
         assert_eq!(read(&["#Fields: date-time,x", lines[2]]), [""; 0]);
+    }
+
+    #[test]
+    fn an_exported_message_tracking_log_is_read_by_its_heading() {
+        let found = ["a.example", "b.example", "f.example"];
+        for (separator, join) in [(",", ";"), (",", " "), (";", ", "), (";", ","), ("\t", "; ")] {
+            let row =
+                |cells: &[&str]| cells.iter().map(|cell| format!("\"{cell}\"")).collect::<Vec<_>>().join(separator);
+            let two = ["x@a.example", "y@b.example"].join(join);
+            let lines = [
+                "#TYPE Selected.Microsoft.Exchange.Management.TransportLogSearchTasks.MessageTrackingEvent".to_owned(),
+                row(&["Timestamp", "EventId", "Recipients", "MessageSubject"]),
+                row(&["29.11.2026 10:00:01", "SENDEXTERNAL", &two, "a, b; c"]),
+                row(&["29.11.2026 10:00:01", "RECEIVE", "x@c.example", "hello"]),
+                row(&["29.11.2026 10:00:01", "DELIVER", "x@d.example", "EventId, Recipients"]),
+                row(&["29.11.2026 10:00:01", "SEND", "x@f.example", "to=<x@g.example>, relay=mx"]),
+                row(&["29.11.2026 10:00:01", "SEND", "", ""]),
+            ];
+            assert_eq!(read(&lines.each_ref().map(String::as_str)), found, "{lines:?}");
+        }
+        // Columns that were chosen by hand, and no quotes.
+        assert_eq!(read(&["recipients,eventid", "x@a.example,SEND"]), ["a.example"]);
+        // A second export behind the first.
+        let two = ["EventId,Recipients", "SEND,x@a.example", "Recipients,EventId", "x@b.example,SEND"];
+        assert_eq!(read(&two), ["a.example", "b.example"]);
+        assert_eq!(read(&["EventId,Recipients of it", "SEND,x@a.example"]), [""; 0]);
+    }
+
+    #[test]
+    fn an_export_of_types_is_known() {
+        for (cell, has_type_names) in
+            [("System.String[]", true), ("System.Collections.ArrayList", true), ("x@a.example", false), ("", false)]
+        {
+            let mut reader = LogReader::default();
+            reader.mail("EventId,Recipients");
+            reader.mail(&format!("RECEIVE,{cell}"));
+            assert!(!reader.has_type_names);
+            reader.mail(&format!("SEND,{cell}"));
+            assert_eq!(reader.has_type_names, has_type_names, "{cell}");
+        }
     }
 }
