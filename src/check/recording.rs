@@ -8,6 +8,9 @@ use crate::dns::{
 };
 use crate::name::Name;
 
+/// Records with aliases on the way lie in several zones; the keys of so many are looked at.
+const MAX_ZONES: usize = 4;
+
 /// The answers of the DNS on which a decision rests.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RecordedAnswers {
@@ -17,7 +20,7 @@ pub(crate) struct RecordedAnswers {
     pub(crate) denial: Option<Lookup<String>>,
     /// The owner names in the order they were asked.
     pub(crate) tlsa: Vec<(Name, Result<Lookup<RawTlsa>, Failure>)>,
-    /// Of the secure ones, the signature that ends first.
+    /// Of each secure one, and of the keys of its zone, the signature that ends first.
     pub(crate) signatures: Vec<(Name, Rtype, SignatureValidity)>,
 }
 
@@ -38,10 +41,23 @@ impl RecordingResolver {
         self.recorded.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Notes the signatures of records, and those of the keys of the zones that signed them: each ends by itself.
     async fn signature(&self, name: &Name, rtype: Rtype) {
-        if let Some(validity) = self.dns.first_to_end(name, rtype).await {
-            self.note(|recorded| recorded.signatures.push((name.clone(), rtype, validity)));
+        let Some(seen) = self.dns.seen_signatures(name, rtype).await else { return };
+        self.note_signature(name, rtype, seen.first);
+        for zone in seen.zones.iter().take(MAX_ZONES) {
+            let is_noted = |(name, rtype, _): &(Name, Rtype, _)| (name, *rtype) == (zone, Rtype::DNSKEY);
+            if self.recorded().signatures.iter().any(is_noted) {
+                continue;
+            }
+            if let Some(keys) = self.dns.seen_signatures(zone, Rtype::DNSKEY).await {
+                self.note_signature(zone, Rtype::DNSKEY, keys.first);
+            }
         }
+    }
+
+    fn note_signature(&self, name: &Name, rtype: Rtype, first: SignatureValidity) {
+        self.note(|recorded| recorded.signatures.push((name.clone(), rtype, first)));
     }
 
     /// The denials on which "no address" rests: the resolver has them in its cache.

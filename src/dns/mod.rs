@@ -53,7 +53,7 @@ use std::net::IpAddr;
 
 pub use self::nat64::{Nat64, Nat64Prefix};
 pub use self::negative_anchors::{NegativeTrustAnchor, NegativeTrustAnchors};
-pub use self::reply::{Rtype, SignatureValidity, UnknownRtype};
+pub use self::reply::{Rtype, SeenSignatures, SignatureValidity, UnknownRtype};
 pub use self::special::{SpecialUse, never_asked, special_use};
 use crate::hex::Hex;
 use crate::name::Name;

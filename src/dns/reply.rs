@@ -14,6 +14,7 @@ use time::OffsetDateTime;
 
 use super::canonical::CanonicalName;
 use super::{Mx, MxTarget, RawTlsa, RawTxt};
+use crate::name::Name;
 
 /// A record type by its number (RFC 3597 §5: unknown ones are as good as known ones).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,7 +38,8 @@ impl Rtype {
     pub(super) const DNAME: Self = Self(39);
     pub(super) const DS: Self = Self(43);
     pub(super) const NSEC: Self = Self(47);
-    pub(super) const DNSKEY: Self = Self(48);
+    /// The keys of a zone (RFC 4034 §2).
+    pub const DNSKEY: Self = Self(48);
     pub(super) const NSEC3: Self = Self(50);
     /// Text (RFC 1035 §3.3.14).
     pub const TXT: Self = Self(16);
@@ -296,6 +298,15 @@ impl SignatureValidity {
     pub fn term(self) -> i64 {
         i64::from(self.expiration.wrapping_sub(self.inception))
     }
+}
+
+/// The signatures of a reply, which are not validated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenSignatures {
+    /// The one that ends first.
+    pub first: SignatureValidity,
+    /// The zones that claim to have signed, each once. A stranger may name any that its records lie in.
+    pub zones: Vec<Name>,
 }
 
 /// The DNSSEC records of a reply, verified or not.

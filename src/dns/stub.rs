@@ -38,7 +38,7 @@ use super::links::{AliasChain, Link, Question};
 use super::memory::Memory;
 use super::nat64::IPV4_ONLY;
 use super::query::Purpose;
-use super::reply::{Data, Rtype, SignatureValidity};
+use super::reply::{Data, Rtype, SeenSignatures};
 use super::selftest::{Health, SelfTested, ServerState};
 use super::server::{NameServer, ResolverMode};
 use super::setup::{ResolverSettings, ResolverSetupError};
@@ -219,14 +219,14 @@ impl Stub {
         answers::presented(name, rtype, lookup_of(&*self.find(name, rtype).await))
     }
 
-    /// The signature that ends first among those a name server sends with the records of one type. Signatures are not
-    /// validated here: this tells how long the result of [`Resolver`] will hold. None if the reply shows no signature.
-    pub async fn first_to_end(&self, name: &Name, rtype: Rtype) -> Option<SignatureValidity> {
+    /// The signatures that a name server sends with the records of one type. They are not validated here: they tell how long the
+    /// result of [`Resolver`] will hold. None if the reply shows no signature.
+    pub async fn seen_signatures(&self, name: &Name, rtype: Rtype) -> Option<SeenSignatures> {
         let factory = &self.inner.factory;
         let servers = in_use(factory.settings.mode, &self.inner.health.borrow());
         let question = Question { name: name.into(), rtype };
         let octets = factory.ask(servers.first()?, &question).await.ok()?;
-        convert::first_to_end(&octets).ok()?
+        convert::seen_signatures(&octets).ok()?
     }
 
     /// The addresses of one type.

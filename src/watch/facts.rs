@@ -56,7 +56,7 @@ pub(crate) struct DomainFacts {
     pub(crate) tlsrpt: Option<bool>,
     /// The rule for the domain.
     pub(crate) rule: Option<RuleFact>,
-    /// Of the signatures of its MX records, the one that ends first.
+    /// Of the signatures of its MX records and of the keys of their zones, the first to end or to be late.
     pub(crate) signature: Option<SignatureFact>,
 }
 
@@ -120,7 +120,7 @@ pub(crate) struct HostFacts {
     /// The addresses that mail would go to, and that this look did not connect to.
     #[serde(skip)]
     pub(crate) unasked: Vec<String>,
-    /// Of the signatures of its addresses and TLSA records, the one that ends first.
+    /// Of the signatures of its addresses and TLSA records and of the keys of their zones, the first to end or to be late.
     pub(crate) signature: Option<SignatureFact>,
 }
 

@@ -288,10 +288,15 @@ fn certificate_ends(now: &HostFacts, whose: Ownership, at: i64) -> Option<SeenFi
     Some(if is_urgent { finding } else { SeenFinding { severity: Severity::Warn, ..finding } })
 }
 
+/// Whether a signature with so many seconds left of its term should have been renewed.
+pub(super) fn is_late(left: i64, term: i64) -> bool {
+    left * LAST_PART < term
+}
+
 /// Both bounds: a tenth of a month is three days, of two days five hours.
 fn signature_ends(signature: &SignatureFact, whose: Ownership, at: i64) -> Option<SeenFinding> {
     let left = signature.ends - at;
-    let is_soon = left * LAST_PART < signature.term && left < SIGNATURE_SOON;
+    let is_soon = is_late(left, signature.term) && left < SIGNATURE_SOON;
     let text = format!(
         "the DNSSEC signature of {} ends in {}: the signer has stopped, and mail waits from then on",
         signature.records,

@@ -10,16 +10,15 @@ use super::facts::{
     AddressFact, DaneFact, DomainFacts, FactSource, HostFacts, MxFact, RecordFact, RuleFact, SeenFault, SignatureFact,
     Standing, StsFact,
 };
-use super::findings::DAY;
+use super::findings::{DAY, is_late};
 use crate::check::checker::{DomainCheck, ExchangeCheck, Forecast, SessionCheck};
-use crate::check::recording::RecordedAnswers;
 use crate::check::verdict::{MailVerdict, Need};
 use crate::dane::agility::Digests;
 use crate::dane::facts;
 use crate::dane::tlsa::{self, Tlsa};
 use crate::dane::verify::Match;
 use crate::discovery::StsSource;
-use crate::dns::{Answer, FailureReason, HostLookup, MxTarget, RawTlsa, Security};
+use crate::dns::{Answer, FailureReason, HostLookup, MxTarget, RawTlsa, Rtype, Security, SignatureValidity};
 use crate::hex::Hex;
 use crate::name::Name;
 use crate::policy::TlsPolicy;
@@ -75,7 +74,7 @@ impl SeenDomain {
             sts: sts(check, seeing.now),
             tlsrpt: None,
             rule: ruled.map(|ruled| rule(ruled, check, seeing)),
-            signature: signature(&check.recorded, seeing.now),
+            signature: signature(&check.recorded.signatures, seeing.now),
         };
         let is_unasked = matches!(check.forecast(), Forecast::Delivered(_, None));
         Self { facts, hosts, is_unasked }
@@ -203,9 +202,16 @@ fn rule(ruled: &RuledLook<'_>, check: &DomainCheck, seeing: Seeing<'_>) -> RuleF
     }
 }
 
-fn signature(recorded: &RecordedAnswers, now: OffsetDateTime) -> Option<SignatureFact> {
-    let (name, rtype, validity) = recorded.signatures.iter().min_by_key(|(.., validity)| validity.left_at(now))?;
-    let ttl = recorded.signatures.iter().map(|(.., validity)| validity.original_ttl).max().unwrap_or_default();
+/// Of these signatures, the one that ends first; but one that should have been renewed comes before a shorter one that is as
+/// long as its zone makes them.
+fn signature(signatures: &[(Name, Rtype, SignatureValidity)], now: OffsetDateTime) -> Option<SignatureFact> {
+    let is_late = |validity: &SignatureValidity| is_late(validity.left_at(now), validity.term());
+    let first = signatures.iter().min_by_key(|(.., validity)| (!is_late(validity), validity.left_at(now)))?;
+    let (name, rtype, validity) = first;
+    // The keys of a zone often have a long TTL, which holds back no finding but the one about them.
+    let counts =
+        |other: &&(Name, Rtype, SignatureValidity)| other.1 != Rtype::DNSKEY || (*other == first && is_late(validity));
+    let ttl = signatures.iter().filter(counts).map(|(.., validity)| validity.original_ttl).max().unwrap_or_default();
     Some(SignatureFact {
         records: format!("{name} {rtype}"),
         ends: now.unix_timestamp() + validity.left_at(now),
@@ -236,7 +242,7 @@ fn host(exchange: &ExchangeCheck, seeing: Seeing<'_>) -> HostFacts {
         records,
         unasked: unasked.map(ToString::to_string).collect(),
         addresses: addresses.collect(),
-        signature: signature(&exchange.recorded, seeing.now),
+        signature: signature(&exchange.recorded.signatures, seeing.now),
     }
 }
 
@@ -323,4 +329,44 @@ pub(super) fn of_delivery(address: IpAddr, verified: &VerifiedAddress) -> Addres
 /// The record that matched.
 fn matched(channel: &Channel) -> Option<&Match> {
     channel.protection()?.matched()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signature_that_should_have_been_renewed_comes_first() {
+        const HOUR: i64 = 3600;
+        let now = OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap();
+        // The hours that are left, those of the term, and the TTL.
+        let of = |name: &str, rtype, [left, term, ttl]: [i64; 3]| {
+            let at = |hour: i64| u32::try_from(now.unix_timestamp() + hour * HOUR).unwrap();
+            let validity = SignatureValidity {
+                inception: at(left - term),
+                expiration: at(left),
+                original_ttl: u32::try_from(ttl).unwrap(),
+            };
+            (Name::parse(name).unwrap(), rtype, validity)
+        };
+        let a = |numbers| of("mx.example", Rtype::A, numbers);
+        let tlsa = |numbers| of("_25._tcp.mx.example", Rtype::TLSA, numbers);
+        let keys = |numbers| of("example", Rtype::DNSKEY, numbers);
+        for (signatures, records, ends, ttl) in [
+            (vec![a([100, 700, 300])], "mx.example A", 100, 300),
+            (vec![a([100, 700, 300]), tlsa([90, 700, 60])], "_25._tcp.mx.example TLSA", 90, 300),
+            // The keys of a zone, whose TTL counts for nothing else.
+            (vec![a([100, 700, 300]), keys([90, 700, 86400])], "example DNSKEY", 90, 300),
+            (vec![a([100, 700, 300]), keys([20, 700, 86400])], "example DNSKEY", 20, 86400),
+            (vec![a([20, 700, 300]), keys([19, 48, 86400])], "mx.example A", 20, 300),
+            // A zone that signs for two days hides no other one.
+            (vec![a([20, 48, 300]), tlsa([40, 700, 60])], "_25._tcp.mx.example TLSA", 40, 300),
+            (vec![a([20, 700, 300]), tlsa([40, 700, 60]), keys([-5, 700, 7200])], "example DNSKEY", -5, 7200),
+        ] {
+            let fact = signature(&signatures, now).unwrap();
+            let found = (fact.records.as_str(), (fact.ends - now.unix_timestamp()) / HOUR, fact.ttl);
+            assert_eq!(found, (records, ends, ttl), "{signatures:?}");
+        }
+        assert_eq!(signature(&[], now), None);
+    }
 }

@@ -115,6 +115,14 @@ enum Signing {
     UnknownAlgorithm,
 }
 
+/// How long signatures are valid, from an hour ago.
+#[derive(Clone, Copy)]
+struct ZoneTerms {
+    records: Duration,
+    /// Those of the DNSKEY records.
+    keys: Duration,
+}
+
 /// A tree of zones that is being described.
 #[derive(Clone)]
 pub(crate) struct Tree {
@@ -123,7 +131,7 @@ pub(crate) struct Tree {
     faults: HashMap<(Name, RecordType), Fault>,
     every: HashMap<RecordType, Fault>,
     ttl: u32,
-    lasting: Duration,
+    lasting: ZoneTerms,
     vouches: bool,
     address: SocketAddr,
 }
@@ -137,7 +145,7 @@ impl Tree {
             faults: HashMap::new(),
             every: HashMap::new(),
             ttl: TTL,
-            lasting: Duration::from_secs(24 * 3600),
+            lasting: ZoneTerms { records: Duration::from_secs(24 * 3600), keys: Duration::from_secs(24 * 3600) },
             vouches: false,
             address: (Ipv4Addr::LOCALHOST, 0).into(),
         };
@@ -181,7 +189,12 @@ impl Tree {
 
     /// Signatures are valid for this long, and were made an hour ago.
     pub(crate) fn lasting(self, lasting: Duration) -> Self {
-        Self { lasting, ..self }
+        Self { lasting: ZoneTerms { records: lasting, keys: lasting }, ..self }
+    }
+
+    /// Those of DNSKEY records are.
+    pub(crate) fn keys_lasting(self, keys: Duration) -> Self {
+        Self { lasting: ZoneTerms { keys, ..self.lasting }, ..self }
     }
 
     /// The TTL of every record that is sent; 300 unless this is called, and never more.
@@ -359,6 +372,8 @@ type Chain = BTreeMap<Vec<u8>, BTreeSet<RecordType>>;
 
 struct Zone {
     signer: Option<DnssecSigner>,
+    /// With the same key.
+    key_signer: Option<DnssecSigner>,
     denial: Option<Denial>,
     sets: BTreeMap<(Name, RecordType), Vec<RData>>,
     /// The names of the zone with their types, as its denial records list them: made once, when the zone is whole.
@@ -552,19 +567,18 @@ impl Server {
 }
 
 impl Zone {
-    fn new(apex: &Name, signing: Signing, lasting: Duration) -> Self {
+    fn new(apex: &Name, signing: Signing, lasting: ZoneTerms) -> Self {
         let denial = match signing {
             Signing::Secure(denial) => Some(denial),
             Signing::Island | Signing::UnknownAlgorithm => Some(Denial::Nsec),
             Signing::Insecure => None,
         };
-        let mut zone = Self {
-            signer: denial.map(|_| signer(apex, lasting)),
-            denial,
-            sets: BTreeMap::new(),
-            listed: OnceLock::new(),
-            chain: OnceLock::new(),
+        let [signer, key_signer] = match denial {
+            Some(_) => signers(apex, lasting).map(Some),
+            None => [None, None],
         };
+        let mut zone =
+            Self { signer, key_signer, denial, sets: BTreeMap::new(), listed: OnceLock::new(), chain: OnceLock::new() };
         zone.add(apex, soa(apex).data);
         zone.add(apex, RData::NS(NS(child(apex, "ns"))));
         if let Some(signer) = &zone.signer {
@@ -616,7 +630,8 @@ impl Zone {
     fn signed(&self, owner: &Name, shown: &Name, rtype: RecordType) -> Vec<Record> {
         let Some(rdata) = self.sets.get(&(owner.clone(), rtype)) else { return Vec::new() };
         let cut = rtype == RecordType::NS && !self.sets.contains_key(&(owner.clone(), RecordType::SOA));
-        let signer = self.signer.as_ref().filter(|_| !cut);
+        let signer = if rtype == RecordType::DNSKEY { &self.key_signer } else { &self.signer };
+        let signer = signer.as_ref().filter(|_| !cut);
         sign(owner, rdata.clone(), signer)
             .into_iter()
             .map(|mut record| {
@@ -728,12 +743,15 @@ fn sign(owner: &Name, rdata: Vec<RData>, signer: Option<&DnssecSigner>) -> Vec<R
     records
 }
 
-fn signer(apex: &Name, lasting: Duration) -> DnssecSigner {
+/// With one key: for the records, and for the DNSKEY record.
+fn signers(apex: &Name, lasting: ZoneTerms) -> [DnssecSigner; 2] {
     let algorithm = Algorithm::ECDSAP256SHA256;
     let pkcs8 = EcdsaSigningKey::generate_pkcs8(algorithm).unwrap();
-    let key = EcdsaSigningKey::from_pkcs8(&pkcs8, algorithm).unwrap();
-    let dnskey = DNSKEY::with_flags(257, key.to_public_key().unwrap());
-    DnssecSigner::new(dnskey, Box::new(key), apex.clone(), lasting)
+    [lasting.records, lasting.keys].map(|lasting| {
+        let key = EcdsaSigningKey::from_pkcs8(&pkcs8, algorithm).unwrap();
+        let dnskey = DNSKEY::with_flags(257, key.to_public_key().unwrap());
+        DnssecSigner::new(dnskey, Box::new(key), apex.clone(), lasting)
+    })
 }
 
 /// The records that the parent has for a zone.

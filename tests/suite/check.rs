@@ -5,7 +5,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use crate::lab::certs::Identity;
-use crate::lab::dns::Fault;
+use crate::lab::dns::{Fault, Tree};
 use crate::lab::exchange::Exchange;
 use crate::lab::mx::say;
 use crate::lab::{Lab, Scenario};
@@ -304,12 +304,25 @@ async fn certificates_whose_dates_count() {
 
 #[tokio::test]
 async fn signatures_that_should_have_been_renewed() {
-    // Made an hour ago: seven minutes are left of 67, or six of 66.
-    for (minutes, expected) in [(67, vec!["one-record"]), (66, vec!["signature-ends"; 3])] {
-        let lasting = std::time::Duration::from_secs(60 * minutes);
-        let (_, status, found) = judged(Scenario::new().tree(|tree, _| tree.lasting(lasting)), "").await;
-        let found: Vec<&str> = kinds(&found).into_iter().filter(|kind| expected.contains(kind)).collect();
-        assert_eq!((status, found), (0, expected), "{minutes}");
+    // Made an hour ago: seven minutes are left of 67, or six of 66. The domain and its host have the keys of one zone.
+    let lasting = |minutes: u64| std::time::Duration::from_secs(60 * minutes);
+    let late = ["example.test MX", "example.test DNSKEY", "mx1.example.test A", "TLSA"];
+    for (records, keys, expected) in [
+        (67, 67, vec![]),
+        (66, 66, late.to_vec()),
+        (67, 66, vec!["example.test DNSKEY"]),
+        (66, 67, vec![late[0], late[2], late[3]]),
+    ] {
+        let lasting = |tree: Tree, _| tree.lasting(lasting(records)).keys_lasting(lasting(keys));
+        let (_, status, found) = judged(Scenario::new().tree(lasting), "").await;
+        let advice = found["advice"].as_array().unwrap().iter();
+        let texts =
+            advice.filter(|advice| advice["kind"] == "signature-ends").map(|advice| advice["text"].as_str().unwrap());
+        let texts: Vec<_> = texts.collect();
+        assert_eq!((status, texts.len()), (0, expected.len()), "{texts:?}");
+        for (text, expected) in texts.iter().zip(expected) {
+            assert!(text.contains(&format!("{expected} ends in ")), "{texts:?}");
+        }
     }
 }
 

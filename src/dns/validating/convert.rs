@@ -19,12 +19,13 @@ use super::super::budget::Budget;
 use super::super::canonical::CanonicalName;
 use super::super::message::{RawRecord, RawReply, end_of_name, labels};
 use super::super::reply::{
-    Data, DnsReply, DsSupport, Nsec, Nsec3, Nsec3Parameters, Presentation, Proof, Rcode, RrSet, Rtype,
+    Data, DnsReply, DsSupport, Nsec, Nsec3, Nsec3Parameters, Presentation, Proof, Rcode, RrSet, Rtype, SeenSignatures,
     SignatureValidity, Traces, Types,
 };
 use super::super::{FailureReason, Mx, MxTarget, RawTlsa, RawTxt, Security};
 use super::sets::{self, Section, Set, signature_data};
 use crate::hex::Hex;
+use crate::name::Name as ZoneName;
 
 /// The octets of a reply as the library's message, with the needed records alone (see
 /// [`message`](super::super::message)).
@@ -185,18 +186,25 @@ pub(in super::super) fn traces(octets: &[u8]) -> Result<Traces, FailureReason> {
     Ok(Traces { signatures: signatures.collect(), denials: records().any(denies) })
 }
 
-/// The signature of the answer that ends first. Of several over one set, as in the midst of a change of keys, the one that
-/// ends last counts.
+/// The signatures of the answer. Of several over one set, as in the midst of a change of keys, the one that ends last counts.
 ///
 /// # Errors
 /// The reply cannot be read, or is an error by itself.
-pub(in super::super) fn first_to_end(octets: &[u8]) -> Result<Option<SignatureValidity>, FailureReason> {
+pub(in super::super) fn seen_signatures(octets: &[u8]) -> Result<Option<SeenSignatures>, FailureReason> {
     let message = message(octets)?;
     reply(&message, unvalidated)?;
-    let now = unix_time();
-    let left = |validity: &SignatureValidity| validity.left(now);
-    let sets = sets::group(&message.answers).into_iter();
-    Ok(sets.filter_map(|set| set.signatures.into_iter().map(validity).max_by_key(left)).min_by_key(left))
+    let (now, mut zones) = (unix_time(), Vec::new());
+    let mut validities = Vec::new();
+    for set in sets::group(&message.answers) {
+        let last = set.signatures.iter().max_by_key(|rrsig| validity(rrsig).left(now));
+        let Some(rrsig) = last else { continue };
+        validities.push(validity(rrsig));
+        let signer = &rrsig.input().signer_name;
+        let zone = ZoneName::parse(&canonical(signer).to_string()).ok().filter(|_| signer.zone_of(set.owner));
+        zones.extend(zone.filter(|zone| !zones.contains(zone)));
+    }
+    let first = validities.into_iter().min_by_key(|validity| validity.left(now));
+    Ok(first.map(|first| SeenSignatures { first, zones }))
 }
 
 fn validity(rrsig: &RRSIG) -> SignatureValidity {
