@@ -48,7 +48,7 @@ pub(crate) fn advice(check: &DomainCheck, digests: &Digests, now: OffsetDateTime
     let mut all = signatures(None, &check.recorded, now);
     for exchange in &check.exchanges {
         for advice in signatures(Some(&exchange.name), &exchange.recorded, now) {
-            // The domain and its hosts are often in one zone, whose keys have one signature.
+            // The domain and its hosts are often in one zone, so the signature of its keys is the same.
             if all.iter().all(|told| told.text != advice.text) {
                 all.push(advice);
             }

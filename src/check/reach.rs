@@ -37,7 +37,7 @@ pub(crate) struct Unreachable {
     waited: Duration,
 }
 
-/// What is known, and the cause that it speaks for: each of the hosts may be down.
+/// The facts, and their probable cause. It is not certain: each of the hosts may be down.
 impl fmt::Display for Unreachable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let named: Vec<_> = self.named.iter().map(ToString::to_string).collect();

@@ -8,7 +8,7 @@ use crate::dns::{
 };
 use crate::name::Name;
 
-/// Records with aliases on the way lie in several zones; the keys of so many are looked at.
+/// An alias and a DNAME record above it may lie in several zones; the keys of so many are looked at.
 const MAX_ZONES: usize = 4;
 
 /// The answers of the DNS on which a decision rests.

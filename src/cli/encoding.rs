@@ -5,7 +5,7 @@
 pub(super) enum TextEncoding {
     /// UTF-8, or an encoding with an octet for each character.
     Octets,
-    /// UTF-16, whose units of two octets are read so. `PowerShell` writes it.
+    /// UTF-16, with the order of the two octets of a unit. `PowerShell` writes it.
     Utf16(fn([u8; 2]) -> u16),
 }
 

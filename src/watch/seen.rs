@@ -355,7 +355,7 @@ mod tests {
         for (signatures, records, ends, ttl) in [
             (vec![a([100, 700, 300])], "mx.example A", 100, 300),
             (vec![a([100, 700, 300]), tlsa([90, 700, 60])], "_25._tcp.mx.example TLSA", 90, 300),
-            // The keys of a zone, whose TTL counts for nothing else.
+            // The TTL of keys counts for the finding about them alone.
             (vec![a([100, 700, 300]), keys([90, 700, 86400])], "example DNSKEY", 90, 300),
             (vec![a([100, 700, 300]), keys([20, 700, 86400])], "example DNSKEY", 20, 86400),
             (vec![a([20, 700, 300]), keys([19, 48, 86400])], "mx.example A", 20, 300),

@@ -72,7 +72,7 @@ mod tests {
 
     use super::*;
 
-    /// A terminal that keeps what is written.
+    /// A terminal that keeps its text.
     #[derive(Debug, Clone, Default)]
     struct KeptTerminal(Arc<Mutex<String>>);
 

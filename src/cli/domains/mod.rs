@@ -44,8 +44,8 @@ const MAX_NAMED: usize = 3;
 #[derive(Debug, clap::Args)]
 #[command(after_help = STATUS)]
 pub(super) struct DomainsArguments {
-    /// Logs of Postfix, Exim or Sendmail, message tracking logs of Exchange, or what Get-MessageTrackingLog | Export-Csv makes of
-    /// them; as they are, or compressed by gzip. "-" is standard input.
+    /// Logs of Postfix, Exim or Sendmail, message tracking logs of Exchange, or the output of
+    /// Get-MessageTrackingLog | Export-Csv; as they are, or compressed by gzip. "-" is standard input.
     #[arg(value_name = "LOG", required = true)]
     logs: Vec<PathBuf>,
 }
@@ -104,7 +104,7 @@ impl<'a> LoggedDomains<'a> {
         Ok(())
     }
 
-    /// That some of the logs have told nothing: perhaps they are of another form.
+    /// A note about the logs without a mail, which perhaps have another form.
     fn note(&self, logs: usize) -> Option<String> {
         let named: Vec<_> = self.without.iter().take(MAX_NAMED).map(|path| path.display().to_string()).collect();
         let named = named.join(", ");

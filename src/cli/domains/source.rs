@@ -1,4 +1,4 @@
-//! The lines of a log file, whatever its encoding, and out of gzip.
+//! The lines of a log file, in any encoding and out of gzip.
 
 use std::borrow::Cow;
 use std::io::{self, BufRead, BufReader, Cursor, Read};

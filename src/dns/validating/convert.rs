@@ -370,6 +370,12 @@ fn rcode_name(code: ResponseCode) -> String {
 
 #[cfg(test)]
 mod tests {
+    use hickory_resolver::proto::dnssec::Algorithm;
+    use hickory_resolver::proto::dnssec::rdata::sig::SigInput;
+    use hickory_resolver::proto::op::Query;
+    use hickory_resolver::proto::rr::SerialNumber;
+    use hickory_resolver::proto::rr::rdata::{A, CNAME};
+
     use super::super::super::links::{Link, Question, judge};
     use super::*;
 
@@ -472,5 +478,69 @@ mod tests {
         assert_eq!(read(Rtype::DS, &[1, 1, 0x13]), Ok(ds));
         assert_eq!(read(Rtype::DNSKEY, &[1, 1, 2, 13, 9]), Ok(vec![Data::Other(text("\\# 5 0101020D09"))]));
         assert_eq!(read(Rtype::NSEC3, &[2, 0, 0, 0, 0, 0]), Ok(vec![Data::Other(text("\\# 6 020000000000"))]));
+    }
+
+    #[test]
+    fn of_the_signatures_over_a_set_the_last_to_end_counts_and_of_sets_the_first() {
+        let name = |text: &str| Name::from_ascii(text).unwrap();
+        let record = |owner: &str, rdata| Record::from_rdata(name(owner), 60, rdata);
+        let alias = |owner, target| record(owner, RData::CNAME(CNAME(name(target))));
+        let address = |owner| record(owner, RData::A(A::new(192, 0, 2, 1)));
+        let signature = |owner: &str, type_covered, signer: &str, left: u32| {
+            let input = SigInput {
+                type_covered,
+                algorithm: Algorithm::ECDSAP256SHA256,
+                num_labels: 2,
+                original_ttl: 60,
+                sig_expiration: SerialNumber::from(unix_time() + left),
+                sig_inception: SerialNumber::from(unix_time() - 60),
+                key_tag: 1,
+                signer_name: name(signer),
+            };
+            record(owner, RData::DNSSEC(DNSSECRData::RRSIG(RRSIG::from_sig(input, vec![1; 64]))))
+        };
+        let (a, cname) = (RecordType::A, RecordType::CNAME);
+        let over_a = |signer, left| signature("h.a.example.", a, signer, left);
+        let over_alias = |left| signature("h.a.example.", cname, "example.", left);
+        let aliased = || vec![alias("h.a.example.", "x.example."), address("h.a.example.")];
+        let with = |mut records: Vec<Record>, more: Vec<Record>| {
+            records.extend(more);
+            records
+        };
+        for (answers, expected) in [
+            (vec![], None),
+            (aliased(), None),
+            (with(aliased(), vec![over_a("a.example.", 900)]), Some((900, vec!["a.example"]))),
+            (
+                with(aliased(), vec![over_a("a.example.", 900), over_a("a.example.", 300)]),
+                Some((900, vec!["a.example"])),
+            ),
+            (
+                with(aliased(), vec![over_a("a.example.", 900), over_alias(300)]),
+                Some((300, vec!["example", "a.example"])),
+            ),
+            (
+                with(aliased(), vec![over_a("a.example.", 300), over_alias(900)]),
+                Some((300, vec!["example", "a.example"])),
+            ),
+            // A signature by a zone without the record in it, and by the root, which is no domain of mail.
+            (with(aliased(), vec![over_a("c.example.", 900)]), Some((900, vec![]))),
+            (with(aliased(), vec![over_a(".", 900)]), Some((900, vec![]))),
+            // Over no record of the answer.
+            (with(aliased(), vec![signature("x.a.example.", a, "a.example.", 9)]), None),
+        ] {
+            let mut message = Message::new(0, MessageType::Response, OpCode::Query);
+            message.add_query(Query::query(name("h.a.example."), a));
+            message.answers = answers;
+            let seen = seen_signatures(&message.to_vec().unwrap()).unwrap();
+            let seen = seen.map(|seen| {
+                let zones = seen.zones.iter().map(ToString::to_string).collect::<Vec<_>>();
+                // The clock may have gone on by seconds.
+                ((seen.first.left(unix_time()) + 50) / 100 * 100, zones)
+            });
+            let expected =
+                expected.map(|(left, zones)| (left, zones.into_iter().map(str::to_owned).collect::<Vec<_>>()));
+            assert_eq!(seen, expected);
+        }
     }
 }

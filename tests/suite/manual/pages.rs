@@ -146,7 +146,7 @@ fn links_lead_to_files_and_headings() {
     }
 }
 
-/// One word may be the heading of a page about something else.
+/// One word may be the heading of a page with another subject.
 #[test]
 fn a_link_with_the_words_of_a_heading_leads_to_a_page_that_has_it() {
     let pages = pages();
