@@ -6,6 +6,7 @@
 mod chunk;
 mod command;
 mod data;
+mod dns_reply;
 mod links;
 mod reply;
 mod sts_policy;
@@ -23,10 +24,11 @@ use libfuzzer_sys::{Corpus, fuzz_target};
 /// Checks the invariant of a target for one input.
 type Check = fn(&[u8]) -> Corpus;
 
-const TARGETS: [(&str, Check); 11] = [
+const TARGETS: [(&str, Check); 12] = [
     ("chunk", |octets| of_parts(octets, chunk::invariant)),
     ("command", |octets| of_octets(octets, command::invariant)),
     ("data", |octets| of_parts(octets, data::invariant)),
+    ("dns_reply", |octets| of_octets(octets, dns_reply::invariant)),
     ("links", |octets| of_octets(octets, links::invariant)),
     ("reply", |octets| of_parts(octets, reply::invariant)),
     ("sts_policy", |octets| of_octets(octets, sts_policy::invariant)),

@@ -55,6 +55,8 @@ pub use self::nat64::{Nat64, Nat64Prefix};
 pub use self::negative_anchors::{NegativeTrustAnchor, NegativeTrustAnchors};
 pub use self::reply::{Rtype, SeenSignatures, SignatureValidity, UnknownRtype};
 pub use self::special::{SpecialUse, never_asked, special_use};
+#[cfg(any(test, fuzzing))]
+pub use self::validating::reading::reading;
 use crate::hex::Hex;
 use crate::name::Name;
 use crate::scarce::Scarcity;

@@ -21,6 +21,8 @@ mod anchors;
 pub(super) mod convert;
 mod load;
 mod master_file;
+#[cfg(any(test, fuzzing))]
+pub(super) mod reading;
 mod sets;
 pub(super) mod source;
 mod unsupported;

@@ -243,7 +243,7 @@ pub(in super::super) fn unix_time() -> u32 {
     (since.as_secs() & u64::from(u32::MAX)) as u32
 }
 
-fn data(rdata: &RData) -> Result<Data, FailureReason> {
+pub(super) fn data(rdata: &RData) -> Result<Data, FailureReason> {
     Ok(match rdata {
         RData::MX(mx) => Data::Mx(Mx { preference: mx.preference, target: mx_target(&canonical(&mx.exchange)) }),
         RData::A(address) => Data::Address(address.0.into()),
