@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::header::{ACCEPT, ALLOW, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode};
 use time::OffsetDateTime;
@@ -16,29 +16,29 @@ use super::guest::{self, AskedAt, Misdirected};
 use super::hosts;
 use super::months::{self, NoMonthReport};
 use super::page::{self, DomainsShown, PageQuestion};
+use super::readiness::{Readiness, exceptions, readiness};
 use super::reports::ReportQuestion;
+use super::response::{self, json, text};
 use super::status::{self, StatusView, StoreState};
 use crate::dispatch::Dispatch;
-use crate::dns::NegativeTrustAnchors;
-use crate::dns::selftest::{FALLEN_BACK, Health, ServerHealth, ServerState};
+use crate::dns::selftest::{Health, ServerState};
 use crate::dns::stub::Stub;
 use crate::last_day::LastDay;
 use crate::name::Name;
 use crate::policy::Mode;
 use crate::report::Reporter;
 use crate::report::metrics::{Format, Moment};
-use crate::rules::Rules;
 use crate::server::OpenSessions;
 use crate::session::Shared;
 use crate::version;
 use crate::watch::Watch;
 use crate::watch::hosts::SettledHosts;
 
-const TEXT: &str = "text/plain; charset=utf-8";
 const PATHS: &str = "danelaw: /livez, /readyz, /metrics, /status/, /status/DOMAIN, /explain/, /explain/last, /explain/ID, /mta-sts/DOMAIN, /hosts/NAME, /report/MONTH, /tlsrpt/counts/DAY, /tlsrpt/preview/, /watch/, /watch/DOMAIN\n";
 
-/// The answer to another machine that asks for a page.
-const NOT_THERE: &str = "the page is for browsers on this machine alone, whatever admin.allow says: use `ssh -L` or `kubectl port-forward`\n";
+/// The answer to another machine that asks about mail.
+const NOT_THERE: &str = "questions about mail are answered on this machine alone, whatever admin.allow says: use `ssh -L` or \
+    `kubectl port-forward`\n";
 /// The answer to a request that the page of another site makes.
 const OF_ANOTHER_SITE: &str =
     "questions about mail are not answered to the page of another site: open this address itself\n";
@@ -48,21 +48,6 @@ const NONE_REMEMBERED: &str = "no attempt that did not end in a delivery is reme
 /// The answer to a request that a web page of another site may have sent.
 const NOT_HERE: &str = "questions about mail are answered for the Host localhost alone: ask on this machine, by `danelaw status`, `danelaw explain` \
     or http://localhost, or through `ssh -L` or `kubectl port-forward`\n";
-
-/// The header fields of an answer for a browser.
-const PAGE_FIELDS: [(&str, &str); 5] = [
-    (
-        "content-security-policy",
-        "default-src 'none'; style-src 'self'; img-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
-    ),
-    ("x-content-type-options", "nosniff"),
-    ("referrer-policy", "no-referrer"),
-    ("cross-origin-resource-policy", "same-origin"),
-    ("cross-origin-opener-policy", "same-origin"),
-];
-
-/// The line that each status answer repeats in observe mode.
-const OBSERVING: &str = "mode: observe: nothing is enforced but for listeners with a level and mail that asks for REQUIRETLS, mail goes unverified or in cleartext where it has to";
 
 /// How far a danelaw is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,14 +80,6 @@ pub struct AdminState {
     pub page: bool,
 }
 
-/// Whether mail that comes now has a chance, and why not.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Readiness {
-    ready: bool,
-    /// A line for each thing that was looked at.
-    text: String,
-}
-
 /// The answer to one request.
 pub(super) async fn answer(request: &Parts, at: AskedAt, state: &AdminState) -> Response<Full<Bytes>> {
     if !matches!(request.method, Method::GET | Method::HEAD) {
@@ -122,10 +99,10 @@ pub(super) async fn answer(request: &Parts, at: AskedAt, state: &AdminState) -> 
         }
         path => match guest::judge(at, &request.headers) {
             Ok(()) => match PageQuestion::of(&request.uri).filter(|question| state.shows(question, request)) {
-                Some(question) if at.is_here() => state.page_of(&question),
-                Some(_) => text(StatusCode::FORBIDDEN, NOT_THERE),
+                Some(question) => state.page_of(&question),
                 None => about_mail(path, request, state).await,
             },
+            Err(Misdirected::Elsewhere) => text(StatusCode::FORBIDDEN, NOT_THERE),
             Err(Misdirected::Host) => text(StatusCode::MISDIRECTED_REQUEST, NOT_HERE),
             Err(Misdirected::OtherSite) => text(StatusCode::FORBIDDEN, OF_ANOTHER_SITE),
         },
@@ -207,9 +184,7 @@ fn metrics(state: &AdminState, format: Format) -> Response<Full<Bytes>> {
         log_dropped: state.log_dropped.load(Relaxed),
         build: vec![("version", version::VERSION), ("commit", version::COMMIT), ("rustc", version::RUSTC)],
     };
-    let mut response = text(StatusCode::OK, shared.reporter.metrics().written(moment, format));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
-    response
+    response::of_kind(format.content_type(), shared.reporter.metrics().written(moment, format))
 }
 
 /// The attempts that can be explained.
@@ -275,31 +250,6 @@ async fn reports(state: &AdminState, question: &ReportQuestion) -> Response<Full
     }
 }
 
-/// An answer for a browser. It loads the style sheet of this port alone, and no other site may show or read it.
-fn for_browser(kind: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut response = text(StatusCode::OK, body);
-    let fields = response.headers_mut();
-    fields.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    for (name, value) in PAGE_FIELDS {
-        fields.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
-    }
-    response
-}
-
-pub(super) fn json(written: String) -> Response<Full<Bytes>> {
-    let mut response = text(StatusCode::OK, written);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
-}
-
-pub(super) fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(TEXT));
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-}
-
 impl AdminState {
     /// Where admin's own troubles are told.
     pub(super) fn reporter(&self) -> Arc<Reporter> {
@@ -321,7 +271,7 @@ impl AdminState {
         let (shared, now) = (self.shared(), OffsetDateTime::now_utc());
         let (reporter, recent) = (&shared.reporter, shared.reporter.recent());
         let written = match question {
-            PageQuestion::Style => return for_browser("text/css; charset=utf-8", page::STYLE),
+            PageQuestion::Style => return response::of_kind("text/css; charset=utf-8", page::STYLE),
             PageQuestion::Overview => page::overview(&self.status()),
             PageQuestion::Domains(shown, after) => {
                 let listed = recent.map(|recent| match shown {
@@ -341,7 +291,7 @@ impl AdminState {
             PageQuestion::Findings => page::findings(self.watch.as_ref().map(|watch| watch.view()).as_ref(), now),
             PageQuestion::Account(id) => page::account(id, reporter.explain(id).as_deref()),
         };
-        for_browser("text/html; charset=utf-8", written)
+        response::of_kind("text/html; charset=utf-8", written)
     }
 
     fn status(&self) -> StatusView {
@@ -363,173 +313,5 @@ impl AdminState {
         let health = health.borrow();
         let exceptions = exceptions(&shared.rules, shared.connector.dns.negative_trust_anchors());
         readiness(*self.phase.borrow(), shared.connector.mode, &health, exceptions)
-    }
-}
-
-/// A line for each rule that has ended and for each negative trust anchor. They are no reason to be taken out of service: the mail
-/// of the domain of a rule goes by the next rule, or by the default.
-fn exceptions(rules: &Rules, negative: &NegativeTrustAnchors) -> Vec<String> {
-    let today = OffsetDateTime::now_utc().date();
-    let rules = rules.ended(today).map(|rule| format!("rule for {}: has ended, and is left out", rule.domains));
-    let negative = negative.0.iter().map(|anchor| match anchor.until.is_over(today) {
-        true => format!("negative trust anchor for {}: has ended, and is left out", anchor.zone),
-        false => {
-            format!("negative trust anchor for {}: nothing below it is validated until {}", anchor.zone, anchor.until)
-        }
-    });
-    rules.chain(negative).collect()
-}
-
-fn readiness(phase: Phase, mode: Mode, health: &Health, exceptions: Vec<String>) -> Readiness {
-    let mut lines = Vec::new();
-    match mode {
-        Mode::Enforce => {}
-        Mode::Observe => lines.push(OBSERVING.to_owned()),
-    }
-    let serving = match phase {
-        Phase::Starting => {
-            lines.push("listeners: not open yet".to_owned());
-            false
-        }
-        Phase::Serving => {
-            lines.push("listeners: open".to_owned());
-            true
-        }
-        Phase::Draining => {
-            lines.push("listeners: closed, danelaw is stopping".to_owned());
-            false
-        }
-    };
-    lines.extend(resolvers(health));
-    lines.extend(exceptions);
-    let ready = serving && health.resolves();
-    lines.insert(0, if ready { "ready" } else { "not ready" }.to_owned());
-    Readiness { ready, text: lines.join("\n") + "\n" }
-}
-
-/// A line for each resolver, for the fallback, and for the state of all.
-fn resolvers(health: &Health) -> Vec<String> {
-    let line = |server: &ServerHealth| {
-        let how = match &server.state {
-            ServerState::Untested => "not tested yet".to_owned(),
-            ServerState::Good => match &server.no_tcp {
-                None => "passes the self-test".to_owned(),
-                Some(why) => format!("passes the self-test, but not over TCP: {why}"),
-            },
-            ServerState::Failed(why) => format!("fails the self-test: {why}"),
-        };
-        format!("resolver {}: {how}", server.server)
-    };
-    let mut lines: Vec<String> = health.servers.iter().map(line).collect();
-    if health.falls_back() {
-        lines.push(FALLEN_BACK.to_owned());
-    }
-    if let Some(ServerState::Failed(why)) = health.fallback.as_ref().map(|fallback| &fallback.state) {
-        lines.push(format!("fallback: fails the self-test: {why}"));
-    }
-    if !health.resolves() {
-        lines.push("no resolver passes the self-test: all mail is deferred".to_owned());
-    }
-    lines
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use time::Date;
-
-    use crate::dns::selftest::SelfTestFailure;
-    use crate::dns::server::NameServer;
-    use crate::dns::{FailureReason, NegativeTrustAnchor};
-    use crate::policy::Level;
-    use crate::rules::Rule;
-
-    #[test]
-    fn ready_means_able_to_deliver() {
-        let health = |states: &[ServerState]| Health {
-            servers: states
-                .iter()
-                .zip(["192.0.2.1", "192.0.2.2"])
-                .map(|(state, server)| ServerHealth {
-                    server: server.parse().unwrap(),
-                    state: state.clone(),
-                    no_tcp: None,
-                })
-                .collect(),
-            fallback: None,
-        };
-        let (good, ailing) = (ServerState::Good, ServerState::Failed(SelfTestFailure::StripsDnssec));
-        for (phase, states, ready, says) in [
-            (Phase::Serving, vec![good.clone()], true, "resolver 192.0.2.1:53: passes the self-test"),
-            // One that passes is enough; the other is named.
-            (
-                Phase::Serving,
-                vec![ailing.clone(), good.clone()],
-                true,
-                "resolver 192.0.2.1:53: fails the self-test: strips DNSSEC records",
-            ),
-            (Phase::Serving, vec![ailing.clone()], false, "no resolver passes the self-test: all mail is deferred"),
-            (Phase::Serving, vec![ServerState::Untested], false, "resolver 192.0.2.1:53: not tested yet"),
-            (Phase::Starting, vec![good.clone()], false, "listeners: not open yet"),
-            (Phase::Draining, vec![good.clone()], false, "listeners: closed, danelaw is stopping"),
-        ] {
-            let readiness = readiness(phase, Mode::Enforce, &health(&states), Vec::new());
-            assert_eq!(readiness.ready, ready, "{phase:?} {states:?}");
-            assert!(readiness.text.lines().any(|line| line == says), "{says} in {}", readiness.text);
-            assert_eq!(readiness.text.lines().next(), Some(if ready { "ready" } else { "not ready" }));
-            assert!(!readiness.text.contains(OBSERVING));
-        }
-        let own = |state| Some(ServerHealth { server: NameServer::RECURSION, state, no_tcp: None });
-        let no_root =
-            SelfTestFailure::NoRoot(FailureReason::Network("cannot reach any root server on port 53".to_owned()));
-        for (state, fallback, ready, says) in [
-            (ailing.clone(), own(good.clone()), true, FALLEN_BACK),
-            (
-                ailing.clone(),
-                own(ServerState::Untested),
-                false,
-                "no resolver passes the self-test: all mail is deferred",
-            ),
-            (
-                ailing.clone(),
-                own(ServerState::Failed(no_root)),
-                false,
-                "fallback: fails the self-test: the name server could not be reached (cannot reach any root server on port 53)",
-            ),
-        ] {
-            let health = Health { fallback, ..health(&[state]) };
-            let readiness = readiness(Phase::Serving, Mode::Enforce, &health, Vec::new());
-            assert_eq!(readiness.ready, ready, "{says}");
-            assert!(readiness.text.lines().any(|line| line == says), "{says} in {}", readiness.text);
-        }
-        let mut without_tcp = health(&[ServerState::Good]);
-        without_tcp.servers[0].no_tcp = Some(FailureReason::Timeout);
-        let readiness_without_tcp = readiness(Phase::Serving, Mode::Enforce, &without_tcp, Vec::new());
-        assert!(readiness_without_tcp.ready, "it serves all mail but that with large answers");
-        let says = "resolver 192.0.2.1:53: passes the self-test, but not over TCP: no answer within the time limit";
-        assert!(readiness_without_tcp.text.lines().any(|line| line == says), "{}", readiness_without_tcp.text);
-        let observing = readiness(Phase::Serving, Mode::Observe, &health(&[ServerState::Good]), Vec::new());
-        assert!(observing.ready && observing.text.contains(OBSERVING));
-        let (domains, level, past) = ("a.test".parse().unwrap(), Level::Encrypt, Date::MIN);
-        let rule = Rule {
-            domains,
-            level,
-            next_hop: None,
-            sts: crate::rules::StsByRule::Heeded,
-            reason: None,
-            until: Some(past),
-        };
-        let rules = Rules::new(Level::Encrypt, vec![rule]);
-        let negative = [("b.test", past), ("c.test", Date::MAX)].map(|(zone, until)| NegativeTrustAnchor {
-            zone: zone.parse().unwrap(),
-            reason: "x".to_owned(),
-            until: LastDay(until),
-        });
-        let exceptions = exceptions(&rules, &NegativeTrustAnchors(negative.into()));
-        let readiness = readiness(Phase::Serving, Mode::Enforce, &health(&[ServerState::Good]), exceptions);
-        let lines = "\nrule for a.test: has ended, and is left out\n\
-                     negative trust anchor for b.test: has ended, and is left out\n\
-                     negative trust anchor for c.test: nothing below it is validated until 9999-12-31\n";
-        assert!(readiness.ready && readiness.text.ends_with(lines), "{}", readiness.text);
     }
 }

@@ -7,28 +7,31 @@ use std::net::IpAddr;
 use hyper::HeaderMap;
 use hyper::header::{HOST, HeaderValue};
 
-/// The port that a request came to.
+/// The way that a request came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AskedAt {
-    /// A TCP port, from this address.
-    Tcp(IpAddr),
-    /// A Unix socket, which no browser reaches.
+    /// By a Unix socket, which no browser reaches.
     Unix,
+    /// By TCP, from this machine.
+    Here,
+    /// By TCP, from another machine, as far as can be told.
+    Elsewhere,
 }
 
 impl AskedAt {
-    /// Whether the request comes from this machine.
-    pub(super) fn is_here(self) -> bool {
-        match self {
-            Self::Tcp(client) => client.to_canonical().is_loopback(),
-            Self::Unix => true,
-        }
+    /// By TCP, from this address to this port. A client with the one address of the port is this machine too: it has no loopback
+    /// address there. A port on all addresses is asked on loopback by programs of this machine.
+    pub(super) fn by_tcp(client: IpAddr, port: IpAddr) -> Self {
+        let client = client.to_canonical();
+        if client.is_loopback() || client == port.to_canonical() { Self::Here } else { Self::Elsewhere }
     }
 }
 
 /// Why a request is not answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Misdirected {
+    /// It comes from another machine.
+    Elsewhere,
     /// It is for another host, by its field `Host`.
     Host,
     /// The page of another site asks.
@@ -37,8 +40,10 @@ pub(super) enum Misdirected {
 
 /// Whether a request about mail is for this machine.
 pub(super) fn judge(at: AskedAt, fields: &HeaderMap<HeaderValue>) -> Result<(), Misdirected> {
-    if at == AskedAt::Unix {
-        return Ok(());
+    match at {
+        AskedAt::Unix => return Ok(()),
+        AskedAt::Elsewhere => return Err(Misdirected::Elsewhere),
+        AskedAt::Here => {}
     }
     if fields.get("sec-fetch-site").is_some_and(|site| site != "none" && site != "same-origin") {
         return Err(Misdirected::OtherSite);
@@ -93,9 +98,30 @@ mod tests {
             for host in hosts {
                 fields.append(HOST, HeaderValue::from_static(host));
             }
-            assert_eq!(judge(AskedAt::Tcp([127, 0, 0, 1].into()), &fields).is_ok(), is_answered, "{hosts:?}");
+            assert_eq!(judge(AskedAt::Here, &fields).is_ok(), is_answered, "{hosts:?}");
             assert_eq!(judge(AskedAt::Unix, &fields), Ok(()));
         }
+    }
+
+    #[test]
+    fn y2_another_machine_is_not_answered() {
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        for (client, port, at) in [
+            ("127.0.0.1", "0.0.0.0", AskedAt::Here),
+            ("::ffff:127.0.0.1", "::", AskedAt::Here),
+            ("::1", "::", AskedAt::Here),
+            ("10.0.0.1", "10.0.0.1", AskedAt::Here),
+            ("::ffff:10.0.0.1", "10.0.0.1", AskedAt::Here),
+            ("10.0.0.1", "0.0.0.0", AskedAt::Elsewhere),
+            ("10.0.0.1", "10.0.0.2", AskedAt::Elsewhere),
+            ("10.0.0.1", "127.0.0.1", AskedAt::Elsewhere),
+            ("2001:db8::1", "::", AskedAt::Elsewhere),
+        ] {
+            assert_eq!(AskedAt::by_tcp(address(client), address(port)), at, "{client} at {port}");
+        }
+        let mut fields = HeaderMap::new();
+        fields.insert(HOST, HeaderValue::from_static("localhost"));
+        assert_eq!(judge(AskedAt::Elsewhere, &fields), Err(Misdirected::Elsewhere));
     }
 
     #[test]
@@ -105,7 +131,7 @@ mod tests {
             let mut fields = HeaderMap::new();
             fields.insert(HOST, HeaderValue::from_static("localhost:7671"));
             fields.insert("sec-fetch-site", HeaderValue::from_static(site));
-            assert_eq!(judge(AskedAt::Tcp([127, 0, 0, 1].into()), &fields).is_ok(), is_answered, "{site}");
+            assert_eq!(judge(AskedAt::Here, &fields).is_ok(), is_answered, "{site}");
         }
     }
 }

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Response, StatusCode};
 
-use super::answers::{AdminState, json, text};
+use super::answers::AdminState;
+use super::response::{json, text};
 use crate::name::Name;
 use crate::watch::settled::HostKey;
 

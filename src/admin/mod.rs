@@ -10,7 +10,9 @@ mod guest;
 mod months;
 mod hosts;
 mod page;
+mod readiness;
 mod reports;
+mod response;
 mod status;
 
 use std::collections::VecDeque;
@@ -88,6 +90,13 @@ impl AdminPort {
         }
     }
 
+    fn asked_from(&self, client: IpAddr) -> AskedAt {
+        match &self.settings.address {
+            Some(Address::Tcp(port)) => AskedAt::by_tcp(client, port.ip()),
+            Some(Address::Unix(_)) | None => AskedAt::Elsewhere,
+        }
+    }
+
     /// Answers until it is dropped.
     pub async fn serve(self, state: Arc<AdminState>) {
         let mut guests = Guests::default();
@@ -98,7 +107,7 @@ impl AdminPort {
                         tracing::warn!(client = %client.ip(), "turned away from the admin port: not in admin.allow");
                         continue;
                     }
-                    Ok((stream, client)) => Ok(AdminStream::Tcp(stream, client.ip())),
+                    Ok((stream, client)) => Ok(AdminStream::Tcp(stream, self.asked_from(client.ip()))),
                     Err(error) => Err(error),
                 },
                 AdminListener::Unix(listener, _) => {
@@ -111,9 +120,7 @@ impl AdminPort {
                     let guest = Arc::clone(&asked);
                     let conversation = tokio::spawn(async move {
                         match stream {
-                            AdminStream::Tcp(stream, client) => {
-                                converse(stream, AskedAt::Tcp(client), state, guest).await
-                            }
+                            AdminStream::Tcp(stream, at) => converse(stream, at, state, guest).await,
                             AdminStream::Unix(stream) => converse(stream, AskedAt::Unix, state, guest).await,
                         }
                     });
@@ -163,7 +170,7 @@ impl Drop for Guests {
 }
 
 enum AdminStream {
-    Tcp(tokio::net::TcpStream, IpAddr),
+    Tcp(tokio::net::TcpStream, AskedAt),
     Unix(tokio::net::UnixStream),
 }
 

@@ -19,8 +19,8 @@ pub struct AdminSection {
     /// and danelaw goes on without it. Empty: nowhere.
     #[serde(deserialize_with = "optional")]
     pub address: Option<Address>,
-    /// Networks or addresses that may connect beside loopback, required for any address but loopback. Kubernetes asks for
-    /// health from the node's address.
+    /// Networks or addresses that may connect beside loopback, required for any address but loopback. Other machines read
+    /// health and metrics alone; Kubernetes asks for health from the node's address.
     pub allow: Vec<Network>,
     /// How many attempts that did not end in a delivery are remembered for `danelaw explain`; each takes up to 20 KB.
     pub remember: usize,

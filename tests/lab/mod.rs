@@ -399,7 +399,8 @@ impl Lab {
         self.admin_by(AdminSection { address, allow: vec![], remember: 0, page: false }).await
     }
 
-    async fn admin_by(&self, settings: AdminSection) -> Address {
+    /// Opens the admin port with these settings.
+    pub(crate) async fn admin_by(&self, settings: AdminSection) -> Address {
         let port = AdminPort::open(&settings).await.unwrap().unwrap();
         let address = port.address().unwrap();
         let (phase, shared) = (self.phase.subscribe(), self.shared.clone());

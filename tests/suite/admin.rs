@@ -11,7 +11,7 @@ use crate::lab::exchange::Exchange;
 use crate::lab::mx::{Act, say};
 use crate::lab::{Lab, MESSAGE, Scenario};
 use danelaw::admin::client::ask;
-use danelaw::config::Address;
+use danelaw::config::{Address, AdminSection};
 use danelaw::discovery::StsFigures;
 use danelaw::name::Name;
 use danelaw::policy::Mode;
@@ -22,7 +22,7 @@ use danelaw::smtp::reply::Code;
 use danelaw::store::StoreFigures;
 use danelaw::trace::{Trace, What};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// The status and the text at a path.
 pub(crate) async fn get(address: &Address, path: &str) -> (u16, String) {
@@ -250,22 +250,13 @@ async fn the_socket_of_a_danelaw_that_is_gone_is_taken_over() {
     assert_eq!(get(&admin, "/livez").await.0, 200);
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
     // A socket that answers belongs to a running program.
-    let settings = danelaw::config::AdminSection {
-        address: Some(address.parse().unwrap()),
-        allow: vec![],
-        remember: 0,
-        page: false,
-    };
+    let settings = AdminSection { address: Some(address.parse().unwrap()), allow: vec![], remember: 0, page: false };
     let taken = danelaw::admin::AdminPort::open(&settings).await.unwrap_err();
     assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
     // A file that is no socket is not danelaw's to remove.
     std::fs::write(folder.path().join("file"), "x").unwrap();
     let file = format!("unix:{}", folder.path().join("file").display()).parse().unwrap();
-    assert!(
-        danelaw::admin::AdminPort::open(&danelaw::config::AdminSection { address: Some(file), ..settings })
-            .await
-            .is_err()
-    );
+    assert!(danelaw::admin::AdminPort::open(&AdminSection { address: Some(file), ..settings }).await.is_err());
 }
 
 /// The id at the end of a refusal.
@@ -276,11 +267,14 @@ fn id_of(answer: &str) -> String {
     id.to_owned()
 }
 
+/// The clients of a port that is not on loopback.
+const ALLOW: &str = r#"admin.allow=["10.67.71.0/24"]"#;
+
 /// `danelaw explain` with this admin port: its exit status and its output.
 async fn explained(admin: &Address, arguments: &[&str]) -> (i32, String) {
     let address = admin.to_string();
     let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_danelaw"))
-        .args(["explain", "--config", "/dev/null", "--set", &format!("admin.address={address:?}")])
+        .args(["explain", "--config", "/dev/null", "--set", &format!("admin.address={address:?}"), "--set", ALLOW])
         .args(arguments)
         .output()
         .await
@@ -390,7 +384,15 @@ async fn status_of(admin: &Address, domain: Option<&str>) -> (i32, String) {
 /// The exit status and the output of a command that asks at this admin port.
 async fn told_by(command: &str, admin: &Address, argument: Option<&str>) -> (i32, String) {
     let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_danelaw"))
-        .args([command, "--config", "/dev/null", "--set", &format!("admin.address={:?}", admin.to_string())])
+        .args([
+            command,
+            "--config",
+            "/dev/null",
+            "--set",
+            &format!("admin.address={:?}", admin.to_string()),
+            "--set",
+            ALLOW,
+        ])
         .args(argument)
         .output()
         .await
@@ -578,5 +580,120 @@ async fn y1_y2_y4_the_page_is_off_by_default_and_for_get_alone() {
     let off = lab.admin_without_page().await;
     for path in ["/", "/domains", "/domains/a.test", "/refusals", "/style.css"] {
         assert!(browsed(&off, path).await.starts_with("HTTP/1.1 404 "), "{path}");
+    }
+}
+
+/// The answer to a client with this address, by this port of loopback or of the other address.
+async fn said_to(client: &str, port: &str, request: &str) -> String {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(format!("{client}:0").parse().unwrap()).unwrap();
+    let mut stream = socket.connect(port.parse().unwrap()).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+/// Y2: whatever `admin.allow` says, another machine has no answer about mail in any form. Commands of this machine have theirs.
+#[tokio::test]
+async fn y2_another_machine_reads_health_and_metrics_alone() {
+    let [other, own] = ["10.67.71.1", "10.67.71.2"];
+    for address in [other, own] {
+        let added = Command::new("ip").args(["address", "replace", &format!("{address}/32"), "dev", "lo"]).status();
+        assert!(added.unwrap().success(), "the tests run in a network namespace of their own");
+    }
+    let lab = Scenario::new().start().await;
+    self_test(&lab).await;
+    let settings = |address: &str| AdminSection {
+        address: Some(address.parse().unwrap()),
+        allow: vec!["10.67.71.0/24".parse().unwrap()],
+        remember: 0,
+        page: true,
+    };
+    let everywhere = lab.admin_by(settings("0.0.0.0:0")).await;
+    let loopback = everywhere.to_string().replace("0.0.0.0", "127.0.0.1");
+    let at_own = lab.admin_by(settings(&format!("{own}:0"))).await;
+    for port in [loopback.clone(), at_own.to_string()] {
+        for path in [
+            "/",
+            "/domains",
+            "/domains/a.test",
+            "/refusals",
+            "/explain/",
+            "/explain/last",
+            "/explain/0123456789AB",
+            "/watch",
+            "/watch/",
+            "/status/",
+            "/status/a.test",
+            "/mta-sts/a.test",
+            "/tlsrpt",
+            "/tlsrpt/preview/",
+            "/tlsrpt/counts/2026-11-28",
+            "/report/2026-11",
+            "/hosts/mx.test",
+            "/style.css",
+            "/none",
+        ] {
+            for fields in ["", "Accept: text/html\r\n", "Accept: text/plain\r\n", "Accept: application/json\r\n"] {
+                let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n");
+                let answer = said_to(other, &port, &request).await;
+                let says =
+                    answer.starts_with("HTTP/1.1 403 ") && answer.contains("use `ssh -L` or `kubectl port-forward`");
+                assert!(says && !answer.contains("example.test"), "{port}{path} {fields}: {answer}");
+            }
+        }
+        for path in ["/livez", "/readyz", "/metrics"] {
+            let answer = said_to(other, &port, &format!("GET {path} HTTP/1.1\r\nHost: danelaw.example\r\n\r\n")).await;
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{port}{path}: {answer}");
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let socket = lab.admin_by(settings(&format!("unix:{}", folder.path().join("admin.sock").display()))).await;
+    for admin in [everywhere, loopback.parse().unwrap(), at_own, socket] {
+        let (status, text) = status_of(&admin, None).await;
+        assert!(status == 0 && text.starts_with("ready\n"), "{admin}: {status} {text}");
+        let (status, text) = told_by("watch", &admin, None).await;
+        assert!(status != 0 && text.contains("this danelaw does not watch"), "{admin}: {status} {text}");
+        let (status, text) = explained(&admin, &[]).await;
+        assert!(status == 1 && text.contains("is remembered"), "{admin}: {status} {text}");
+        let (status, text) = told_by("report", &admin, None).await;
+        assert!(status != 0 && text.contains("mail is not counted by month"), "{admin}: {status} {text}");
+    }
+}
+
+/// Y5: each answer, in every form, has the same fields.
+#[tokio::test]
+async fn y5_every_answer_has_the_fields_against_other_sites() {
+    let admin = Scenario::new().start().await.admin().await;
+    for (path, kind) in [
+        ("/livez", "text/plain; charset=utf-8"),
+        ("/readyz", "text/plain; charset=utf-8"),
+        ("/metrics", "text/plain; version=0.0.4; charset=utf-8"),
+        ("/", "text/plain; charset=utf-8"),
+        ("/status/", "text/plain; charset=utf-8"),
+        ("/explain/", "text/plain; charset=utf-8"),
+        ("/none", "text/plain; charset=utf-8"),
+        ("/domains", "text/html; charset=utf-8"),
+        ("/style.css", "text/css; charset=utf-8"),
+    ] {
+        for method in ["GET", "HEAD", "POST"] {
+            let answer =
+                said(&admin, &format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"))
+                    .await;
+            let kind = if method == "POST" { "text/plain; charset=utf-8" } else { kind };
+            for field in [
+                &format!("content-type: {kind}"),
+                "content-security-policy: default-src 'none'; style-src 'self'; img-src 'none'; base-uri 'none'; form-action 'self'; \
+                 frame-ancestors 'none'",
+                "x-content-type-options: nosniff",
+                "referrer-policy: no-referrer",
+                "cache-control: no-store",
+                "cross-origin-resource-policy: same-origin",
+                "cross-origin-opener-policy: same-origin",
+            ] {
+                assert!(answer.contains(&format!("\r\n{field}\r\n")), "{method} {path}: {field:?} is not in {answer}");
+            }
+        }
     }
 }
