@@ -21,6 +21,7 @@
 mod row;
 
 pub mod examples;
+pub mod exception;
 mod handshake;
 mod lacking;
 mod result_type;

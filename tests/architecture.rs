@@ -70,6 +70,7 @@ const PURE: &[&str] = &[
     "watch/findings",
     "watch/kinds",
     "watch/letter",
+    "watch/looked",
     "watch/states",
     "watch/view",
     "tlsrpt/datagram",

@@ -12,21 +12,22 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 
 use super::client;
+use super::domain::DomainView;
 use super::guest::{self, AskedAt, Misdirected};
 use super::hosts;
 use super::months::{self, NoMonthReport};
-use super::page::{self, DomainsShown, PageQuestion};
+use super::page::{self, PageQuestion};
 use super::readiness::{Readiness, exceptions, readiness};
 use super::reports::ReportQuestion;
 use super::response::{self, json, text};
-use super::status::{self, StatusView, StoreState};
+use super::status::StatusView;
 use crate::dispatch::Dispatch;
 use crate::dns::selftest::{Health, ServerState};
 use crate::dns::stub::Stub;
-use crate::last_day::LastDay;
 use crate::name::Name;
 use crate::policy::Mode;
 use crate::report::Reporter;
+use crate::report::metrics::admin::{AdminPart, AdminResult};
 use crate::report::metrics::{Format, Moment};
 use crate::server::OpenSessions;
 use crate::session::Shared;
@@ -34,6 +35,9 @@ use crate::version;
 use crate::watch::Watch;
 use crate::watch::hosts::SettledHosts;
 
+const LIVE: &str = "/livez";
+const METRICS: &str = "/metrics";
+const EXPLAIN: &str = "/explain/";
 const PATHS: &str = "danelaw: /livez, /readyz, /metrics, /status/, /status/DOMAIN, /explain/, /explain/last, /explain/ID, /mta-sts/DOMAIN, /hosts/NAME, /report/MONTH, /tlsrpt/counts/DAY, /tlsrpt/preview/, /watch/, /watch/DOMAIN\n";
 
 /// The answer to another machine that asks about mail.
@@ -44,6 +48,8 @@ const OF_ANOTHER_SITE: &str =
     "questions about mail are not answered to the page of another site: open this address itself\n";
 /// The answer where no attempt can be explained.
 const NONE_REMEMBERED: &str = "no attempt that did not end in a delivery is remembered (admin.remember)\n";
+/// The answer about a domain that nothing is known of.
+const NO_MAIL: &str = "no mail to this domain since danelaw has started, or not for a long time\n";
 
 /// The answer to a request that a web page of another site may have sent.
 const NOT_HERE: &str = "questions about mail are answered for the Host localhost alone: ask on this machine, by `danelaw status`, `danelaw explain` \
@@ -80,26 +86,38 @@ pub struct AdminState {
     pub page: bool,
 }
 
-/// The answer to one request.
+/// The answer to one request, which is counted.
 pub(super) async fn answer(request: &Parts, at: AskedAt, state: &AdminState) -> Response<Full<Bytes>> {
+    let question = PageQuestion::of(&request.uri).filter(|question| state.shows(question, request));
+    let response = answered(request, at, state, question.as_ref()).await;
+    state.reporter().metrics().asked(part(request.uri.path(), question.as_ref()), result(response.status()));
+    response
+}
+
+async fn answered(
+    request: &Parts,
+    at: AskedAt,
+    state: &AdminState,
+    question: Option<&PageQuestion>,
+) -> Response<Full<Bytes>> {
     if !matches!(request.method, Method::GET | Method::HEAD) {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered\n");
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
     match request.uri.path() {
-        "/livez" => text(StatusCode::OK, "alive\n"),
+        LIVE => text(StatusCode::OK, "alive\n"),
         client::READY => {
             let Readiness { ready, text: why } = state.readiness();
             text(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, why)
         }
-        "/metrics" => {
+        METRICS => {
             let accept = request.headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
             metrics(state, Format::accepted(accept))
         }
         path => match guest::judge(at, &request.headers) {
-            Ok(()) => match PageQuestion::of(&request.uri).filter(|question| state.shows(question, request)) {
-                Some(question) => state.page_of(&question),
+            Ok(()) => match question {
+                Some(question) => page::answer(state, question),
                 None => about_mail(path, request, state).await,
             },
             Err(Misdirected::Elsewhere) => text(StatusCode::FORBIDDEN, NOT_THERE),
@@ -109,11 +127,31 @@ pub(super) async fn answer(request: &Parts, at: AskedAt, state: &AdminState) -> 
     }
 }
 
+/// The part that a request is for, for metrics.
+fn part(path: &str, question: Option<&PageQuestion>) -> AdminPart {
+    match (path, question) {
+        (LIVE | client::READY, _) => AdminPart::Health,
+        (METRICS, _) => AdminPart::Metrics,
+        (_, Some(_)) => AdminPart::Page,
+        (path, None) if path.starts_with(EXPLAIN) => AdminPart::Explain,
+        (_, None) => AdminPart::Other,
+    }
+}
+
+fn result(status: StatusCode) -> AdminResult {
+    match status {
+        StatusCode::NOT_FOUND => AdminResult::NotFound,
+        status if status.is_success() => AdminResult::Ok,
+        status if status.is_client_error() => AdminResult::Refused,
+        _ => AdminResult::Unavailable,
+    }
+}
+
 /// The answer to a question about mail.
 async fn about_mail(path: &str, request: &Parts, state: &AdminState) -> Response<Full<Bytes>> {
     let behind = |prefix: &str| path.strip_prefix(prefix);
     if path == "/" && state.page {
-        return text(StatusCode::OK, state.status().to_string());
+        return text(StatusCode::OK, StatusView::of(state).to_string());
     }
     if let Some(month) = behind(client::MONTH) {
         return match months::answer(&state.shared(), month).await {
@@ -128,11 +166,11 @@ async fn about_mail(path: &str, request: &Parts, state: &AdminState) -> Response
     if let Some(name) = behind(client::HOSTS) {
         return hosts::host(state, name);
     }
-    match (behind("/explain/"), behind(client::POLICY), behind(client::STATUS)) {
+    match (behind(EXPLAIN), behind(client::POLICY), behind(client::STATUS)) {
         (Some(""), ..) => remembered(state),
         (Some(id), ..) => explain(state, id),
         (_, Some(domain), _) => policy(state, domain),
-        (.., Some("")) => text(StatusCode::OK, state.status().to_string()),
+        (.., Some("")) => text(StatusCode::OK, StatusView::of(state).to_string()),
         (.., Some(domain)) => domain_status(state, domain),
         (None, None, None) => match ReportQuestion::of(&request.uri) {
             Some(question) => reports(state, &question).await,
@@ -141,18 +179,12 @@ async fn about_mail(path: &str, request: &Parts, state: &AdminState) -> Response
     }
 }
 
-/// The last mail to a domain.
+/// The knowledge of a domain.
 fn domain_status(state: &AdminState, domain: &str) -> Response<Full<Bytes>> {
-    let shared = state.shared();
-    let found = Name::parse(domain).ok().and_then(|name| {
-        let found = shared.reporter.recent()?.domain(&name)?;
-        Some(status::of_domain(&name, &found, OffsetDateTime::now_utc()))
-    });
-    match found {
-        Some(found) => text(StatusCode::OK, found),
-        None => {
-            text(StatusCode::NOT_FOUND, "no mail to this domain since danelaw has started, or not for a long time\n")
-        }
+    let view = Name::parse(domain).ok().map(|name| DomainView::of(state, &name));
+    match view.filter(DomainView::is_known) {
+        Some(view) => text(StatusCode::OK, view.to_string()),
+        None => text(StatusCode::NOT_FOUND, NO_MAIL),
     }
 }
 
@@ -267,47 +299,7 @@ impl AdminState {
         self.page && (!has_text || accept.contains("text/html"))
     }
 
-    fn page_of(&self, question: &PageQuestion) -> Response<Full<Bytes>> {
-        let (shared, now) = (self.shared(), OffsetDateTime::now_utc());
-        let (reporter, recent) = (&shared.reporter, shared.reporter.recent());
-        let written = match question {
-            PageQuestion::Style => return response::of_kind("text/css; charset=utf-8", page::STYLE),
-            PageQuestion::Overview => page::overview(&self.status()),
-            PageQuestion::Domains(shown, after) => {
-                let listed = recent.map(|recent| match shown {
-                    DomainsShown::Failing => recent.failing(after.as_ref(), page::ROWS),
-                    DomainsShown::All => recent.all(after.as_ref(), page::ROWS),
-                });
-                page::domains(*shown, &listed.unwrap_or_default(), now)
-            }
-            PageQuestion::Domain(name) => {
-                page::domain(name, recent.and_then(|recent| recent.domain(name)).as_ref(), now)
-            }
-            PageQuestion::Reasons => {
-                let seen = recent.map(|recent| recent.summary(now, 0).reasons).unwrap_or_default();
-                page::reasons(&seen, now)
-            }
-            PageQuestion::Attempts => page::attempts(&reporter.remembered()),
-            PageQuestion::Findings => page::findings(self.watch.as_ref().map(|watch| watch.view()).as_ref(), now),
-            PageQuestion::Account(id) => page::account(id, reporter.explain(id).as_deref()),
-        };
-        response::of_kind("text/html; charset=utf-8", written)
-    }
-
-    fn status(&self) -> StatusView {
-        let (shared, now) = (self.shared(), OffsetDateTime::now_utc());
-        let ending = shared.rules.ending(now.date());
-        StatusView {
-            now,
-            readiness: self.readiness().text,
-            sessions: [self.open_sessions.count(), shared.max_sessions],
-            store: if shared.journal.store().figures().is_up { StoreState::Up } else { StoreState::Down },
-            recent: shared.reporter.recent().map(|recent| recent.summary(now, status::MOST)),
-            ending: ending.filter_map(|rule| Some((rule.domains.to_string(), LastDay(rule.until?)))).collect(),
-        }
-    }
-
-    fn readiness(&self) -> Readiness {
+    pub(super) fn readiness(&self) -> Readiness {
         let shared = self.shared();
         let health = shared.connector.dns.health();
         let health = health.borrow();

@@ -6,6 +6,7 @@
 
 pub mod answers;
 pub mod client;
+mod domain;
 mod guest;
 mod months;
 mod hosts;

@@ -1,21 +1,27 @@
 //! The state of a danelaw in words, for `danelaw status`: whether mail has a chance, the mail of the last day by verdict, and
 //! which domains have had none since when.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::time::Duration;
 
 use humantime_serde::re::humantime::format_duration;
-use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use time::{Date, OffsetDateTime};
 
-use crate::excerpt::printable;
+use super::answers::AdminState;
 use crate::last_day::LastDay;
-use crate::name::Name;
+use crate::policy::Mode;
+use crate::report::metrics::WatchFigures;
+use crate::report::month::share;
 use crate::report::recent::{RecentDomain, RecentSummary, VerdictCounts};
+use crate::rules::Rules;
 use crate::version;
+use crate::watch::kinds::Severity;
 
-/// How many domains and reasons are listed.
+/// How many domains, reasons and rules are listed.
 pub(super) const MOST: usize = 20;
+/// How many days before its last day a rule is listed.
+const NEAR: i32 = 14;
 
 /// The state of a danelaw.
 pub(super) struct StatusView {
@@ -23,15 +29,44 @@ pub(super) struct StatusView {
     pub(super) now: OffsetDateTime,
     /// The lines of `/readyz`.
     pub(super) readiness: String,
-    /// The sessions that are open, and how many may be.
-    pub(super) sessions: [usize; 2],
-    /// Whether the store answers.
+    /// Whether policies are held to.
+    pub(super) mode: Mode,
+    /// The numbers that have a limit.
+    pub(super) caps: [CapUse; 2],
+    /// The store.
     pub(super) store: StoreState,
+    /// The host name, for one danelaw of several with the same database.
+    pub(super) replica: Option<String>,
     /// The mail of the last day, if it is counted.
     pub(super) recent: Option<RecentSummary>,
-    /// The rules that end within a week, or have ended.
-    pub(super) ending: Vec<(String, LastDay)>,
+    /// The rules that end within two weeks, or have ended.
+    pub(super) ending: EndingRules,
+    /// The findings of the watch that hold, if there is a watch.
+    pub(super) findings: Option<FindingCounts>,
+    /// The TLS reports that wait to be sent, if danelaw sends them.
+    pub(super) reports: Option<u64>,
 }
+
+/// A number with its limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct CapUse {
+    pub(super) title: &'static str,
+    pub(super) used: usize,
+    pub(super) most: usize,
+}
+
+/// Rules that end soon, or have ended.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct EndingRules {
+    /// Each with its last day, the first ones.
+    pub(super) rows: Vec<(String, LastDay)>,
+    /// How many more there are.
+    pub(super) more: usize,
+}
+
+/// The findings that hold, by their severity, the most urgent first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FindingCounts(pub(super) [(Severity, u64); 3]);
 
 /// Whether the store answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,27 +77,106 @@ pub(super) enum StoreState {
     Down,
 }
 
+impl StoreState {
+    /// In words.
+    pub(super) const fn words(self) -> &'static str {
+        match self {
+            Self::Up => "answers",
+            Self::Down => "does not answer; fan-out mail is deferred, and all other mail goes on",
+        }
+    }
+}
+
+impl CapUse {
+    /// In words, as in `3 of 9000 (<0.1 %)`.
+    pub(super) fn words(self) -> String {
+        let whole = |count| u64::try_from(count).unwrap_or(u64::MAX);
+        format!("{} of {} ({})", self.used, self.most, share(whole(self.used), whole(self.most)))
+    }
+}
+
+impl EndingRules {
+    fn of(rules: &Rules, today: Date) -> Self {
+        let ending = rules.entries().iter().filter(|rule| rule.days_left(today).is_some_and(|days| days <= NEAR));
+        let all: Vec<_> = ending.filter_map(|rule| Some((rule.domains.to_string(), LastDay(rule.until?)))).collect();
+        let more = all.len().saturating_sub(MOST);
+        Self { rows: all.into_iter().take(MOST).collect(), more }
+    }
+}
+
+impl FindingCounts {
+    fn of(figures: &WatchFigures) -> Self {
+        let all = [Severity::Alarm, Severity::Warn, Severity::Info];
+        Self(all.map(|severity| {
+            let rows = figures.findings.iter().filter(|([_, word, _], _)| *word == severity.as_str());
+            (severity, rows.map(|(_, count)| *count).sum())
+        }))
+    }
+}
+
+/// The words for one danelaw of several.
+pub(super) fn replica(state: &AdminState) -> Option<String> {
+    let shared = state.shared();
+    let is_one_of_several = shared.journal.store().is_shared();
+    is_one_of_several.then(|| {
+        format!(
+            "this is danelaw on {}, one of all with the same store.url: it tells of its own mail",
+            shared.us.hostname
+        )
+    })
+}
+
+impl StatusView {
+    /// The state now.
+    pub(super) fn of(state: &AdminState) -> Self {
+        let (shared, now) = (state.shared(), OffsetDateTime::now_utc());
+        let [used, most] = shared.connector.dialer.limits.in_all();
+        Self {
+            now,
+            readiness: state.readiness().text,
+            mode: shared.connector.mode,
+            caps: [
+                CapUse { title: "sessions", used: state.open_sessions.count(), most: shared.max_sessions },
+                CapUse { title: "connections", used, most },
+            ],
+            store: if shared.journal.store().figures().is_up { StoreState::Up } else { StoreState::Down },
+            replica: replica(state),
+            recent: shared.reporter.recent().map(|recent| recent.summary(now, MOST)),
+            ending: EndingRules::of(&shared.rules, now.date()),
+            findings: state.watch.as_ref().map(|watch| FindingCounts::of(&watch.figures())),
+            reports: state.reports.as_ref().map(|_| shared.reporter.metrics().tls_reports().waiting),
+        }
+    }
+}
+
 impl fmt::Display for StatusView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { now, readiness, sessions: [open, most], store, recent, ending } = self;
+        let Self { now, readiness, mode, caps, store, replica, recent, ending, findings, reports } = self;
         f.write_str(readiness)?;
-        writeln!(f, "version: {}", version::VERSION)?;
-        writeln!(f, "sessions: {open} of {most}")?;
-        match store {
-            StoreState::Up => {}
-            StoreState::Down => {
-                writeln!(f, "store: does not answer; fan-out mail is deferred, and all other mail goes on")?
-            }
+        writeln!(f, "version: {}\nmode: {mode}", version::VERSION)?;
+        replica.iter().try_for_each(|replica| writeln!(f, "replica: {replica}"))?;
+        caps.iter().try_for_each(|cap| writeln!(f, "{}: {}", cap.title, cap.words()))?;
+        writeln!(f, "store: {}", store.words())?;
+        if let Some(FindingCounts([(_, alarm), (_, warn), (_, info)])) = findings {
+            writeln!(f, "findings of the watch: {alarm} alarm, {warn} warn, {info} info (danelaw watch)")?;
         }
+        reports.iter().try_for_each(|waiting| writeln!(f, "TLS reports that wait: {waiting}"))?;
         if let Some(recent) = recent {
             counts(f, recent, *now)?;
             reasons(f, recent, *now)?;
             failing(f, recent, *now)?;
         }
-        if !ending.is_empty() {
-            writeln!(f, "\nrules that end within a week, or have ended")?;
+        if !ending.rows.is_empty() {
+            writeln!(f, "\nrules that end within two weeks, or have ended")?;
         }
-        ending.iter().try_for_each(|(domains, last)| writeln!(f, "  rule for {domains}: its last day is {last}"))
+        ending
+            .rows
+            .iter()
+            .try_for_each(|(domains, last)| writeln!(f, "  rule for {domains}: its last day is {last}"))?;
+        match ending.more {
+            0 => Ok(()),
+            more => writeln!(f, "  and {more} more: danelaw rules"),
+        }
     }
 }
 
@@ -97,29 +211,6 @@ fn failing(f: &mut fmt::Formatter<'_>, recent: &RecentSummary, now: OffsetDateTi
         0 => Ok(()),
         more => writeln!(f, "  and {more} more"),
     }
-}
-
-/// The last mail to a domain.
-pub(super) fn of_domain(name: &Name, domain: &RecentDomain, now: OffsetDateTime) -> String {
-    let mut text = String::new();
-    let mut line = |title: &str, value: &str| {
-        let value: String = value.chars().map(printable).collect();
-        let _ = writeln!(text, "{title:<11} {value}");
-    };
-    line("domain", name.as_str());
-    line("last mail", &format!("{}, {} ago", verdict(domain), ago(domain.last, now)));
-    line("so since", &format!("{} ({})", stamp(domain.since), ago(domain.since, now)));
-    if let Some((exchange, policy)) = &domain.remote {
-        line("remote", &format!("{exchange}, policy {policy}, protection {}", domain.protection));
-    }
-    let VerdictCounts { delivered, deferred, rejected, aborted } = domain.counts;
-    line("attempts", &format!("{delivered} delivered, {deferred} deferred, {rejected} rejected, {aborted} aborted"));
-    line("see", &format!("danelaw check {name}"));
-    if let Some(reason) = domain.reason {
-        line("see", &format!("danelaw explain {}", domain.id));
-        line("see", &format!("danelaw refusals {reason}"));
-    }
-    text
 }
 
 pub(super) fn verdict(domain: &RecentDomain) -> String {

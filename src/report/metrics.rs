@@ -3,6 +3,7 @@
 //! A label's value is always a word of this program ([`Tally`] takes no other text), so that no remote and no client can
 //! make a series. Counting takes no lock: many sessions count at the same time.
 
+pub mod admin;
 mod classic;
 mod dns;
 mod hosts;
@@ -31,6 +32,7 @@ use crate::trace::What;
 
 pub use hosts::HostFigures;
 use tlsrpt::TlsReportCounters;
+pub use tlsrpt::TlsReportFigures;
 pub use watch::WatchFigures;
 
 /// More slots than there are sets of words in this program that belong together.
@@ -60,6 +62,7 @@ pub struct Metrics {
     client_handshakes: Tally<1>,
     shortages: Tally<2>,
     tlsrpt: TlsReportCounters,
+    admin: Tally<2>,
     reloads: Tally<1>,
     stages: [Latency; STAGES.len()],
     sessions: AtomicU64,
@@ -154,6 +157,7 @@ impl Default for Metrics {
             client_handshakes: Tally::new(["result"]),
             shortages: Tally::new(["reason", "at"]),
             tlsrpt: TlsReportCounters::default(),
+            admin: Tally::new(["what", "result"]),
             reloads: Tally::new(["result"]),
             stages: std::array::from_fn(|_| Latency::new(&BOUNDS)),
             sessions: AtomicU64::new(0),
@@ -304,11 +308,16 @@ impl<const N: usize> Tally<N> {
         }
     }
 
+    /// Each set of words with its count.
+    fn counts(&self) -> Vec<([&'static str; N], u64)> {
+        let known = self.slots.iter().map_while(OnceLock::get);
+        known.map(|(words, count)| (*words, count.load(Relaxed))).collect()
+    }
+
     fn encode(&self, encoder: &mut DescriptorEncoder<'_>, About(name, help): About) -> fmt::Result {
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for (words, count) in self.slots.iter().map_while(OnceLock::get) {
+        for (words, count) in self.counts() {
             let labels: [(&str, &str); N] = std::array::from_fn(|index| (self.labels[index], words[index]));
-            let count = count.load(Relaxed);
             family.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, f64>(&count, None)?;
         }
         Ok(())
@@ -372,6 +381,7 @@ fn tallies(to: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> fmt::Result {
         "Times that this host was out of file descriptors or of memory for sockets, by the place where it showed";
     metrics.shortages.encode(to, About("shortages", help))?;
     tlsrpt::encode(to, &metrics.tlsrpt)?;
+    admin::encode(to, &metrics.admin)?;
     metrics.reloads.encode(to, About("config_reloads", "Attempts to read the configuration again, by result"))
 }
 

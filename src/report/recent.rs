@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 use super::{Outcome, Verdict};
 use crate::name::Name;
 use crate::refusal::Label;
+use crate::tls::Protection;
 
 /// Seconds of mail that are counted together.
 const SLICE: i64 = 5 * 60;
@@ -96,6 +97,8 @@ pub struct RecentDomain {
     pub remote: Option<(Name, &'static str)>,
     /// The word for the protection of the mail.
     pub protection: &'static str,
+    /// The version of TLS with the remote, if it had any.
+    pub tls: Option<&'static str>,
     /// The reason for anything but a delivery.
     pub reason: Option<Label>,
     /// The attempts since the domain is remembered.
@@ -279,6 +282,7 @@ impl RecentDomain {
             id: outcome.id.clone(),
             remote: outcome.remote.as_ref().map(|remote| (remote.peer.exchange.clone(), remote.policy)),
             protection: outcome.protection(),
+            tls: outcome.secured().map(Protection::version),
             reason: outcome.reason,
             counts: VerdictCounts::default(),
         }

@@ -66,6 +66,11 @@ impl ConnectionLimits {
         }
     }
 
+    /// The connections that are open or reserved, and how many may be, over all hosts and domains.
+    pub fn in_all(&self) -> [usize; 2] {
+        [self.most.in_all.saturating_sub(self.all.available_permits()), self.most.in_all]
+    }
+
     /// Admits a transaction, as soon as there is room for the domain.
     pub(super) async fn domain(&self, domain: &Name) -> Result<DomainPermit, Cap> {
         let until = Instant::now() + PATIENCE;

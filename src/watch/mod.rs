@@ -14,6 +14,7 @@ mod figures;
 pub(crate) mod findings;
 pub(crate) mod kept;
 pub mod kinds;
+pub mod looked;
 pub mod letter;
 mod log;
 pub(crate) mod lookout;

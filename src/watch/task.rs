@@ -15,6 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::agenda::{self, Watched};
 use super::book::{BlindStart, Book, RunEnd, RunFacts, RunReason};
 use super::findings::DAY;
+use super::looked::LookedDomain;
 use super::lookout::{LookParts, Lookout, RunPlan};
 use super::view::WatchView;
 use crate::check::checker::PolicyChecks;
@@ -159,6 +160,11 @@ impl Watch {
     /// The findings about one domain; none for one that is not watched.
     pub fn view_of(&self, domain: &Name) -> Option<WatchView> {
         self.book().view_of(domain)
+    }
+
+    /// The last look at one domain; none for one that is not watched.
+    pub fn looked(&self, domain: &Name, now: OffsetDateTime) -> Option<LookedDomain> {
+        self.book().looked(domain, now.unix_timestamp())
     }
 
     /// The numbers for metrics.

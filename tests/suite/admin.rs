@@ -436,7 +436,7 @@ async fn the_state_is_told_in_words() {
     assert_eq!(status, 0, "{text}");
     for part in [
         "ready\nlisteners: open\nresolver 127.0.0.1:",
-        "\nsessions: 1 of 9000\n",
+        "\nmode: enforce\nsessions: 1 of 9000 (<0.1 %)\nconnections: 0 of 9000 (0.0 %)\nstore: answers\n",
         "\nlast hour              1         1         0         0\n",
         "\nlast 24 hours          1         1         0         0\n",
         "\n       1  starttls-missing, last for other.test, 0s ago\n",
@@ -449,12 +449,14 @@ async fn the_state_is_told_in_words() {
     for part in [
         "domain      other.test\nlast mail   deferred: starttls-missing, 0s ago\nso since    20",
         "attempts    0 delivered, 1 deferred, 0 rejected, 0 aborted\n",
-        &format!("see         danelaw explain {id}\nsee         danelaw refusals starttls-missing\n"),
+        "rule        none; the level is dane\nsee         danelaw check other.test\nsee         danelaw resolve other.test MX\n",
+        &format!("see         danelaw explain {id}\nsee         danelaw refusals starttls-missing\n\na rule that would let its mail pass"),
+        "\n[[rule]]\ndomain = \"other.test\"\nlevel = \"may\"\nreason = \"starttls-missing\"\nuntil = \"20",
     ] {
         assert!(text.contains(part), "{part:?} is not in\n{text}");
     }
     let (status, text) = status_of(&admin, Some("example.test")).await;
-    let remote = "remote      mx1.example.test, policy dane, protection verified\n";
+    let remote = "remote      mx1.example.test, policy dane, protection verified by TLSv1.3\n";
     assert!(status == 0 && text.contains(remote) && !text.contains("explain"), "{text}");
     assert_eq!(status_of(&admin, Some("b@example.test")).await.0, 0);
     let (status, text) = status_of(&admin, Some("never.test")).await;

@@ -4,27 +4,34 @@
 //! |---|---|
 //! | `/` | the state of danelaw, as `danelaw status` |
 //! | `/domains` | the domains that fail, or all of them |
-//! | `/domains/NAME` | the last mail to a domain |
+//! | `/domains/NAME` | a domain: its last mail, its rule, its hosts and findings by the watch, commands, a rule to copy |
 //! | `/refusals` | the reasons that were seen, with cause and remedy |
 //! | `/explain/`, `/explain/ID` | the attempts that can be explained |
 //! | `/watch` | the findings of the watch, which it keeps over a restart if there is a store |
+//! | `/tlsrpt` | the TLS reports that wait and that were sent |
 //!
 //! All of it but the watch is about this danelaw since its start.
 
 mod html;
 mod watch;
 
-use hyper::Uri;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{Response, Uri};
+use time::OffsetDateTime;
 
+use super::answers::AdminState;
+use super::domain::DomainView;
+use super::response::of_kind;
+use super::status::{self, StatusView};
 use crate::name::Name;
 
 pub(crate) use html::month_page;
-pub(super) use html::{account, attempts, domain, domains, findings, overview, reasons};
 
 /// The one style sheet.
-pub(super) const STYLE: &str = include_str!("style.css");
-/// How many domains a page has.
-pub(super) const ROWS: usize = 100;
+const STYLE: &str = include_str!("style.css");
+/// How many rows a page has.
+const ROWS: usize = 100;
 
 /// A question that a browser asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +50,8 @@ pub(super) enum PageQuestion {
     Account(String),
     /// The findings of the watch.
     Findings,
+    /// The TLS reports that wait and that were sent.
+    TlsReports,
     /// The style sheet.
     Style,
 }
@@ -74,6 +83,7 @@ impl PageQuestion {
             (["style.css"], None) => Some(Self::Style),
             (["refusals"], None) => Some(Self::Reasons),
             (["watch"], None) => Some(Self::Findings),
+            (["tlsrpt"], None) => Some(Self::TlsReports),
             (["domains"], query) => {
                 let (shown, after) = shown(query.unwrap_or_default())?;
                 Some(Self::Domains(shown, after))
@@ -86,6 +96,36 @@ impl PageQuestion {
             _ => None,
         }
     }
+}
+
+/// The page that answers a question.
+pub(super) fn answer(state: &AdminState, question: &PageQuestion) -> Response<Full<Bytes>> {
+    let (shared, now) = (state.shared(), OffsetDateTime::now_utc());
+    let (reporter, recent) = (&shared.reporter, shared.reporter.recent());
+    let page = match question {
+        PageQuestion::Style => return of_kind("text/css; charset=utf-8", STYLE),
+        PageQuestion::Overview => html::overview(&StatusView::of(state)),
+        PageQuestion::Domains(shown, after) => {
+            let listed = recent.map(|recent| match shown {
+                DomainsShown::Failing => recent.failing(after.as_ref(), ROWS),
+                DomainsShown::All => recent.all(after.as_ref(), ROWS),
+            });
+            html::domains(*shown, &listed.unwrap_or_default(), now)
+        }
+        PageQuestion::Domain(name) => html::domain(&DomainView::of(state, name)),
+        PageQuestion::Reasons => {
+            let seen = recent.map(|recent| recent.summary(now, 0).reasons).unwrap_or_default();
+            html::reasons(&seen, now)
+        }
+        PageQuestion::Attempts => html::attempts(&reporter.remembered()),
+        PageQuestion::Findings => html::findings(state.watch.as_ref().map(|watch| watch.view()).as_ref(), now),
+        PageQuestion::TlsReports => {
+            let figures = state.reports.as_ref().map(|_| reporter.metrics().tls_reports());
+            html::tls_reports(figures.as_ref(), now)
+        }
+        PageQuestion::Account(id) => html::account(id, reporter.explain(id).as_deref()),
+    };
+    of_kind("text/html; charset=utf-8", page.written(status::replica(state).as_deref()))
 }
 
 /// The parameters of the list of domains, each at most once.
@@ -133,6 +173,8 @@ mod tests {
             ("/explain/../metrics", None),
             ("/watch", Some(PageQuestion::Findings)),
             ("/watch/a.example", None),
+            ("/tlsrpt", Some(PageQuestion::TlsReports)),
+            ("/tlsrpt/preview/", None),
             ("/refusals?x=y", None),
             ("//evil.example", None),
             ("/?", None),

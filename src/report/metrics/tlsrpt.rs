@@ -29,7 +29,25 @@ impl Default for TlsReportCounters {
     }
 }
 
+/// The TLS reports since the start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsReportFigures {
+    /// Reports that are due and that their receivers do not have yet.
+    pub waiting: u64,
+    /// When a receiver took one last, or danelaw started, in seconds since 1970.
+    pub last_sent: u64,
+    /// Tries, and reports that ended without one, by the way and the result.
+    pub reports: Vec<([&'static str; 2], u64)>,
+}
+
 impl super::Metrics {
+    /// The numbers of TLS reports, for people.
+    pub fn tls_reports(&self) -> TlsReportFigures {
+        let TlsReportCounters { reports, waiting, last_sent, .. } = &self.tlsrpt;
+        let [waiting, last_sent] = [waiting, last_sent].map(|number| number.load(Relaxed));
+        TlsReportFigures { waiting, last_sent, reports: reports.counts() }
+    }
+
     /// Counts a TLS session for TLS reports, by the type of its policy and its result.
     pub(in super::super) fn tls_session(&self, policy: &'static str, result: &'static str) {
         self.tlsrpt.sessions.count([policy, result]);

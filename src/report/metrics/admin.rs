@@ -1,0 +1,70 @@
+//! The requests at the admin port. No path and no name is ever a label.
+
+use std::fmt;
+
+use prometheus_client::encoding::DescriptorEncoder;
+
+use super::{About, Tally};
+
+/// The part of the admin port that a request is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AdminPart {
+    /// `/livez` and `/readyz`.
+    Health,
+    /// `/metrics`.
+    Metrics,
+    /// The pages for browsers, and their style sheet.
+    Page,
+    /// The accounts of attempts, as text.
+    Explain,
+    /// All other paths, known or not.
+    Other,
+}
+
+/// The result of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AdminResult {
+    /// The answer is what was asked for.
+    Ok,
+    /// There is no such thing.
+    NotFound,
+    /// This client may not ask it, or not so.
+    Refused,
+    /// danelaw is not ready, or the store cannot be read.
+    Unavailable,
+}
+
+impl AdminPart {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Health => "health",
+            Self::Metrics => "metrics",
+            Self::Page => "page",
+            Self::Explain => "explain",
+            Self::Other => "other",
+        }
+    }
+}
+
+impl AdminResult {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::NotFound => "not-found",
+            Self::Refused => "refused",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+impl super::Metrics {
+    /// Counts a request at the admin port.
+    pub fn asked(&self, what: AdminPart, result: AdminResult) {
+        self.admin.count([what.as_str(), result.as_str()]);
+    }
+}
+
+pub(super) fn encode(to: &mut DescriptorEncoder<'_>, requests: &Tally<2>) -> fmt::Result {
+    requests
+        .encode(to, About("admin_requests", "Requests at the admin port, by the part that they are for and the result"))
+}
