@@ -44,18 +44,19 @@ impl DomainView {
         let last = shared.reporter.recent().and_then(|recent| recent.domain(name));
         let reason = last.as_ref().and_then(|last| last.reason);
         let watch = state.watch.as_ref();
+        let (level, rule) = shared.rules.level(name, now.date());
         let mut findings = watch.and_then(|watch| watch.view_of(name)).map(|view| view.findings).unwrap_or_default();
         findings.truncate(MOST_FINDINGS);
         Self {
             name: name.clone(),
             now,
-            rule: match shared.rules.level(name, now.date()) {
+            rule: match (level, rule) {
                 (_, Some(rule)) => rule.to_string(),
                 (level, None) => format!("none; the level is {level}"),
             },
             looked: watch.and_then(|watch| watch.looked(name, now)),
             findings,
-            exception: reason.and_then(|reason| ExceptionRule::of(name, reason, (now + EXCEPTION).date())),
+            exception: reason.and_then(|reason| ExceptionRule::of(name, level, reason, (now + EXCEPTION).date())),
             last,
         }
     }

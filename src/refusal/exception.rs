@@ -6,6 +6,7 @@ use time::Date;
 
 use super::Label;
 use crate::name::Name;
+use crate::policy::Level;
 
 /// Refusals for which the server could not be authenticated: TLS without authentication would do.
 const UNAUTHENTICATED: &[Label] = &[
@@ -30,20 +31,20 @@ const BY_STS: &[Label] = &[Label::MxNotInPolicy, Label::StsLookupFailed];
 pub struct ExceptionRule {
     domain: Name,
     label: Label,
-    demand: &'static str,
+    demand: String,
     meaning: &'static str,
     until: Date,
 }
 
 impl ExceptionRule {
-    /// The rule for a domain with this refusal, until this day; none for a refusal that no rule takes back.
-    pub fn of(domain: &Name, label: Label, until: Date) -> Option<Self> {
+    /// The rule for a domain at this level with this refusal, until this day; none for a refusal that no rule takes back.
+    pub fn of(domain: &Name, level: &Level, label: Label, until: Date) -> Option<Self> {
         let (demand, meaning) = if UNAUTHENTICATED.contains(&label) {
-            ("level = \"encrypt\"", "TLS without a proof of the server")
+            (level_of(&Level::Encrypt), "with TLS and without a proof of the server")
         } else if WITHOUT_TLS.contains(&label) {
-            ("level = \"may\"", "TLS where it works, and CLEARTEXT where it does not")
+            ("level = \"may\"".to_owned(), "with TLS where it works, and CLEARTEXT where it does not")
         } else if BY_STS.contains(&label) {
-            ("mta_sts = \"ignore\"", "without the domain's MTA-STS policy")
+            (format!("{}\nmta_sts = \"ignore\"", level_of(level)), "without the domain's MTA-STS policy")
         } else {
             return None;
         };
@@ -51,32 +52,42 @@ impl ExceptionRule {
     }
 }
 
+/// The level without its policy of MTA-STS. The patterns of `secure` are those of another rule.
+fn level_of(level: &Level) -> String {
+    let label = match level {
+        Level::Secure(_) => Level::Verify.label(),
+        Level::May(_) | Level::Encrypt | Level::Dane(_) | Level::Verify | Level::DaneOnly | Level::Fingerprint(_) => {
+            level.label()
+        }
+    };
+    format!("level = \"{label}\"")
+}
+
 impl fmt::Display for ExceptionRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { domain, label, demand, meaning, until } = self;
-        writeln!(f, "# Mail to {domain} goes with {meaning}, until the end of that day.")?;
+        writeln!(f, "# Mail to {domain} goes {meaning}, until the end of that day.")?;
         writeln!(f, "[[rule]]\ndomain = \"{domain}\"\n{demand}\nreason = \"{label}\"\nuntil = \"{until}\"")
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use time::Month;
-
     use super::*;
 
     #[test]
     fn a_rule_lowers_no_more_than_it_must() {
-        let day = Date::from_calendar_date(2027, Month::January, 31).unwrap();
-        let rule = |label| ExceptionRule::of(&"example.com".parse().unwrap(), label, day).map(|rule| rule.to_string());
+        let day = Date::MAX;
+        let name = "example.com".parse().unwrap();
+        let rule = |label| ExceptionRule::of(&name, &Level::Verify, label, day).map(|rule| rule.to_string());
         for (label, demand) in [
             (Label::TlsaMismatch, "level = \"encrypt\""),
             (Label::StartTlsMissing, "level = \"may\""),
-            (Label::MxNotInPolicy, "mta_sts = \"ignore\""),
+            (Label::MxNotInPolicy, "level = \"verify\"\nmta_sts = \"ignore\""),
         ] {
             let text = rule(label).unwrap();
             let lines =
-                format!("[[rule]]\ndomain = \"example.com\"\n{demand}\nreason = \"{label}\"\nuntil = \"2027-01-31\"\n");
+                format!("[[rule]]\ndomain = \"example.com\"\n{demand}\nreason = \"{label}\"\nuntil = \"9999-12-31\"\n");
             assert!(text.starts_with("# ") && text.ends_with(&lines), "{text}");
             let config = crate::config::tests::with(&text).unwrap();
             assert_eq!(config.rules().unwrap().entries().len(), 1, "{text}");
@@ -94,7 +105,8 @@ mod tests {
             Label::RequireTlsMissing,
             Label::StoreDown,
         ] {
-            assert_eq!(ExceptionRule::of(&"example.com".parse().unwrap(), label, Date::MIN), None, "{label}");
+            let name = "example.com".parse().unwrap();
+            assert_eq!(ExceptionRule::of(&name, &Level::DaneOnly, label, Date::MIN), None, "{label}");
         }
     }
 }

@@ -450,7 +450,9 @@ async fn the_state_is_told_in_words() {
         "domain      other.test\nlast mail   deferred: starttls-missing, 0s ago\nso since    20",
         "attempts    0 delivered, 1 deferred, 0 rejected, 0 aborted\n",
         "rule        none; the level is dane\nsee         danelaw check other.test\nsee         danelaw resolve other.test MX\n",
-        &format!("see         danelaw explain {id}\nsee         danelaw refusals starttls-missing\n\na rule that would let its mail pass"),
+        &format!(
+            "see         danelaw explain {id}\nsee         danelaw refusals starttls-missing\n\na rule that would let its mail pass"
+        ),
         "\n[[rule]]\ndomain = \"other.test\"\nlevel = \"may\"\nreason = \"starttls-missing\"\nuntil = \"20",
     ] {
         assert!(text.contains(part), "{part:?} is not in\n{text}");
@@ -698,4 +700,197 @@ async fn y5_every_answer_has_the_fields_against_other_sites() {
             }
         }
     }
+}
+
+/// What this program reads out of a page: the text of a browser without colours, in 100 columns.
+fn read_by_w3m(page: &str) -> String {
+    let mut w3m = Command::new("w3m");
+    w3m.args(["-dump", "-T", "text/html", "-I", "UTF-8", "-O", "UTF-8", "-cols", "100"]);
+    w3m.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut w3m = w3m.spawn().expect("the package w3m, which tests/run installs");
+    w3m.stdin.take().unwrap().write_all(page.as_bytes()).unwrap();
+    let run = w3m.wait_with_output().unwrap();
+    assert!(run.status.success(), "{run:?}");
+    String::from_utf8(run.stdout).unwrap()
+}
+
+/// The text between two marks.
+fn between<'a>(text: &'a str, begin: &str, end: &str) -> &'a str {
+    let (_, rest) = text.split_once(begin).unwrap_or_else(|| panic!("no {begin:?} in {text}"));
+    rest.split_once(end).unwrap_or_else(|| panic!("no {end:?} in {rest}")).0
+}
+
+/// Y14: what is not known is not claimed. Y12: the state is in words, and one page alone is fetched anew.
+#[tokio::test]
+async fn y12_y14_a_danelaw_without_mail_claims_nothing() {
+    let admin = Scenario::new().start().await.admin().await;
+    for (path, words) in [
+        ("/", "0 of 0 since then. All of them"),
+        ("/domains", "None."),
+        ("/domains/example.test", "No mail to this domain since danelaw has started, or not for a long time."),
+        ("/refusals", "None since danelaw started."),
+        ("/explain/", "No attempt that did not end in a delivery is remembered"),
+        ("/watch", "This danelaw does not watch"),
+        ("/tlsrpt", "This danelaw sends no TLS reports"),
+    ] {
+        let page = browsed(&admin, path).await;
+        let (_, body) = page.split_once("\r\n\r\n").unwrap();
+        let read = read_by_w3m(body);
+        assert!(read.contains(words), "{path}: {words:?} is not in {read}");
+        assert_eq!(body.contains("http-equiv=\"refresh\" content=\"30\""), path == "/", "{path}: {body}");
+        is_valid_html(body);
+    }
+    let read = read_by_w3m(browsed(&admin, "/").await.split_once("\r\n\r\n").unwrap().1);
+    for words in [
+        "not ready · danelaw 0.",
+        "· mode enforce",
+        "sessions: 0 of 9000 (0.0 %)",
+        "connections: 0 of 9000 (0.0 %)",
+        "store: answers",
+    ] {
+        assert!(read.contains(words), "{words:?} is not in {read}");
+    }
+    // A time in UTC with its distance.
+    let since = between(&read, "Counted since ", ".");
+    let (stamp, ago) = since.split_once(", for ").unwrap();
+    assert!(stamp.starts_with("20") && stamp.ends_with('Z') && ago.ends_with('s'), "{since}");
+}
+
+/// Y10: no address stands on a page, and no key of the configuration.
+#[tokio::test]
+async fn y10_no_page_has_an_address_or_a_setting() {
+    let lab = Scenario::new()
+        .mx(|mx| mx.rcpt = vec![say("550 5.1.1 <secret-local@example.test> is unknown")])
+        .set("ehlo_name = 'secret-ehlo.example'")
+        .start()
+        .await;
+    let admin = lab.admin().await;
+    let answers = lab.client().await.send(&["secret-local@example.test"], MESSAGE).await;
+    assert!(answers.last().starts_with("550 "), "{answers:?}");
+    let paths = [
+        "/",
+        "/domains",
+        "/domains?state=all",
+        "/domains/example.test",
+        "/refusals",
+        "/explain/",
+        "/watch",
+        "/tlsrpt",
+        "/style.css",
+    ];
+    for path in paths {
+        for page in [browsed(&admin, path).await, get(&admin, path).await.1] {
+            for secret in ["secret-", "a@client.test", "@"] {
+                // The style sheet has rules that begin with one.
+                assert!(path == "/style.css" || !page.contains(secret), "{path}: {secret} is in {page}");
+            }
+        }
+    }
+    let attempts = browsed(&admin, "/explain/").await;
+    assert!(attempts.contains("example.test  rejected: recipient-refused"), "{attempts}");
+}
+
+/// Y11: all pages of a danelaw with as many attempts, domains and rules as it remembers, all with the longest names.
+#[tokio::test]
+async fn y11_every_page_has_a_bound() {
+    let long = |number: usize| format!("{number:05}{}", [58, 63, 63, 61].map(|length| "x".repeat(length)).join("."));
+    let tomorrow = time::OffsetDateTime::now_utc().date().next_day().unwrap();
+    let rule = |number| {
+        format!("[[rule]]\ndomain = '{}'\nlevel = 'encrypt'\nreason = 'x'\nuntil = '{tomorrow}'\n", long(number))
+    };
+    let rules: String = (0..200).map(rule).collect();
+    let lab = Scenario::new().set("admin.remember = 1000").set(&rules).start().await;
+    let admin = lab.admin().await;
+    let reporter = lab.now().reporter.clone();
+    for number in 0..10_000 {
+        let name = Name::parse(&long(number)).unwrap();
+        reporter.report(&Outcome {
+            id: format!("{number:012X}"),
+            verdict: if number % 2 == 0 { Verdict::Deferred } else { Verdict::Delivered },
+            reason: (number % 2 == 0).then_some(Label::TlsaMismatch),
+            text: "\"".repeat(5000),
+            ..Outcome::unfinished(&name, Mode::Enforce)
+        });
+    }
+    let last = long(9998);
+    for path in [
+        "/",
+        "/domains",
+        "/domains?state=all",
+        &format!("/domains?state=all&after={}", long(5000)),
+        &format!("/domains/{last}"),
+        "/refusals",
+        "/explain/",
+        &format!("/explain/{:012X}", 9998),
+        "/watch",
+        "/tlsrpt",
+    ] {
+        let page = browsed(&admin, path).await;
+        let (head, body) = page.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200 ") && body.len() <= 256 * 1024, "{path}: {} octets, {head}", body.len());
+        let rows = body.matches("<tr>").count().max(body.matches("<li>").count());
+        assert!(rows <= 102, "{path} has {rows} rows");
+        is_valid_html(body);
+    }
+    let attempts = browsed(&admin, "/explain/").await;
+    assert!(attempts.contains("and 900 more, which <code>danelaw explain</code> lists"), "{attempts}");
+    assert_eq!(get(&admin, "/explain/").await.1.lines().count(), 1000, "the command lists all");
+    let (_, status) = get(&admin, "/").await;
+    assert!(status.ends_with("  and 180 more: danelaw rules\n"), "{status}");
+}
+
+/// The rule on the page of a failing domain lets its mail pass.
+#[tokio::test]
+async fn a_rule_that_is_copied_from_the_page_lets_the_mail_pass() {
+    let wrong = || Identity::for_name("other").record("3 1 1");
+    for (exchange, reason) in [
+        (Exchange::new("example.test", "mx1.example.test").tlsa([wrong()]), "tlsa-mismatch"),
+        (
+            Exchange::new("example.test", "mx1.example.test").tlsa([]).script(|mx| mx.ehlo = say("250 mx")),
+            "starttls-missing",
+        ),
+    ] {
+        let lab = Scenario::of([exchange]).start().await;
+        let admin = lab.admin().await;
+        assert!(lab.send().await.last().starts_with("451 "));
+        let page = browsed(&admin, "/domains/example.test").await;
+        let rule =
+            between(&page, "<h2>A rule to copy</h2>", "</pre>").split_once("<pre>").unwrap().1.replace("&quot;", "\"");
+        assert!(rule.contains(&format!("reason = \"{reason}\"")), "{rule}");
+        let (_, text) = status_of(&admin, Some("example.test")).await;
+        assert!(text.ends_with(&format!("\n{rule}")), "{text} without {rule}");
+        lab.reload(&rule);
+        assert!(lab.send().await.last().starts_with("250 "), "{rule}");
+        let page = browsed(&admin, "/domains/example.test").await;
+        assert!(!page.contains("A rule to copy") && page.contains("for example.test until 20"), "{page}");
+    }
+}
+
+/// §13: requests are counted by part and result, and by nothing that a stranger chooses.
+#[tokio::test]
+async fn requests_are_counted() {
+    let admin = Scenario::new().start().await.admin().await;
+    for path in ["/livez", "/readyz", "/metrics", "/explain/", "/explain/0123456789AB", "/status/", "/none"] {
+        get(&admin, path).await;
+    }
+    browsed(&admin, "/domains").await;
+    browsed(&admin, "/style.css").await;
+    said(&admin, "GET /domains HTTP/1.1\r\nHost: evil.example\r\n\r\n").await;
+    said(&admin, "POST /explain/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n").await;
+    let (_, metrics) = get(&admin, "/metrics").await;
+    for (what, result, expected) in [
+        ("health", "ok", 1.0),
+        ("health", "unavailable", 1.0),
+        ("metrics", "ok", 1.0),
+        ("explain", "not-found", 2.0),
+        ("explain", "refused", 1.0),
+        ("other", "ok", 1.0),
+        ("other", "not-found", 1.0),
+        ("page", "ok", 2.0),
+        ("page", "refused", 1.0),
+    ] {
+        let series = format!("danelaw_admin_requests_total{{what=\"{what}\",result=\"{result}\"}}");
+        assert_eq!(value(&metrics, &series), expected, "{series}");
+    }
+    assert_eq!(metrics.lines().filter(|line| line.starts_with("danelaw_admin_requests_total{")).count(), 9);
 }

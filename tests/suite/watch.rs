@@ -13,6 +13,7 @@ use danelaw::name::Name;
 use danelaw::policy::{ListenerMail, Mode};
 use danelaw::refusal::Label;
 use danelaw::refusal::table::ROWS;
+use danelaw::report::metrics::admin::{AdminPart, AdminResult};
 use danelaw::report::metrics::{Format, HostFigures, Moment, WatchFigures};
 use danelaw::report::{Outcome, Reporter, Verdict, Would};
 use danelaw::requiretls::TagResult;
@@ -135,6 +136,7 @@ fn busy() -> String {
     metrics.client_handshake("verified");
     metrics.tls_session_dropped("full");
     metrics.tls_report("mail", "sent");
+    metrics.asked(AdminPart::Page, AdminResult::Ok);
     metrics.host_changed("expired");
     metrics.reloaded();
     let build = vec![("version", "0"), ("commit", "0"), ("rustc", "0")];

@@ -25,7 +25,7 @@ pub(in crate::admin) use tlsrpt::tls_reports;
 const MAX_TEXT: usize = 200;
 
 /// A page.
-pub(in crate::admin) struct Page {
+pub(in crate::admin) struct AdminPage {
     title: String,
     renewal: Renewal,
     body: Markup,
@@ -40,7 +40,7 @@ enum Renewal {
     Never,
 }
 
-impl Page {
+impl AdminPage {
     fn still(title: &str, body: Markup) -> Self {
         Self { title: title.to_owned(), renewal: Renewal::Never, body }
     }
@@ -86,7 +86,7 @@ fn times(count: u64) -> String {
 }
 
 /// The reasons that were seen, with cause and remedy.
-pub(in crate::admin) fn reasons(seen: &[SeenReason], now: OffsetDateTime) -> Page {
+pub(in crate::admin) fn reasons(seen: &[SeenReason], now: OffsetDateTime) -> AdminPage {
     let body = html! {
         @if seen.is_empty() { p { "None since danelaw started." } }
         @for one in seen {
@@ -98,7 +98,7 @@ pub(in crate::admin) fn reasons(seen: &[SeenReason], now: OffsetDateTime) -> Pag
             @if let Some(words) = words_of(one.label) { p { (words.cause) } p { strong { "To do: " } (words.remedy) "." } }
         }
     };
-    Page::still("Refusals", body)
+    AdminPage::still("Refusals", body)
 }
 
 /// The words of the table of refusals.
@@ -115,7 +115,7 @@ fn words_of(label: Label) -> Option<ReasonWords> {
 }
 
 /// The attempts that can be explained, each with its id first.
-pub(in crate::admin) fn attempts(lines: &[String]) -> Page {
+pub(in crate::admin) fn attempts(lines: &[String]) -> AdminPage {
     let body = html! {
         @if lines.is_empty() { p { "No attempt that did not end in a delivery is remembered (admin.remember)." } }
         ul {
@@ -126,16 +126,42 @@ pub(in crate::admin) fn attempts(lines: &[String]) -> Page {
         }
         @if lines.len() > ROWS { p { "and " (lines.len() - ROWS) " more, which " code { "danelaw explain" } " lists." } }
     };
-    Page::still("Attempts", body)
+    AdminPage::still("Attempts", body)
 }
 
 /// The account of one attempt. Words of a remote stand in it.
-pub(in crate::admin) fn account(id: &str, told: Option<&str>) -> Page {
+pub(in crate::admin) fn account(id: &str, told: Option<&str>) -> AdminPage {
     let body = html! {
         @match told {
             Some(told) => { p { "Replies in it are the words of the remote." } pre { (told) } }
             None => { p { "No attempt with this id is remembered." } }
         }
     };
-    Page::still(&format!("Attempt {id}"), body)
+    AdminPage::still(&format!("Attempt {id}"), body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn y11_an_account_of_the_greatest_length_fits_in_a_page() {
+        // `report::ring` bounds accounts to 20,000 octets, and a quote takes six octets in HTML.
+        let page = account("0123456789AB", Some(&"\"".repeat(20_100))).written(None);
+        assert!(page.len() <= 256 * 1024, "{}", page.len());
+    }
+
+    #[test]
+    fn y15_one_of_several_says_so_on_each_page() {
+        let words = "this is danelaw on mail1.example";
+        for page in [
+            attempts(&[]),
+            reasons(&[], OffsetDateTime::UNIX_EPOCH),
+            account("0", None),
+            findings(None, OffsetDateTime::UNIX_EPOCH),
+        ] {
+            assert!(page.written(Some(words)).contains(&format!("<footer><p>One of several: {words}.</p></footer>")));
+            assert!(!page.written(None).contains("One of several"));
+        }
+    }
 }

@@ -7,7 +7,7 @@ use super::super::super::domain::{DomainView, EXCEPTION_WORDS};
 use super::super::super::status;
 use super::super::DomainsShown;
 use super::findings::finding;
-use super::{Page, scrolling};
+use super::{AdminPage, scrolling};
 use crate::excerpt;
 use crate::name::Name;
 use crate::report::recent::{ListedDomains, RecentDomain, VerdictCounts};
@@ -16,7 +16,7 @@ use crate::watch::looked::{LookedDomain, LookedHost};
 use super::MAX_TEXT;
 
 /// Some of the domains.
-pub(in crate::admin) fn domains(shown: DomainsShown, listed: &ListedDomains, now: OffsetDateTime) -> Page {
+pub(in crate::admin) fn domains(shown: DomainsShown, listed: &ListedDomains, now: OffsetDateTime) -> AdminPage {
     let ListedDomains { rows, more } = listed;
     let last = rows.last().filter(|_| *more).map(|(name, _)| name);
     let body = html! {
@@ -30,11 +30,11 @@ pub(in crate::admin) fn domains(shown: DomainsShown, listed: &ListedDomains, now
         (table_of(rows, now))
         @if let Some(last) = last { p { a href=(format!("/domains?state={}&after={last}", shown.as_str())) { "More" } } }
     };
-    Page::still("Domains", body)
+    AdminPage::still("Domains", body)
 }
 
 /// The knowledge of one domain.
-pub(in crate::admin) fn domain(view: &DomainView) -> Page {
+pub(in crate::admin) fn domain(view: &DomainView) -> AdminPage {
     let DomainView { name, now, last, rule, looked, findings, exception } = view;
     let reason = last.as_ref().and_then(|last| last.reason);
     let body = html! {
@@ -58,7 +58,7 @@ pub(in crate::admin) fn domain(view: &DomainView) -> Page {
         pre { @for command in view.commands() { (command) "\n" } }
         @if let Some(rule) = exception { h2 { "A rule to copy" } p { "This is " (EXCEPTION_WORDS) "." } pre { (rule) } }
     };
-    Page::still(name.as_str(), body)
+    AdminPage::still(name.as_str(), body)
 }
 
 fn hosts(LookedDomain { sts, hosts, more, .. }: &LookedDomain) -> Markup {

@@ -6,12 +6,12 @@ use time::OffsetDateTime;
 use super::super::super::status::{self, CapUse, EndingRules, FindingCounts, StatusView, StoreState};
 use super::super::{ROWS, watch};
 use super::domains::table_of;
-use super::{Page, Renewal, scrolling, times};
+use super::{AdminPage, Renewal, scrolling, times};
 use crate::report::recent::{RecentSummary, SeenReason, VerdictCounts};
 use crate::version;
 
 /// The state of danelaw.
-pub(in crate::admin) fn overview(view: &StatusView) -> Page {
+pub(in crate::admin) fn overview(view: &StatusView) -> AdminPage {
     let StatusView { now, readiness, mode, caps, store, replica: _, recent, ending, findings, reports } = view;
     let mut lines = readiness.lines();
     let first = lines.next().unwrap_or_default();
@@ -32,7 +32,7 @@ pub(in crate::admin) fn overview(view: &StatusView) -> Page {
         }
         (rules(ending))
     };
-    Page { title: "State".to_owned(), renewal: Renewal::HalfAMinute, body }
+    AdminPage { title: "State".to_owned(), renewal: Renewal::HalfAMinute, body }
 }
 
 fn cap_line(cap: CapUse) -> Markup {

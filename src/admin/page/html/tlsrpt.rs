@@ -4,14 +4,14 @@ use maud::html;
 use time::OffsetDateTime;
 
 use super::super::super::status::{ago, stamp};
-use super::{Page, scrolling};
+use super::{AdminPage, scrolling};
 use crate::report::metrics::TlsReportFigures;
 
 /// The result of a report that its receiver has taken.
 const SENT: &str = "sent";
 
 /// The TLS reports that wait and that were sent; none for a danelaw that sends none.
-pub(in crate::admin) fn tls_reports(figures: Option<&TlsReportFigures>, now: OffsetDateTime) -> Page {
+pub(in crate::admin) fn tls_reports(figures: Option<&TlsReportFigures>, now: OffsetDateTime) -> AdminPage {
     let body = match figures {
         None => html! { p { "This danelaw sends no TLS reports (tlsrpt.mode)." } },
         Some(TlsReportFigures { waiting, last_sent, reports }) => {
@@ -38,5 +38,27 @@ pub(in crate::admin) fn tls_reports(figures: Option<&TlsReportFigures>, now: Off
             }
         }
     };
-    Page::still("TLS reports", body)
+    AdminPage::still("TLS reports", body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn y14_the_page_tells_of_no_report_that_was_not_sent() {
+        let page = |reports| {
+            let figures = TlsReportFigures { waiting: 3, last_sent: 1_700_000_000, reports };
+            tls_reports(Some(&figures), OffsetDateTime::UNIX_EPOCH).written(None)
+        };
+        let none = page(Vec::new());
+        assert!(none.contains("3 of those that are due wait") && none.contains("No receiver has taken one"), "{none}");
+        // `last_sent` is that of the start until one was sent.
+        let refused = page(vec![(["mail", "refused"], 2)]);
+        assert!(refused.contains("No receiver has taken one") && refused.contains("<td>refused</td>"), "{refused}");
+        let sent = page(vec![(["https", "sent"], 1)]);
+        assert!(sent.contains("A receiver took one last at 2023-11-14T22:13:20Z"), "{sent}");
+        let off = tls_reports(None, OffsetDateTime::UNIX_EPOCH).written(None);
+        assert!(off.contains("This danelaw sends no TLS reports (tlsrpt.mode)."), "{off}");
+    }
 }
