@@ -71,6 +71,7 @@ fn is_loopback(host: &str) -> bool {
 mod tests {
     use super::*;
 
+    // Y3.
     #[test]
     fn y3_a_request_about_mail_is_for_this_machine() {
         for (hosts, is_answered) in [
@@ -103,6 +104,7 @@ mod tests {
         }
     }
 
+    // Y2.
     #[test]
     fn y2_another_machine_is_not_answered() {
         let address = |text: &str| text.parse::<IpAddr>().unwrap();
@@ -124,6 +126,7 @@ mod tests {
         assert_eq!(judge(AskedAt::Elsewhere, &fields), Err(Misdirected::Elsewhere));
     }
 
+    // Y3.
     #[test]
     fn y3_a_page_of_another_site_is_not_answered() {
         for (site, is_answered) in [("none", true), ("same-origin", true), ("same-site", false), ("cross-site", false)]

@@ -153,6 +153,7 @@ mod tests {
         assert_eq!(book.looked(&"other.test".parse().unwrap(), 61), None);
     }
 
+    // Y14.
     #[test]
     fn y14_a_look_says_how_old_it_is_and_what_it_does_not_know() {
         let silent = Standing::Unknown(SeenFault::new("connect-timeout", "it is silent", None));
@@ -178,6 +179,7 @@ mod tests {
         }
     }
 
+    // Y11.
     #[test]
     fn y11_a_domain_with_very_many_hosts_is_told_in_part() {
         let mx = (0..500).map(|host| MxFact { preference: 10, host: format!("mx{host}.test") }).collect();

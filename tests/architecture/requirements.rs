@@ -43,7 +43,7 @@ fn id(word: &str) -> Option<(&str, u16)> {
         "X" => digits.len() == 1,
         letter => {
             letter.len() == 1
-                && (("A".."S").contains(&letter) || ["T", "U", "V", "W"].contains(&letter))
+                && (("A".."S").contains(&letter) || ["T", "U", "V", "W", "Y"].contains(&letter))
                 && digits.len() <= 2
         }
     };

@@ -465,6 +465,7 @@ async fn the_state_is_told_in_words() {
     assert!(status == 1 && text.contains("no mail to this domain"), "{text}");
 }
 
+/// Y3.
 #[tokio::test]
 async fn y3_questions_about_mail_are_for_this_machine() {
     let admin = Scenario::new().start().await.admin().await;
@@ -511,14 +512,14 @@ pub(crate) fn is_valid_html(body: &str) {
 }
 
 /// The answer to a browser.
-async fn browsed(admin: &Address, path: &str) -> String {
+pub(crate) async fn browsed(admin: &Address, path: &str) -> String {
     let fields = "Host: localhost:7671\r\nAccept: text/html,*/*;q=0.8\r\nSec-Fetch-Site: none";
     said(admin, &format!("GET {path} HTTP/1.1\r\n{fields}\r\n\r\n")).await
 }
 
 #[tokio::test]
 async fn the_page_shows_what_is_wrong_and_how_to_mend_it() {
-    let script = "550 <script>alert(1)</script>\"><img src=x> \u{1b}[2J";
+    let script = "550 <script>alert(1)</script>\"><img src=x> \u{1b}[2J \u{202e}evil";
     let lab = Scenario::new().mx(|mx| mx.rcpt = vec![say(script)]).start().await;
     let admin = lab.admin().await;
     self_test(&lab).await;
@@ -555,7 +556,7 @@ async fn the_page_shows_what_is_wrong_and_how_to_mend_it() {
             assert!(body.contains(part), "{path}: {part:?} is not in {body}");
         }
         // Y5 to Y8: no script, no style but the sheet, no other place, and no text of a stranger that is more than text.
-        for part in ["<script", "style=", "http:", "https:", "<img", "\u{1b}", "onclick"] {
+        for part in ["<script", "style=", "http:", "https:", "<img", "\u{1b}", "\u{202e}", "onclick"] {
             assert!(!body.contains(part), "{path}: {part:?} is in {body}");
         }
         assert!(body.starts_with("<!DOCTYPE html><html lang=\"en\">") && body.ends_with("</html>"), "{body}");
@@ -568,8 +569,9 @@ async fn the_page_shows_what_is_wrong_and_how_to_mend_it() {
     assert!(status == 200 && text.starts_with("ready\n"), "{text}");
 }
 
+/// Y1, Y4.
 #[tokio::test]
-async fn y1_y2_y4_the_page_is_off_by_default_and_for_get_alone() {
+async fn y1_y4_the_page_is_off_by_default_and_for_get_alone() {
     let lab = Scenario::new().start().await;
     let admin = lab.admin().await;
     for path in ["/", "/domains", "/refusals", "/style.css"] {

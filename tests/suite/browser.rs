@@ -245,7 +245,8 @@ async fn y5_y12_every_page_is_right_in_a_browser() {
     let (_, attempts) = get(&admin, "/explain/").await;
     let ids: Vec<_> = attempts.lines().map(|line| line.split(' ').next().unwrap().to_owned()).collect();
     assert!(!ids.is_empty(), "{attempts}");
-    let paths = ["/", "/domains", "/domains?state=all", "/domains/example.test", "/refusals", "/explain/", "/watch"];
+    let paths =
+        ["/", "/domains", "/domains?state=all", "/domains/example.test", "/refusals", "/explain/", "/watch", "/tlsrpt"];
     let mut paths: Vec<_> = paths.map(str::to_owned).into();
     paths.extend([format!("/domains/{long}"), "/domains/never.test".to_owned(), "/explain/0123456789AB".to_owned()]);
     paths.extend(ids.iter().map(|id| format!("/explain/{id}")));

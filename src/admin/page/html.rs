@@ -144,6 +144,7 @@ pub(in crate::admin) fn account(id: &str, told: Option<&str>) -> AdminPage {
 mod tests {
     use super::*;
 
+    // Y11.
     #[test]
     fn y11_an_account_of_the_greatest_length_fits_in_a_page() {
         // `report::ring` bounds accounts to 20,000 octets, and a quote takes six octets in HTML.
@@ -151,6 +152,7 @@ mod tests {
         assert!(page.len() <= 256 * 1024, "{}", page.len());
     }
 
+    // Y15.
     #[test]
     fn y15_one_of_several_says_so_on_each_page() {
         let words = "this is danelaw on mail1.example";

@@ -149,6 +149,7 @@ fn shown(query: &str) -> Option<(DomainsShown, Option<Name>)> {
 mod tests {
     use super::*;
 
+    // Y9.
     #[test]
     fn y9_paths_are_names_and_ids() {
         let name = |text: &str| Name::parse(text).unwrap();

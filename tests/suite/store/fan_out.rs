@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::server::Server;
-use crate::admin::get;
+use crate::admin::{browsed, get};
 use crate::lab::mx::{Mx, say};
 use crate::lab::{Lab, Scenario};
 use crate::log::captured;
@@ -159,4 +159,22 @@ async fn v18_mail_that_needs_no_memory_causes_no_write() {
         }
         assert_eq!(server.sql(numbers), before);
     }
+}
+
+/// Y15.
+#[tokio::test]
+async fn y15_one_of_several_says_so() {
+    let server = Server::start();
+    let lab = lab(&server, |_| {}).await;
+    let admin = lab.admin().await;
+    let words = "this is danelaw on danelaw.test, one of all with the same store.url: it tells of its own mail";
+    let (_, status) = get(&admin, "/status/").await;
+    assert!(status.contains(&format!("\nreplica: {words}\n")), "{status}");
+    for path in ["/", "/domains", "/domains/example.test", "/refusals", "/explain/", "/watch", "/tlsrpt"] {
+        let page = browsed(&admin, path).await;
+        assert!(page.contains(&format!("<footer><p>One of several: {words}.</p></footer>")), "{path}: {page}");
+    }
+    let alone = Scenario::new().start().await.admin().await;
+    assert!(!get(&alone, "/status/").await.1.contains("replica"));
+    assert!(!browsed(&alone, "/").await.contains("One of several"));
 }

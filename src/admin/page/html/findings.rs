@@ -74,6 +74,7 @@ mod tests {
         }
     }
 
+    // Y8.
     #[test]
     fn y8_a_text_of_a_host_is_cut_and_is_no_more_than_text() {
         let text = format!("<script>{}", "&".repeat(500));
@@ -91,6 +92,7 @@ mod tests {
         );
     }
 
+    // Y11.
     #[test]
     fn y11_the_parts_have_their_rows_together() {
         let states = [FindingWord::Active, FindingWord::Suspected, FindingWord::Ended];

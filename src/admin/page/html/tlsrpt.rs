@@ -45,6 +45,7 @@ pub(in crate::admin) fn tls_reports(figures: Option<&TlsReportFigures>, now: Off
 mod tests {
     use super::*;
 
+    // Y14.
     #[test]
     fn y14_the_page_tells_of_no_report_that_was_not_sent() {
         let page = |reports| {
