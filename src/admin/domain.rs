@@ -9,15 +9,22 @@ use super::answers::AdminState;
 use super::status::{ago, stamp, verdict};
 use crate::excerpt::printable;
 use crate::name::Name;
+use crate::refusal::Label;
 use crate::refusal::exception::ExceptionRule;
+use crate::refusal::table::ROWS;
 use crate::report::recent::{RecentDomain, VerdictCounts};
+use crate::rules::Rule;
+use crate::watch::kinds::FindingKind;
 use crate::watch::looked::LookedDomain;
-use crate::watch::view::{FindingRow, lasting};
+use crate::watch::view::{FindingRow, FindingWord, lasting};
 
 /// How long a rule that is to be copied would hold.
 const EXCEPTION: Duration = Duration::weeks(2);
 /// The most findings of one domain that are told.
 pub(super) const MOST_FINDINGS: usize = 20;
+
+/// The words for mail to a server that was verified.
+const PROVEN: [&str; 2] = ["verified", "host-verified"];
 
 /// The knowledge of one domain.
 pub(super) struct DomainView {
@@ -27,8 +34,10 @@ pub(super) struct DomainView {
     pub(super) now: OffsetDateTime,
     /// Its last mail, if there was some.
     pub(super) last: Option<RecentDomain>,
-    /// Its rule, or the level without one.
-    pub(super) rule: String,
+    /// Its rule, if it has one.
+    rule: Option<String>,
+    /// The word for its level.
+    level: &'static str,
     /// The last look of the watch, if it is watched.
     pub(super) looked: Option<LookedDomain>,
     /// The findings about it and its hosts, the most urgent first.
@@ -42,18 +51,19 @@ impl DomainView {
     pub(super) fn of(state: &AdminState, name: &Name) -> Self {
         let (shared, now) = (state.shared(), OffsetDateTime::now_utc());
         let last = shared.reporter.recent().and_then(|recent| recent.domain(name));
-        let reason = last.as_ref().and_then(|last| last.reason);
         let watch = state.watch.as_ref();
         let (level, rule) = shared.rules.level(name, now.date());
         let mut findings = watch.and_then(|watch| watch.view_of(name)).map(|view| view.findings).unwrap_or_default();
         findings.truncate(MOST_FINDINGS);
+        let reason = match &last {
+            Some(last) => last.reason,
+            None => findings.iter().find_map(broken_by),
+        };
         Self {
             name: name.clone(),
             now,
-            rule: match (level, rule) {
-                (_, Some(rule)) => rule.to_string(),
-                (level, None) => format!("none; the level is {level}"),
-            },
+            rule: rule.map(Rule::to_string),
+            level: level.label(),
             looked: watch.and_then(|watch| watch.looked(name, now)),
             findings,
             exception: reason.and_then(|reason| ExceptionRule::of(name, level, reason, (now + EXCEPTION).date())),
@@ -66,15 +76,20 @@ impl DomainView {
         self.last.is_some() || self.looked.is_some()
     }
 
+    /// Its rule, or its level without one, in words.
+    pub(super) fn rule(&self) -> String {
+        self.rule.clone().unwrap_or_else(|| format!("none; the level is {}", self.level))
+    }
+
     /// The commands that tell more.
     pub(super) fn commands(&self) -> Vec<String> {
         let name = &self.name;
         let mut commands = vec![format!("danelaw check {name}"), format!("danelaw resolve {name} MX")];
-        match self.last.as_ref().map(|last| (last.reason, last)) {
-            Some((Some(reason), last)) => {
-                commands.extend([format!("danelaw explain {}", last.id), format!("danelaw refusals {reason}")]);
-            }
-            Some((None, _)) | None => commands.push(format!("danelaw rules suggest {name}")),
+        let last = self.last.as_ref();
+        if let Some((last, reason)) = last.and_then(|last| Some((last, last.reason?))) {
+            commands.extend([format!("danelaw explain {}", last.id), format!("danelaw refusals {reason}")]);
+        } else if self.rule.is_none() && last.is_some_and(|last| !PROVEN.contains(&last.protection)) {
+            commands.push(format!("danelaw rules suggest {name}"));
         }
         if self.looked.is_some() {
             commands.push(format!("danelaw watch {name}"));
@@ -115,7 +130,7 @@ impl fmt::Display for DomainView {
         };
         line("domain", self.name.as_str())?;
         self.mail().iter().try_for_each(|(title, value)| line(title, value))?;
-        line("rule", &self.rule)?;
+        line("rule", &self.rule())?;
         if let (Some(looked), Some(at)) = (&self.looked, self.look()) {
             line("watch", &at)?;
             looked.sts.iter().try_for_each(|sts| line("MTA-STS", sts))?;
@@ -137,6 +152,12 @@ impl fmt::Display for DomainView {
             None => Ok(()),
         }
     }
+}
+
+/// The refusal that the watch expects for mail to the domain, if this finding is about one.
+fn broken_by(row: &FindingRow) -> Option<Label> {
+    let word = row.reason.as_ref().filter(|_| row.kind == FindingKind::BrokenNow && row.state != FindingWord::Ended)?;
+    ROWS.iter().map(|refusal| refusal.label).find(|label| label.as_str() == word)
 }
 
 /// The words before such a rule.

@@ -896,3 +896,57 @@ async fn requests_are_counted() {
     }
     assert_eq!(metrics.lines().filter(|line| line.starts_with("danelaw_admin_requests_total{")).count(), 9);
 }
+
+/// The watch on the pages: findings by severity, and the hosts of a domain with what was seen of them.
+#[tokio::test]
+async fn the_page_of_a_domain_has_its_hosts_and_findings() {
+    let wrong = Identity::for_name("other").record("3 1 1");
+    let mut lab = Scenario::new()
+        .tree(|tree, _| tree.insecure("bad.test"))
+        .exchange(Exchange::new("bad.test", "mx.bad.example.test").tlsa([wrong]))
+        .set("[[rule]]\ndomain = 'bad.test'\nlevel = 'verify'")
+        .start()
+        .await;
+    let toml = "watch = { every = '24h', own = ['example.test', 'bad.test', 'never.test'] }";
+    let watch = std::sync::Arc::new(lab.watching(toml, None));
+    lab.watch = Some(std::sync::Arc::clone(&watch));
+    let admin = lab.admin().await;
+    self_test(&lab).await;
+    lab.send().await;
+    watch.minute(&mut danelaw::watch::WatchProgress::default()).await;
+    let read = |page: String| read_by_w3m(page.split_once("\r\n\r\n").unwrap().1);
+    let good = read(browsed(&admin, "/domains/example.test").await);
+    for part in [
+        "The watch has looked at 0s ago.",
+        "mx1.example.test (preference 10): DANE, usable records 3 1 1",
+        "127.0.0.1: verified by a record 3 1 1, by a ",
+        "none; the level is dane",
+        "danelaw check example.test\ndanelaw resolve example.test MX\ndanelaw watch example.test\n",
+        "one-record",
+    ] {
+        assert!(good.contains(part), "{part:?} is not in {good}");
+    }
+    let bad = read(browsed(&admin, "/domains/bad.test").await);
+    for part in [
+        "verify for bad.test: no reason given",
+        "mx.bad.example.test (preference 10): DANE",
+        "broken, tlsa-mismatch: ",
+        "Words of the host may stand in this:",
+        "alarm broken-now (suspected)",
+        "level = \"encrypt\"\nreason = \"tlsa-mismatch\"\nuntil = \"20",
+    ] {
+        assert!(bad.contains(part), "{part:?} is not in {bad}");
+    }
+    let (status, text) = status_of(&admin, Some("bad.test")).await;
+    for part in [
+        "rule        verify for bad.test: no reason given\n",
+        "\nhost        mx.bad.example.test (preference 10): DANE",
+        "\nfinding     ",
+    ] {
+        assert!(status == 0 && text.contains(part), "{part:?} is not in {text}");
+    }
+    let state = read(browsed(&admin, "/").await);
+    let (_, text) = status_of(&admin, None).await;
+    let counts = between(&text, "findings of the watch: ", " (danelaw watch)");
+    assert!(state.contains(&format!("Findings of the watch: {counts}")), "{counts} is not in {state}");
+}

@@ -60,11 +60,11 @@ impl AdminPage {
                 }
                 body {
                     nav aria-label="Pages" {
-                        a href="/" { "State" }
-                        a href="/domains" { "Domains" }
-                        a href="/refusals" { "Refusals" }
-                        a href="/explain/" { "Attempts" }
-                        a href="/watch" { "Watch" }
+                        a href="/" { "State" } " "
+                        a href="/domains" { "Domains" } " "
+                        a href="/refusals" { "Refusals" } " "
+                        a href="/explain/" { "Attempts" } " "
+                        a href="/watch" { "Watch" } " "
                         a href="/tlsrpt" { "TLS reports" }
                     }
                     main { h1 { (title) } (body) }

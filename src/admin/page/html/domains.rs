@@ -35,7 +35,7 @@ pub(in crate::admin) fn domains(shown: DomainsShown, listed: &ListedDomains, now
 
 /// The knowledge of one domain.
 pub(in crate::admin) fn domain(view: &DomainView) -> AdminPage {
-    let DomainView { name, now, last, rule, looked, findings, exception } = view;
+    let DomainView { name, now, last, looked, findings, exception, .. } = view;
     let reason = last.as_ref().and_then(|last| last.reason);
     let body = html! {
         @match last {
@@ -47,7 +47,7 @@ pub(in crate::admin) fn domain(view: &DomainView) -> AdminPage {
             None => { p { "No mail to this domain since danelaw has started, or not for a long time." } }
         }
         h2 { "Rule" }
-        p { (rule) }
+        p { (view.rule()) }
         h2 { "Hosts" }
         @match (looked, view.look()) {
             (Some(looked), Some(at)) => { p { "The watch has " (at) "." } (hosts(looked)) }

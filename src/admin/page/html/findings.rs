@@ -42,7 +42,7 @@ fn listed(view: &WatchView, now: OffsetDateTime) -> Markup {
 pub(super) fn finding(row: &FindingRow, now: OffsetDateTime) -> Markup {
     let text = excerpt::cut(&row.text, MAX_TEXT);
     html! {
-        h3 { bdi { (row.about()) } ": " span class=(watch::class(row.severity)) { (row.severity.as_str()) " " (row.kind.as_str()) } }
+        h3 { bdi { (row.about()) } ": " span class=(watch::class(row.severity)) { (row.severity.as_str()) " " (row.kind.as_str()) } " (" (row.state.as_str()) ")" }
         // A refusal may have words of the host in it.
         @if row.reason.is_some() { p { "Words of the host may stand in this:" } blockquote { (text) } } @else { p { (text) } }
         p { "For " (lasting(now.unix_timestamp() - row.since)) @if row.host.is_some() { ", " (excerpt::cut(row.behind(), MAX_TEXT)) } "." }
