@@ -48,7 +48,7 @@ const OF_ANOTHER_SITE: &str =
     "questions about mail are not answered to the page of another site: open this address itself\n";
 /// The answer where no attempt can be explained.
 const NONE_REMEMBERED: &str = "no attempt that did not end in a delivery is remembered (admin.remember)\n";
-/// The answer about a domain that nothing is known of.
+/// The answer about a domain without mail and without a look of the watch.
 const NO_MAIL: &str = "no mail to this domain since danelaw has started, or not for a long time\n";
 
 /// The answer to a request that a web page of another site may have sent.

@@ -1,4 +1,4 @@
-//! The state of a danelaw in words, for `danelaw status`: whether mail has a chance, the mail of the last day by verdict, and
+//! The state of a danelaw, for `danelaw status` and the page: whether mail has a chance, the mail of the last day by verdict, and
 //! which domains have had none since when.
 
 use std::fmt;

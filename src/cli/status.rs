@@ -11,8 +11,9 @@ use crate::name::Name;
 
 const STATUS: &str = "\
 Exit status:
-  0   danelaw is ready; with a domain: its last mail is shown
-  1   it is not ready; with a domain: there was no mail to it
+  0   danelaw is ready; with a domain: its state is shown
+  1   it is not ready; with a domain: there was no mail to it, and no look of
+      the watch
   64  the command line is wrong
   69  no danelaw answers at admin.address
   78  the configuration is wrong, or has no admin.address";
@@ -24,7 +25,7 @@ const NOT_READY: u8 = 1;
 #[derive(Debug, clap::Args)]
 #[command(after_help = STATUS)]
 pub(super) struct StatusArguments {
-    /// Show the last mail to this domain, or to that of a mail address.
+    /// Show the last mail to this domain, or to that of a mail address, with its rule, its hosts and its findings.
     #[arg(value_parser = check::domain)]
     domain: Option<Name>,
 }

@@ -600,7 +600,7 @@ async fn said_to(client: &str, port: &str, request: &str) -> String {
     answer
 }
 
-/// Y2: whatever `admin.allow` says, another machine has no answer about mail in any form. Commands of this machine have theirs.
+/// Y2: another machine has no answer about mail in any form, with `admin.allow` too. Commands of this machine have theirs.
 #[tokio::test]
 async fn y2_another_machine_reads_health_and_metrics_alone() {
     let [other, own] = ["10.67.71.1", "10.67.71.2"];
@@ -704,7 +704,7 @@ async fn y5_every_answer_has_the_fields_against_other_sites() {
     }
 }
 
-/// What this program reads out of a page: the text of a browser without colours, in 100 columns.
+/// The text of a page in a text browser with 100 columns.
 fn read_by_w3m(page: &str) -> String {
     let mut w3m = Command::new("w3m");
     w3m.args(["-dump", "-T", "text/html", "-I", "UTF-8", "-O", "UTF-8", "-cols", "100"]);
@@ -722,7 +722,7 @@ fn between<'a>(text: &'a str, begin: &str, end: &str) -> &'a str {
     rest.split_once(end).unwrap_or_else(|| panic!("no {end:?} in {rest}")).0
 }
 
-/// Y14: what is not known is not claimed. Y12: the state is in words, and one page alone is fetched anew.
+/// Y14: the page claims no unknown facts. Y12: the state is in words, and one page alone is fetched anew.
 #[tokio::test]
 async fn y12_y14_a_danelaw_without_mail_claims_nothing() {
     let admin = Scenario::new().start().await.admin().await;

@@ -24,11 +24,11 @@ pub enum AdminPart {
 /// The result of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AdminResult {
-    /// The answer is what was asked for.
+    /// The client has its answer.
     Ok,
     /// There is no such thing.
     NotFound,
-    /// This client may not ask it, or not so.
+    /// The client or the form of the request is not allowed.
     Refused,
     /// danelaw is not ready, or the store cannot be read.
     Unavailable,
