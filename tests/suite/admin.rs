@@ -868,7 +868,7 @@ async fn a_rule_that_is_copied_from_the_page_lets_the_mail_pass() {
     }
 }
 
-/// §13: requests are counted by part and result, and by nothing that a stranger chooses.
+/// Requests are counted by part and result. A stranger chooses neither.
 #[tokio::test]
 async fn requests_are_counted() {
     let admin = Scenario::new().start().await.admin().await;
@@ -897,7 +897,7 @@ async fn requests_are_counted() {
     assert_eq!(metrics.lines().filter(|line| line.starts_with("danelaw_admin_requests_total{")).count(), 9);
 }
 
-/// The watch on the pages: findings by severity, and the hosts of a domain with what was seen of them.
+/// The pages show the findings of the watch by severity, and the hosts of a domain with the results of the last look.
 #[tokio::test]
 async fn the_page_of_a_domain_has_its_hosts_and_findings() {
     let wrong = Identity::for_name("other").record("3 1 1");
