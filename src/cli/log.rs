@@ -18,6 +18,7 @@ use std::time::Duration;
 use tracing::{Level, Metadata};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::{Format, Json, JsonFields};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
@@ -70,13 +71,20 @@ pub(super) fn init(log: &LogSection) -> Result<Logging, StartError> {
             registry.with(layer.with_ansi(false).without_time().with_level(false)).init()
         }
         (LogFormat::Text, LogSink::Anybody) => registry.with(layer.with_ansi(false)).init(),
-        (LogFormat::Json, LogSink::Journal | LogSink::Anybody) => {
-            registry.with(layer.json().flatten_event(true).with_current_span(false).with_span_list(false)).init();
-        }
+        // The level stays: `journalctl -o cat` prints the object alone, without its priority.
+        (LogFormat::Json, LogSink::Journal) => registry.with(as_object(layer.json()).without_time()).init(),
+        (LogFormat::Json, LogSink::Anybody) => registry.with(as_object(layer.json())).init(),
     }
     let last = Arc::clone(&lines);
     panic::set_hook(Box::new(move |panicked| tell_panic(panicked, &last)));
     Ok(Logging { filter: handle, lines })
+}
+
+/// The fields of an event as one object, without those of spans.
+fn as_object<S, T, W>(
+    layer: fmt::Layer<S, JsonFields, Format<Json, T>, W>,
+) -> fmt::Layer<S, JsonFields, Format<Json, T>, W> {
+    layer.flatten_event(true).with_current_span(false).with_span_list(false)
 }
 
 /// The target of the event that says how many lines are missing; no other event has it.

@@ -1,5 +1,6 @@
 //! The units, and danelaw under a service manager: states, watchdog messages, and sockets that the manager has opened.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -8,6 +9,7 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::command::{eventually, output, run};
@@ -131,6 +133,55 @@ fn systemd_hears_how_danelaw_is() {
     danelaw.signal("TERM");
     let stopping = hear_of("STOPPING=1");
     assert!(stopping.contains("EXTEND_TIMEOUT_USEC=30000000\n"), "{stopping}");
+}
+
+/// Runs a real journal in folders of its own, danelaw as a unit with that journal would run it, and the commands of
+/// `config/prometheus/README.md`.
+const WITH_JOURNAL: &str = "\
+mount -t tmpfs tmpfs /run; mount -t tmpfs tmpfs /var/log; mkdir -p /run/log/journal
+/lib/systemd/systemd-journald & journal=$!
+trap 'kill $journal' EXIT
+for try in $(seq 100); do [ ! -S /run/systemd/journal/stdout ] || break; sleep 0.1; done
+systemd-cat -t danelaw sh -c 'JOURNAL_STREAM=$(stat -Lc %d:%i /proc/self/fd/2) exec \"$@\"' sh \"$@\" & danelaw=$!
+for try in $(seq 100); do journalctl -q -t danelaw -o cat | grep -qF '\"listening\"' && break; sleep 0.1; done
+kill $danelaw; wait $danelaw
+journalctl -q --no-pager -t danelaw -o json --all >\"$OUT/entries\"
+journalctl -q --no-pager -t danelaw -o cat | jq -cR 'fromjson? | select(.message == \"listening\")' >\"$OUT/objects\"
+journalctl -q --no-pager -t danelaw -o json --all |
+  jq -c '(.MESSAGE | fromjson?) + {time: (.__REALTIME_TIMESTAMP | tonumber / 1e6 | todate)}' >\"$OUT/timed\"
+";
+
+#[test]
+fn the_journal_gets_objects_without_a_second_timestamp() {
+    let directory = configuration(&[free_address()]);
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "bash", "-ec", WITH_JOURNAL, "with-journal", DANELAW, "--set", "log.format=json"]);
+    command.arg("--config").arg(directory.path().join("danelaw.toml"));
+    run(command.env("OUT", directory.path()));
+    let lines = |name: &str| -> Vec<Value> {
+        let text = fs::read_to_string(directory.path().join(name)).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let entries = lines("entries");
+    let mut levels = BTreeSet::new();
+    for entry in &entries {
+        let event: Value = serde_json::from_str(entry["MESSAGE"].as_str().unwrap()).expect("an object, and no prefix");
+        let priority = match event["level"].as_str().unwrap() {
+            "ERROR" => "3",
+            "WARN" => "4",
+            "INFO" => "6",
+            level => panic!("{level}: {event}"),
+        };
+        assert!(entry["PRIORITY"] == priority && event.get("timestamp").is_none(), "{entry}");
+        levels.insert(priority);
+    }
+    // No name server answers, which is an error.
+    assert!(levels.contains("3") && levels.contains("6"), "{entries:?}");
+    let [listening] = &lines("objects")[..] else { panic!("one event says that danelaw listens: {entries:?}") };
+    assert_eq!(listening["level"], "INFO");
+    let timed = lines("timed");
+    assert_eq!(timed.len(), entries.len());
+    assert!(timed.iter().all(|event| event["time"].as_str().is_some_and(|time| time.starts_with("20"))), "{timed:?}");
 }
 
 #[test]
