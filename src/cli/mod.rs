@@ -101,6 +101,12 @@ impl ConfigFlags {
         load::load(self.config.as_deref(), &self.set)
     }
 
+    /// Whether a file, a variable or a flag sets this key.
+    fn sets(&self, name: &str) -> bool {
+        let is_set = |key: &load::ShownKey| key.name == name && key.source != "default";
+        load::loaded(self.config.as_deref(), &self.set).is_ok_and(|loaded| loaded.keys.iter().any(is_set))
+    }
+
     /// Runs a command that needs the configuration, or reports the errors in that.
     fn with(&self, command: impl FnOnce(Config) -> ExitCode) -> ExitCode {
         match self.load() {

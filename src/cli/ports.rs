@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tokio::task::AbortHandle;
 
+use super::ConfigFlags;
 use super::run::StartError;
 use super::systemd::Sockets;
 use crate::admin::{AdminPort, AdminState};
@@ -48,14 +49,19 @@ fn tell_missing(socket: &Path, error: &io::Error) {
 }
 
 /// A port that a container publishes leads to its own address, on which no listener is by default.
-pub(super) fn tell_of_published(config: &Config) {
+///
+/// A configuration that lists a listener on loopback has reasons: clients in the same pod, or the network of the host.
+pub(super) fn tell_of_published(config: &Config, settings: &ConfigFlags) {
+    const UNREACHED: &str = "no listener takes mail from outside the network of this container, so a published port (docker run -p) \
+                             reaches none; for one set listener.address to \"0.0.0.0:10025\", and listener.allow to the networks \
+                             that may send mail; if all clients are in this network, set listener.address to \"127.0.0.1:10025\"";
     let is_loopback = |address: &Address| matches!(address, Address::Tcp(address) if address.ip().is_loopback());
     // The first process of a container.
     if process::id() == 1 && config.listener.iter().all(|listener| is_loopback(&listener.address)) {
-        tracing::info!(
-            "only programs in the network of this container reach danelaw; for a port that is published (docker run -p) set \
-             listener.address to \"0.0.0.0:10025\", and listener.allow to the networks that may send mail"
-        );
+        match settings.sets("listener") {
+            true => tracing::info!("{UNREACHED}"),
+            false => tracing::warn!("{UNREACHED}"),
+        }
     }
 }
 

@@ -75,6 +75,7 @@ fn start(config: Config, settings: ConfigFlags) -> Result<(), StartError> {
     let log = log::init(&config.log)?;
     let _last_lines = log.at_end();
     descriptors::raise(&config);
+    ports::tell_of_published(&config, &settings);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(StartError::system)?;
     runtime.block_on(serve(config, settings, log, sockets))
 }
@@ -223,7 +224,6 @@ fn announce(config: &Config, listeners: &[OpenListener], dns: &Stub) -> String {
         commit = version::COMMIT,
         "listening"
     );
-    ports::tell_of_published(config);
     if health.is_open() {
         tracing::warn!("the self-test of the resolvers goes on; mail whose lookups fail meanwhile is deferred");
     }

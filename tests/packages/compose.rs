@@ -184,6 +184,9 @@ async fn the_services_of_the_compose_file_send_to_dane_domains_and_not_to_stripp
                 services.log("postfix").lines().find(|line| line.contains(&wanted)).map(str::to_owned)
             })
         };
+        // The listener on loopback is meant.
+        let log = services.log("danelaw");
+        assert!(log.lines().all(|line| !(line.contains(" WARN ") && line.contains("docker run -p"))), "{log}");
         submit(&postfix, "bob@example.test");
         submit(&postfix, "bob@stripped.test");
         let sent = outcome("bob@example.test");

@@ -291,19 +291,27 @@ fn the_image_has_a_health_check_that_needs_no_shell() {
 #[test]
 fn a_published_port_reaches_a_listener_or_the_log_names_the_keys() {
     let _one = ONE_POD.blocking_lock();
-    let danelaw = Container::start(&["--env", "DANELAW_DNS__SERVERS=[\"127.0.0.1:1\"]"]);
-    eventually("the advice", || danelaw.log().contains("(docker run -p) set listener.address to").then_some(()));
+    let no_server = "DANELAW_DNS__SERVERS=[\"127.0.0.1:1\"]";
+    let advice = |danelaw: &Container| {
+        eventually("the advice", || {
+            danelaw.log().lines().find(|line| line.contains("(docker run -p)")).map(str::to_owned)
+        })
+    };
+    let told = advice(&Container::start(&["--env", no_server]));
+    assert!(
+        told.contains(" WARN ") && told.contains("set listener.address to \"0.0.0.0:10025\", and listener.allow"),
+        "{told}"
+    );
+    // As in compose.yaml: the operator has chosen loopback.
+    let told =
+        advice(&Container::start(&["--env", no_server, "--env", "DANELAW_LISTENER=[{address=\"127.0.0.1:10025\"}]"]));
+    assert!(told.contains(" INFO "), "{told}");
     let on_all = |allow: &str| format!("DANELAW_LISTENER=[{{address=\"0.0.0.0:10025\"{allow}}}]");
     let refused = Container::start(&["--env", &on_all("")]);
     let ended = run(podman().args(["wait", &refused.0]));
     let log = refused.log();
     assert!(ended.trim() == "78" && log.contains("listener.allow: 0.0.0.0:10025 is not loopback"), "{ended} {log}");
-    let open = Container::start(&[
-        "--env",
-        &on_all(", allow=[\"10.200.0.0/24\"]"),
-        "--env",
-        "DANELAW_DNS__SERVERS=[\"127.0.0.1:1\"]",
-    ]);
+    let open = Container::start(&["--env", &on_all(", allow=[\"10.200.0.0/24\"]"), "--env", no_server]);
     let process = run(podman().args(["inspect", &open.0, "--format", "{{.State.Pid}}"]));
     link(process.trim());
     // A published port connects to the container's own address.
