@@ -41,6 +41,7 @@ mod client_tls;
 mod clients;
 mod differential;
 mod delivery;
+mod programs;
 mod reference;
 mod refusal;
 mod resolver;

@@ -15,7 +15,7 @@ use crate::smtp::Session;
 
 pub(crate) struct Postfix {
     directory: PathBuf,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     master: Daemon,
 }
 
