@@ -119,8 +119,8 @@ fn nextcloud() {
     SYMFONY.needs_a_queue_in_front();
 }
 
-/// The library of Nextcloud checks the certificate of each server that offers STARTTLS, and that of Debian's Postfix vouches for
-/// nothing. So the page's Postfix offers none.
+/// The library of Nextcloud checks the certificate of each server that offers STARTTLS, and no public CA
+/// has issued that of Debian's Postfix. So the page's Postfix offers no STARTTLS.
 #[test]
 fn nextcloud_sends_nothing_to_a_postfix_whose_certificate_is_its_own() {
     let offers = &["smtpd_tls_security_level = may", "smtpd_tls_chain_files = {lab}/danelaw.pem"];
