@@ -9,6 +9,7 @@ mod chart;
 mod command;
 mod compose;
 mod debian;
+mod first_stage;
 mod intercept;
 #[path = "../lab/mod.rs"]
 mod lab;
