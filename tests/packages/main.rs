@@ -8,6 +8,7 @@ mod chart;
 #[path = "../shared/command.rs"]
 mod command;
 mod compose;
+mod cross;
 mod debian;
 mod first_stage;
 mod intercept;

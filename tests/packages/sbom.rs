@@ -12,6 +12,9 @@ use crate::command::run;
 use crate::program::repository;
 use crate::{debian, rpm};
 
+/// The target of ARM64.
+pub(crate) const ARM64: &str = "aarch64-unknown-linux-gnu";
+
 /// A crate by its name and version.
 type Crate = (String, String);
 
@@ -37,13 +40,16 @@ fn text(value: &Value, key: &str) -> String {
     value[key].as_str().unwrap_or_else(|| panic!("no {key} in {value}")).to_owned()
 }
 
-/// The crates that cargo compiles into the program, by its own plan of the build.
-fn compiled() -> BTreeSet<Crate> {
+/// The crates that cargo compiles into the program of this target, by its own plan of the build.
+fn compiled(target: &str) -> BTreeSet<Crate> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let arguments = ["build", "-Zunstable-options", "--unit-graph", "--locked", "--offline", "--package", "danelaw"];
     // The plan needs the unstable options of cargo. Nothing is built.
     let mut plan = Command::new(cargo);
-    plan.args(arguments).args(["--bin", "danelaw"]).current_dir(repository("")).env("RUSTC_BOOTSTRAP", "1");
+    plan.args(arguments)
+        .args(["--bin", "danelaw", "--target", target])
+        .current_dir(repository(""))
+        .env("RUSTC_BOOTSTRAP", "1");
     let plan: Value = serde_json::from_str(&run(&mut plan)).unwrap();
     let index = |value: &Value| usize::try_from(value.as_u64().unwrap()).unwrap();
     let mut open: Vec<_> = plan["roots"].as_array().unwrap().iter().map(index).collect();
@@ -78,7 +84,20 @@ fn locked() -> BTreeMap<Crate, Option<String>> {
 fn both_packages_list_all_crates_of_the_program_and_no_other() {
     let bill = of_debian();
     assert_eq!(bill, of_rpm());
+    assert_lists_all(&serde_json::from_str(&bill).unwrap());
+}
+
+#[test]
+fn a_bill_for_another_processor_lists_the_crates_of_that() {
+    let bill = run(Command::new(repository("config/debian/sbom")).arg(ARM64).current_dir(repository("")));
     let bill: Value = serde_json::from_str(&bill).unwrap();
+    assert_eq!(bill["metadata"]["properties"][0]["value"], ARM64);
+    assert_lists_all(&bill);
+}
+
+/// Asserts that a bill lists each crate of the program for its target once, with the checksum of the lock and the crates below it.
+#[track_caller]
+fn assert_lists_all(bill: &Value) {
     let program = &bill["metadata"]["component"];
     assert_eq!((text(program, "name"), text(program, "version")), {
         ("danelaw".to_owned(), env!("CARGO_PKG_VERSION").to_owned())
@@ -87,7 +106,7 @@ fn both_packages_list_all_crates_of_the_program_and_no_other() {
     let name_of = |component: &&Value| (text(component, "name"), text(component, "version"));
     let listed: BTreeSet<_> = components.iter().map(name_of).collect();
     assert_eq!(listed.len(), components.len(), "a crate is there twice");
-    let compiled = compiled();
+    let compiled = compiled(&text(&bill["metadata"]["properties"][0], "value"));
     assert!(compiled.len() > 200, "{compiled:?}");
     assert_eq!(listed, compiled);
     let locked = locked();
