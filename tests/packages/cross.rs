@@ -1,5 +1,5 @@
 //! The packages and the image for ARM64, which `tests/packages/cross` builds on another processor for `tests/run --long`. Without it
-//! the scripts say what they need.
+//! the script of the program alone is asked.
 
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};

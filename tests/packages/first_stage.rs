@@ -1,5 +1,5 @@
-//! The first stage of `config/container/Containerfile`, which compiles: what it keeps from one build to the next. A cargo that only
-//! writes down what it finds takes the place of the real one, which no image of the tests has.
+//! The caches of the first stage of `config/container/Containerfile`, from one build to the next. A stub takes the place of cargo,
+//! since no image of the tests has the real one. The stub writes a line for each of its runs into each cache.
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
