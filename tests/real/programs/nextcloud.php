@@ -1,7 +1,7 @@
 <?php
 // A mail by the library that Nextcloud sends with, with the settings that Nextcloud makes of its own.
 //
-//   php nextcloud.php PROGRAM SETTINGS RECIPIENT      settings as a JSON object; prints "sent", or the error that Nextcloud hears
+//   php nextcloud.php RECIPIENT PROGRAM SETTINGS      settings as a JSON object; prints "sent", or the error that Nextcloud hears
 require_once 'Symfony/Component/Mailer/autoload.php';
 
 use Symfony\Component\Mailer\Exception\TransportExceptionInterface;
@@ -9,7 +9,7 @@ use Symfony\Component\Mailer\Mailer;
 use Symfony\Component\Mailer\Transport\Smtp\EsmtpTransport;
 use Symfony\Component\Mime\Email;
 
-[, , $settings, $recipient] = $argv;
+[, $recipient, $program, $settings] = $argv;
 $settings = json_decode($settings, true, flags: JSON_THROW_ON_ERROR);
 // Without "ssl" the library decides, and speaks STARTTLS with each server that offers it.
 $tls = $settings['mail_smtpsecure'] === 'ssl' ? true : null;
@@ -18,8 +18,7 @@ $transport->getStream()->setTimeout(10);
 $note = (new Email())->from('alice@client.test')->to($recipient)->subject('A note')->text("The text.\n");
 try {
     (new Mailer($transport))->send($note);
-    echo "sent\n";
+    echo "$program: sent\n";
 } catch (TransportExceptionInterface $error) {
-    echo get_class($error), ': ', $error->getMessage(), "\n";
-    exit(1);
+    echo "$program: ", get_class($error), ': ', strtr($error->getMessage(), "\n", ' '), "\n";
 }

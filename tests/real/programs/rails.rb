@@ -1,11 +1,10 @@
 # A mail by the library that GitLab, Mastodon and Discourse send with, with the settings that each of them makes of its own.
 #
-#   ruby rails.rb PROGRAM SETTINGS RECIPIENT      settings as a JSON object; prints "sent", or the error that the program hears
+#   ruby rails.rb RECIPIENT [PROGRAM SETTINGS]..      settings as a JSON object; prints for each program "sent", or the error it hears
 require "json"
 require "action_mailer"
 
-program, settings, recipient = ARGV[0], JSON.parse(ARGV[1]), ARGV[2]
-ActionMailer::Base.smtp_settings =
+def smtp_settings(program, settings)
   case program
   when "GitLab"
     settings.to_h { |name, value| [name.delete_prefix("smtp_").to_sym, value] }.except(:enable)
@@ -21,6 +20,7 @@ ActionMailer::Base.smtp_settings =
       authentication: "plain", enable_starttls_auto: settings.fetch("DISCOURSE_SMTP_ENABLE_START_TLS")
     }
   end
+end
 
 class Notes < ActionMailer::Base
   def note(recipient)
@@ -28,10 +28,11 @@ class Notes < ActionMailer::Base
   end
 end
 
-begin
+recipient, *programs = ARGV
+programs.each_slice(2) do |program, settings|
+  ActionMailer::Base.smtp_settings = smtp_settings(program, JSON.parse(settings))
   Notes.note(recipient).deliver_now
-  puts "sent"
+  puts "#{program}: sent"
 rescue StandardError => error
-  puts "#{error.class}: #{error.message}"
-  exit 1
+  puts "#{program}: #{error.class}: #{error.message.tr("\n", " ")}"
 end
