@@ -5,7 +5,7 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderMap, HeaderName, USER_AGENT};
+use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderMap, HeaderName, USER_AGENT};
 use hyper::http::request::Builder;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
@@ -105,6 +105,8 @@ where
 }
 
 fn request(builder: Builder, host: &str) -> Builder {
+    // RFC 9110 §12.5.3: without this field a server may compress the content.
+    let builder = builder.header(ACCEPT_ENCODING, "identity");
     builder.header(HOST, host).header(USER_AGENT, format!("danelaw/{VERSION}"))
 }
 

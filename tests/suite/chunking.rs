@@ -350,7 +350,13 @@ async fn a_remote_that_refuses_the_chunk_before_the_last() {
 async fn a_remote_that_offers_chunking_and_does_not_know_bdat() {
     // RFC 3030 §4.2: an answer about the command says no word about the mail. The message is gone, so the client keeps
     // it, and the next try goes as DATA over another connection.
-    for refusal in ["500 5.5.1 what?", "502 5.5.1 not implemented", "503 5.5.1 bad sequence"] {
+    for refusal in [
+        "500 5.5.1 what?",
+        "501 5.5.4 syntax",
+        "502 5.5.1 not implemented",
+        "503 5.5.1 bad sequence",
+        "504 5.5.4 no such parameter",
+    ] {
         for size in [10, 100_000] {
             let lab = plain(|mx| {
                 offers_chunks(mx);
