@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 /// The pause before a task that has panicked starts again.
 const AGAIN: Duration = Duration::from_secs(1);
+/// The longest pause, before one that panics again and again. A task that has gone on for so long has a short pause again.
+const LONGEST: Duration = Duration::from_secs(600);
 
 /// Starts a task, and starts it again after a panic: without it danelaw would go on with facts that no task renews, and look
 /// well. The panic itself is in the log already. The task ends when it returns, or when it is aborted.
@@ -15,9 +18,14 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     tokio::spawn(async move {
+        let (mut pause, mut started) = (AGAIN, Instant::now());
         while AbortOnDropHandle::new(tokio::spawn(start())).await.is_err_and(|error| error.is_panic()) {
             tracing::error!(task, "a task of danelaw has panicked and starts again; please report it");
-            tokio::time::sleep(AGAIN).await;
+            if started.elapsed() >= LONGEST {
+                pause = AGAIN;
+            }
+            tokio::time::sleep(pause).await;
+            (pause, started) = (LONGEST.min(pause * 2), Instant::now());
         }
     })
 }
@@ -37,8 +45,11 @@ mod tests {
             let start = counted.fetch_add(1, Ordering::SeqCst);
             async move { assert!(start >= 3, "as a bug would") }
         });
+        let began = Instant::now();
         task.await.unwrap();
         assert_eq!(starts.load(Ordering::SeqCst), 4);
+        // Each pause is twice as long as the last.
+        assert_eq!(began.elapsed().as_secs(), 1 + 2 + 4);
     }
 
     #[tokio::test(start_paused = true)]

@@ -147,7 +147,12 @@ async fn resolve(
             // RFC 9156 §2.3: a server may fail for a name that it does not expect to be asked for.
             Err(_) if !whole => steps = 0,
             // The servers of a zone may have changed before the end of the TTL.
-            Err(_) if origin == CutOrigin::Memory && position.cut.zone.depth() > 0 && effort.doubted.is_none() => {
+            Err(_)
+                if origin == CutOrigin::Memory
+                    && position.cut.zone.depth() > 0
+                    && effort.doubted.is_none()
+                    && effort.questions > 0 =>
+            {
                 servers.places.forget(&position.cut.zone);
                 (position, steps) = (start(servers, question).await?, minimise::MAX_STEPS);
                 origin = CutOrigin::Parent;

@@ -52,20 +52,25 @@ impl Servers {
         purpose: Purpose,
         read: impl Fn(&[u8]) -> Result<T, FailureReason> + Send + Sync,
     ) -> Result<ReadReply<T>, FailureReason> {
-        let read = |octets: &[u8], place| Ok(ReadReply { value: read(octets)?, place });
         let read = &read;
         let exchange = |place: usize| async move {
-            let client = self.clients.get(place).ok_or(FailureReason::Timeout)?;
-            let reply = client.exchange(question, purpose).await?;
-            if purpose == Purpose::Validate && refuses(&reply) {
-                // Some servers do not know CD, and some keep a reply that was bogus to them and answer SERVFAIL where they
-                // would ask another server of the zone without the bit (RFC 6840 appendix B). Its signatures are checked
-                // here in any case.
-                return read(&client.exchange(question, Purpose::TrustAd).await?, place);
-            }
-            read(&reply, place)
+            let reply = self.exchange(place, question, purpose).await?;
+            Ok(ReadReply { value: read(&reply)?, place })
         };
         self.first(exchange).await
+    }
+
+    /// The reply of the server at this place.
+    async fn exchange(&self, place: usize, question: &Question, purpose: Purpose) -> Result<Vec<u8>, FailureReason> {
+        let client = self.clients.get(place).ok_or(FailureReason::Timeout)?;
+        let reply = client.exchange(question, purpose).await?;
+        if purpose == Purpose::Validate && refuses(&reply) {
+            // Some servers do not know CD, and some keep a reply that was bogus to them and answer SERVFAIL where they
+            // would ask another server of the zone without the bit (RFC 6840 appendix B). Its signatures are checked
+            // here in any case.
+            return client.exchange(question, Purpose::TrustAd).await;
+        }
+        Ok(reply)
     }
 
     /// Puts a question once more, whose reply from the server at this place proves nothing: to the next server, or if there is
@@ -81,9 +86,8 @@ impl Servers {
     ) -> Result<T, FailureReason> {
         let next = (place + 1) % self.clients.len().max(1);
         let purpose = if next == place { Purpose::TrustAd } else { Purpose::Validate };
-        let client = self.clients.get(next).ok_or(FailureReason::Timeout)?;
         // On the heap, as in `first`.
-        read(&Box::pin(client.ask(question, purpose)).await?)
+        read(&Box::pin(self.race.once(next, self.exchange(next, question, purpose))).await?)
     }
 
     /// The first result of a question. `exchange` puts it to the server at this place in the list.
@@ -147,6 +151,18 @@ impl ServerRace {
         let first = round.peek().map_or(YOUNG, |server| self.pace().wait(server, 0));
         let mut field = ConfiguredServers(self);
         let asking = race(&mut field, round, self.timeout, |server, ()| exchange(server));
+        self.places.hold(place, first, asking).await
+    }
+
+    /// Puts one question to one server.
+    async fn once<T>(
+        &self,
+        server: usize,
+        exchange: impl Future<Output = Result<T, FailureReason>>,
+    ) -> Result<T, FailureReason> {
+        let place = timeout(self.timeout, self.places.take()).await.unwrap_or(Err(FailureReason::Timeout))?;
+        let first = self.pace().wait(server, 0);
+        let asking = async { timeout(self.timeout, exchange).await.unwrap_or(Err(FailureReason::Timeout)) };
         self.places.hold(place, first, asking).await
     }
 }

@@ -378,9 +378,10 @@ impl Resolver for Stub {
     async fn mx(&self, domain: &Name) -> Result<Lookup<Mx>, Failure> {
         let found = self.find(domain, Rtype::MX).await;
         let lookup = answers::mx(domain, lookup_of(&found))?;
-        let takes_no_mail = lookup.answer.records().iter().any(|mx| mx.target == MxTarget::Root);
+        let records = lookup.answer.records();
+        let takes_no_mail = !records.is_empty() && records.iter().all(|mx| mx.target == MxTarget::Root);
         match rank_of(&found) {
-            // RFC 7505: a null MX returns the mail to its sender.
+            // RFC 7505: a null MX alone returns the mail to its sender.
             Some(ResolverRank::Fallback) if takes_no_mail => Err(denied_by_fallback(domain, Rtype::MX)),
             Some(ResolverRank::Fallback | ResolverRank::Configured) | None => Ok(lookup),
         }

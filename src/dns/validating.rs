@@ -99,7 +99,7 @@ impl Validating {
         question: &Question,
         budget: &mut Budget,
     ) -> Result<WithTtl<Link<Security>>, FailureReason> {
-        let asked = Queried::new(question.clone())?;
+        let (asked, whole) = (Queried::new(question.clone())?, *budget);
         let ReceivedReply { message, from } = self.zones.source.ask(&asked, &mut budget.questions).await?;
         let message = Arc::new(message);
         let proven = match self.proven(&asked, &message, budget).await {
@@ -110,7 +110,9 @@ impl Validating {
             proven => proven,
         };
         match proven {
-            Err(reason @ FailureReason::Bogus(_)) => {
+            Err(reason @ (FailureReason::Bogus(_) | FailureReason::Malformed(_))) => {
+                // The costs of a bad reply are not those of a good one.
+                *budget = Budget { questions: budget.questions, ..whole };
                 Box::pin(self.proven_by_another(&asked, from, budget)).await.ok_or(reason)
             }
             proven => proven,

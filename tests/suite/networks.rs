@@ -7,7 +7,8 @@ use danelaw::dns::stub::Stub;
 use danelaw::dns::{Resolver, Security};
 use danelaw::name::Name;
 use hickory_resolver::proto::op::{Message, ResponseCode};
-use hickory_resolver::proto::rr::RecordType;
+use hickory_resolver::proto::rr::rdata::OPT;
+use hickory_resolver::proto::rr::{Name as LibraryName, RData, Record, RecordType};
 
 use crate::lab::certs::Identity;
 use crate::lab::dns::{Fault, Tree};
@@ -223,13 +224,19 @@ fn stale_with_cd(reply: &mut Message) {
     }
 }
 
+/// Replaces all records by one that answers no question.
+fn opt_alone(reply: &mut Message) {
+    reply.answers = vec![Record::from_rdata(LibraryName::root(), 0, RData::OPT(OPT::default()))];
+    reply.authorities.clear();
+}
+
 #[tokio::test]
 async fn one_reply_that_proves_nothing_is_overruled_by_a_better_one() {
     let tree = || Tree::new().secure("example.test").mx("example.test", 10, "mx.example.test");
     let example = Name::parse("example.test").unwrap();
     let spoiled = [("example.test", "MX"), ("example.test", "DNSKEY"), ("example.test", "DS"), ("test", "DS")];
     for (name, rtype) in spoiled {
-        for fault in [Fault::BogusSignature, Fault::Stripped, Fault::Empty] {
+        for fault in [Fault::BogusSignature, Fault::Stripped, Fault::Empty, Fault::Tamper(opt_alone)] {
             // The other one of two resolvers is honest, whichever is asked first.
             let bad = tree().fault(name, rtype, fault.clone()).start().await;
             let good = bad.twin().await;

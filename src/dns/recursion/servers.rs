@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::super::FailureReason;
-use super::super::Nat64;
+use super::super::by_nat64;
 use super::super::cache::WithTtl;
 use super::super::canonical::CanonicalName;
 use super::super::links::Question;
@@ -19,6 +19,7 @@ use super::super::query::Purpose;
 use super::super::race::race;
 use super::super::reply::Rtype;
 use super::super::setup::ResolverSettings;
+use super::super::{Nat64, Nat64Prefix};
 use super::clients::AuthorityClients;
 use super::families::{FamilyRoutes, RoutedFamilies};
 use super::hints::RootHints;
@@ -46,6 +47,8 @@ pub(super) struct AuthoritativeServers {
     pub(super) priming: Mutex<Option<PrimingFailure>>,
     dialable: Dialable,
     families: RoutedFamilies,
+    /// The prefix by which IPv4 addresses are reached, where it is set.
+    nat64: Option<Nat64Prefix>,
     pub(super) port: u16,
     timeout: Duration,
     clients: AuthorityClients,
@@ -137,6 +140,7 @@ impl AuthoritativeServers {
         Self {
             dialable: hints.dialable(),
             families: RoutedFamilies::behind(nat64),
+            nat64,
             hints,
             places: DelegationMemory::new(),
             deadline: settings.deadline,
@@ -283,8 +287,12 @@ impl AuthoritativeServers {
 
     /// The addresses that may be asked, in the order in which they are.
     pub(super) fn usable(&self, addresses: &[IpAddr]) -> Vec<IpAddr> {
-        let dialable: Vec<IpAddr> =
-            addresses.iter().copied().filter(|address| self.dialable.allows(*address)).collect();
+        // An address below the prefix is the IPv4 address inside, which may be a private one.
+        let addresses = match self.nat64 {
+            Some(prefix) => by_nat64::identities(addresses.to_vec(), prefix),
+            None => addresses.to_vec(),
+        };
+        let dialable: Vec<IpAddr> = addresses.into_iter().filter(|address| self.dialable.allows(*address)).collect();
         let mut ordered = self.places.in_order(&dialable);
         // The sort is stable. Without a route to the addresses of a family they come last.
         let routed = self.families.routes(&self.hints);

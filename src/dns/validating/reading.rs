@@ -20,7 +20,7 @@ const TYPES: [u16; 19] = [1, 2, 5, 6, 15, 16, 28, 33, 35, 39, 41, 43, 46, 47, 48
 /// # Panics
 /// The invariant is broken.
 pub fn reading(octets: &[u8]) {
-    let reply = Written::of(octets);
+    let reply = OddReply::of(octets);
     let read =
         convert::message(&reply).and_then(|message| convert::reply(&message, |_, _| Proof::Unproven("not looked at")));
     let Ok(read) = read else { return };
@@ -50,24 +50,24 @@ pub fn reading(octets: &[u8]) {
     }
 }
 
-/// A reply that is being written.
-struct Written<'a> {
+/// A reply of odd records that is being written.
+struct OddReply<'a> {
     from: std::slice::Iter<'a, u8>,
     reply: Vec<u8>,
 }
 
-impl Written<'_> {
+impl OddReply<'_> {
     fn of(octets: &[u8]) -> Vec<u8> {
-        let mut written = Written { from: octets.iter(), reply: vec![0, 0, 0x81, 0x80, 0, 1] };
-        let counts = [written.next() % 6, written.next() % 4, written.next() % 3];
-        counts.iter().for_each(|count| written.reply.extend([0, *count]));
-        written.reply.extend([1, b'z', 0]);
-        let asked = written.rtype();
-        written.reply.extend([asked.to_be_bytes(), [0, 1]].concat());
+        let mut odd = OddReply { from: octets.iter(), reply: vec![0, 0, 0x81, 0x80, 0, 1] };
+        let counts = [odd.next() % 6, odd.next() % 4, odd.next() % 3];
+        counts.iter().for_each(|count| odd.reply.extend([0, *count]));
+        odd.reply.extend([1, b'z', 0]);
+        let asked = odd.rtype();
+        odd.reply.extend([asked.to_be_bytes(), [0, 1]].concat());
         for _ in 0..counts.iter().sum() {
-            written.record(asked);
+            odd.record(asked);
         }
-        written.reply
+        odd.reply
     }
 
     fn next(&mut self) -> u8 {

@@ -135,6 +135,10 @@ impl Zones {
         if !budget.spend_step() {
             return Arc::new(Err(bogus(&place, "there are too many places on the way to it")));
         }
+        if budget.questions == 0 {
+            // It is the lookup's own failure: others make the step with the budget that each step has.
+            return Arc::new(Err(FailureReason::Network(format!("the way to {place} takes too many questions"))));
+        }
         let (zones, asked) = (self.clone(), Arc::new(AtomicU32::new(0)));
         let counted = Arc::clone(&asked);
         let make = move |place: CanonicalName| async move {
