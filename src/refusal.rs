@@ -12,7 +12,7 @@
 //! | no connection, no greeting | 451 4.4.1, 4.4.2 | no statement about the mail |
 //! | this host is out of file descriptors or memory | 451 4.3.0 | our own fault |
 //! | too many connections | 451 4.4.5 | ours are bounded, and the client tries again |
-//! | MAIL answered with 4yz | the remote's own | RFC 5321 §4.2.1 |
+//! | MAIL or RCPT answered with 4yz | the remote's own | RFC 5321 §4.2.1 |
 //! | no exchange has the extension that the message needs | 554 5.6.3, 553 5.6.7, 554 5.6.9, 552 5.3.4 | RFC 6152 §3, RFC 6531 §3.5, RFC 1870 §6.1 |
 //! | no exchange takes mail with REQUIRETLS, or none can be authenticated for it | 550 5.7.30, 550 5.7.10 | RFC 8689 §4.2.1 |
 //! | the DNS says that no host takes this mail | 550 5.4.4, 556 5.1.10 | RFC 5321 §5.1, RFC 7505 §4 |
@@ -258,9 +258,14 @@ pub enum Reason {
         /// The answer.
         reply: Reply,
     },
-    /// MAIL was refused.
-    #[error("MAIL was answered with {0}")]
-    Mail(Reply),
+    /// MAIL, all recipients, or DATA were refused.
+    #[error("{stage} was answered with {reply}")]
+    Refused {
+        /// The command.
+        stage: Stage,
+        /// The answer; of several the last one.
+        reply: Reply,
+    },
     /// The remote offers CHUNKING, and does not know the command that goes with it.
     #[error("BDAT was answered with {0}, although CHUNKING was offered; the next try goes as DATA")]
     BdatRefused(Reply),
@@ -403,7 +408,7 @@ impl Reason {
             | Self::AnsweredUnread { .. }
             | Self::Closing(_)
             | Self::WrongAnswer { .. }
-            | Self::Mail(_)
+            | Self::Refused { .. }
             | Self::BdatRefused(_)
             | Self::Lacking(_)
             | Self::NotAsked(_)
@@ -551,6 +556,10 @@ mod tests {
         ReplyDecoder::new().decode(&mut wire).unwrap().unwrap()
     }
 
+    fn refused(stage: Stage, reply: Reply) -> Reason {
+        Reason::Refused { stage, reply }
+    }
+
     #[test]
     fn each_reason_has_its_code_and_label() {
         // N1, N3, N6, N7, X2, X3, decision 7.
@@ -595,8 +604,10 @@ mod tests {
                 "failed-just-now",
                 None,
             ),
-            (Reason::Mail(said(450, "4.7.1 later")), "450 4.7.1", "mail-refused", None),
-            (Reason::Mail(said(454, "later")), "451 4.0.0", "mail-refused", None),
+            (refused(Stage::Mail, said(450, "4.7.1 later")), "450 4.7.1", "mail-refused", None),
+            (refused(Stage::Mail, said(454, "later")), "451 4.0.0", "mail-refused", None),
+            (refused(Stage::Rcpt, said(450, "4.2.0 later")), "450 4.2.0", "recipient-refused", None),
+            (refused(Stage::Data, said(452, "4.4.5 too many")), "452 4.4.5", "data-refused", None),
             (Reason::BdatRefused(said(503, "bad sequence")), "451 4.5.0", "bdat-refused", None),
             (Lacking::EightBitMime.into(), "554 5.6.3", "8bitmime-missing", None),
             (Lacking::SmtpUtf8.into(), "553 5.6.7", "smtputf8-missing", None),
@@ -716,7 +727,8 @@ mod tests {
         assert_eq!(reply.class(), Class::Transient);
         assert_eq!(said(vec![Lacking::SmtpUtf8.into(), Lacking::SmtpUtf8.into()]).code().number(), 553);
         // The word of a remote says more than that another one was not there.
-        let no = Reason::Mail(Reply::new(Code::INSUFFICIENT_STORAGE, EnhancedCode::transient(3, 1), "full"));
+        let full = || Reply::new(Code::INSUFFICIENT_STORAGE, EnhancedCode::transient(3, 1), "full");
+        let no = refused(Stage::Mail, full());
         assert_eq!(said(vec![Reason::Connect(broken()), no]).code(), Code::INSUFFICIENT_STORAGE);
         // The one that speaks for all is always told.
         let mut many: Vec<_> = std::iter::repeat_with(|| Reason::Connect(broken())).take(20).collect();
@@ -728,8 +740,7 @@ mod tests {
         assert!(reply.octets() < 8 * 600, "{}", reply.octets());
         // The only host's own answer is passed on as it is.
         let peer = Peer { exchange: name("mx.example"), address: [192, 0, 2, 1].into(), port: None };
-        let full = Reply::new(Code::INSUFFICIENT_STORAGE, EnhancedCode::transient(3, 1), "full");
-        let alone = Refusals::from(Refusal::peer(&peer, Reason::Mail(full)));
+        let alone = Refusals::from(Refusal::peer(&peer, refused(Stage::Rcpt, full())));
         assert_eq!(alone.verdict().to_string(), "452 4.3.1 mx.example[192.0.2.1]: full");
         // A fault of this host comes first, and is never final.
         let reply = said(vec![Reason::NoAddress, Reason::StartTlsMissing, Scarcity::OwnDescriptors.into()]);

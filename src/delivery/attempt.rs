@@ -231,6 +231,11 @@ impl Attempt {
         }
     }
 
+    /// The remote is left, and the client has heard none of its replies.
+    pub(crate) fn forget_recipients(&mut self) {
+        (self.outcome.recipients, self.refused) = (0, None);
+    }
+
     /// Recipients the remote has accepted.
     pub(crate) fn accepted(&self) -> usize {
         self.outcome.recipients

@@ -37,7 +37,7 @@ impl Declined {
     pub(crate) fn broke(peer: &Peer, reason: &Reason) -> Self {
         let view = reason.view();
         match reason {
-            Reason::Mail(reply) => Self::by_remote(view.label, reply.relayed(peer)),
+            Reason::Refused { reply, .. } => Self::by_remote(view.label, reply.relayed(peer)),
             reason => Self::by_us(view.label, Reply::new(view.code, view.enhanced, format!("{peer}: {reason}"))),
         }
     }

@@ -6,10 +6,12 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
+use super::answers::{Answers, Hold, RcptReply};
 use super::attempt::Attempt;
 use super::declined::{Declined, Whose};
 use super::incoming::Incoming;
@@ -20,7 +22,7 @@ use super::{DestinationUpstream, Upstream};
 use crate::dns::Resolver;
 use crate::name::Name;
 use crate::policy::{Level, ListenerMail};
-use crate::refusal::{Lacking, Peer, Reason, Refusals};
+use crate::refusal::{Lacking, Peer, Reason, Refusals, Stage};
 use crate::rules::Rule;
 use crate::smtp::chunk::Framing;
 use crate::smtp::command::{Command, Mail};
@@ -29,20 +31,21 @@ use crate::smtp::reply::Reply;
 use crate::terms::ListenerTerms;
 use crate::tls::server::ClientTls;
 use crate::tlsrpt::event::Reporting;
-use crate::trace::What;
+use crate::trace::{Trace, What};
 use crate::transaction::recipient::RecipientId;
 use crate::transaction::{Addressee, Envelope, Event, Turn};
 use crate::upstream::original_destination::OriginalDestination;
-use crate::upstream::verified::{MailCommand, Ready};
+use crate::upstream::verified::{Group, MailCommand, Ready};
 use crate::upstream::{Request, ehlo_name, remaining};
 
-/// The commands to one remote in one turn. They can be sent to another remote, as long as no RCPT was answered.
-#[derive(Debug)]
+/// The commands to one remote in one turn. They can be sent to another remote, as long as the client has heard no answer to RCPT.
 struct Commands {
     /// The start of the transaction, where the remote has not heard of it.
     mail: Option<Mail>,
     /// The recipients to ask for.
     recipients: Vec<Addressee>,
+    /// The answers of the first remote that has delayed all recipients, for those that no other remote accepts.
+    delayed: Vec<RcptReply>,
 }
 
 /// The command of the client behind its recipients: a remote may hear of DATA with them.
@@ -87,12 +90,6 @@ pub(crate) struct Agent<'a, R> {
     pub(crate) opened: &'a Incoming<DestinationUpstream>,
 }
 
-/// A remote's reply to RCPT, or ours in its place.
-struct RcptReply {
-    recipient: RecipientId,
-    reply: Reply,
-}
-
 /// The end of a destination's turn.
 #[expect(clippy::large_enum_variant, reason = "it is made and taken apart once in a turn, and never kept")]
 enum TurnEnd {
@@ -113,7 +110,7 @@ struct Found {
 impl Upstream {
     /// Leaves a remote that does not take the transaction. It is in step where it has only said no.
     fn part(self, reason: &Reason) -> Attempt {
-        if matches!(reason, Reason::Mail(_) | Reason::Lacking(_)) {
+        if matches!(reason, Reason::Refused { .. } | Reason::Lacking(_)) {
             self.ready.release();
         }
         self.attempt
@@ -129,12 +126,21 @@ fn closed(attempt: Attempt, declined: Declined) -> TurnEnd {
 
 /// A remote was lost, or has refused MAIL.
 struct GroupError {
-    /// The number of recipients that were answered before.
+    /// The number of recipients whose answer the client has heard.
     told: usize,
     reason: Reason,
 }
 
 impl Commands {
+    fn new(recipients: Vec<Addressee>) -> Self {
+        Self { mail: None, recipients, delayed: Vec::new() }
+    }
+
+    /// The answer of a remote that has delayed all recipients.
+    fn delayed(&self, recipient: RecipientId) -> Option<&Reply> {
+        self.delayed.iter().find(|answer| answer.recipient == recipient).map(|answer| &answer.reply)
+    }
+
     fn all(&self, data: Option<MailCommand>) -> Vec<MailCommand> {
         let mail = self.mail.iter().cloned().map(MailCommand::Mail);
         let recipients = self.recipients.iter().map(|recipient| MailCommand::Rcpt(recipient.mailbox.clone()));
@@ -160,7 +166,7 @@ impl<R: Resolver> Agent<'_, R> {
     /// Asks a destination, and tells each reply as it comes.
     pub(crate) async fn ask(&self, turn: Turn, upstream: Option<Upstream>) {
         let Turn { destination, domain, recipients } = turn;
-        let commands = Commands { mail: None, recipients };
+        let commands = Commands::new(recipients);
         let path = match upstream {
             Some(upstream) => self.carry(upstream, commands).await,
             None => self.seek(&domain, commands).await,
@@ -175,8 +181,8 @@ impl<R: Resolver> Agent<'_, R> {
         });
     }
 
-    /// Asks one remote of the domain after the other, as long as no recipient was answered and the next one may do
-    /// better (RFC 5321 §5.1).
+    /// Asks one remote of the domain after the other, as long as the client has heard no answer to a recipient and the next one
+    /// may do better (RFC 5321 §5.1).
     async fn seek(&self, domain: &Name, commands: Commands) -> TurnEnd {
         let Shared { connector, reporter, .. } = self.shared;
         let demand = self.envelope.demand();
@@ -247,9 +253,12 @@ impl<R: Resolver> Agent<'_, R> {
                 Ok(ready) => ready,
                 Err(refusals) => {
                     attempt.sts(search.iteration().sts(None));
-                    attempt.refused(&refusals);
                     let least = self.terms.of(search.iteration().demand()).floor();
-                    return closed(attempt, self.explained(Declined::by_all(&refusals, least)));
+                    match commands.delayed.is_empty() {
+                        true => attempt.refused(&refusals),
+                        false => attempt.skipped(refusals.iter()),
+                    }
+                    return self.given_up(attempt, commands, Declined::by_all(&refusals, least));
                 }
             };
             search.reached(&mut attempt, &ready);
@@ -263,13 +272,29 @@ impl<R: Resolver> Agent<'_, R> {
                 Err(failed) => failed,
             };
             attempt = upstream.part(&reason);
-            // L11: a reply of this remote that the client has binds the transaction to it.
-            let decided = if told == 0 { search.turned_away(&peer, reason).err() } else { Some(reason) };
-            if let Some(reason) = decided {
+            // L11: a reply of this remote that the client has heard binds the transaction to it.
+            if told > 0 {
                 return closed(attempt, self.explained(Declined::broke(&peer, &reason)));
+            }
+            attempt.forget_recipients();
+            if let Err(reason) = search.turned_away(&peer, reason) {
+                return self.given_up(attempt, commands, Declined::broke(&peer, &reason));
             }
             remote = search.next().await;
         }
+    }
+
+    /// No remote takes the mail. Recipients that one has delayed hear its answers: a worse exchange that refuses them all does
+    /// not know better.
+    fn given_up(&self, mut attempt: Attempt, commands: Commands, declined: Declined) -> TurnEnd {
+        if commands.delayed.is_empty() {
+            return closed(attempt, self.explained(declined));
+        }
+        for answer in commands.delayed {
+            attempt.recipient(&answer.reply);
+            self.reply_to_rcpt(answer);
+        }
+        TurnEnd::Left
     }
 
     /// MAIL as this remote takes it, with the recipients.
@@ -287,23 +312,32 @@ impl<R: Resolver> Agent<'_, R> {
         if let Some(unmet) = search.unmet() {
             self.refuse_international(upstream, commands, |_| unmet.declined(Lacking::SmtpUtf8));
         }
-        let until = search.iteration().answer_by();
-        if !search.is_detour(upstream.ready.peer()) {
-            return self.group(upstream, commands, until, |answer| self.reply_to_rcpt(answer)).await;
+        let hold = self.hold(&upstream.ready, search);
+        let mut answers = Answers::new(hold);
+        let asked = self.group(upstream, commands, search.iteration().answer_by(), &mut answers).await;
+        asked.map_err(|reason| GroupError { told: answers.told(), reason })?;
+        let Some(reply) = answers.undecided() else {
+            self.tell(&mut answers);
+            return Ok(());
+        };
+        // The word of a session that had mails before may be about them, and that of a detour is not the last one.
+        if hold != Hold::Detour && !search.iteration().is_reused() && commands.delayed.is_empty() {
+            commands.delayed = answers.keep();
         }
-        // The client hears the answers if a recipient is accepted. Otherwise the transaction goes elsewhere.
-        let heard = Incoming::new();
-        let asked = self.group(upstream, commands, until, |answer| heard.put(answer)).await;
-        let answers = heard.drain();
-        if upstream.attempt.accepted() == 0 {
-            let no = answers.into_iter().next_back().map(|answer| Reason::Mail(answer.reply));
-            return Err(GroupError {
-                told: 0,
-                reason: asked.err().map(|failed| failed.reason).or(no).unwrap_or(Reason::OutOfTime),
-            });
+        Err(GroupError { told: 0, reason: Reason::Refused { stage: Stage::Rcpt, reply } })
+    }
+
+    /// How long the client waits for the answers of this remote.
+    fn hold(&self, ready: &Ready, search: &Search<'_, R>) -> Hold {
+        let iteration = search.iteration();
+        if search.is_detour(ready.peer()) {
+            return Hold::Detour;
         }
-        answers.into_iter().for_each(|answer| self.reply_to_rcpt(answer));
-        asked
+        match (iteration.is_reused() && self.data(ready).is_some(), iteration.goes_on_after_4yz()) {
+            (true, _) => Hold::UntilMessage,
+            (false, true) => Hold::UntilAccepted,
+            (false, false) => Hold::No,
+        }
     }
 
     /// The octets of our Received line (RFC 1870 §6.1).
@@ -340,9 +374,9 @@ impl<R: Resolver> Agent<'_, R> {
         let until = Instant::now() + self.shared.connector.timeouts.command;
         let peer = upstream.ready.peer().clone();
         self.refuse_international(&mut upstream, &mut commands, |attempt| attempt.lacking(Lacking::SmtpUtf8, &peer));
-        match self.group(&mut upstream, &commands, until, |answer| self.reply_to_rcpt(answer)).await {
+        match self.group(&mut upstream, &commands, until, &mut Answers::new(Hold::No)).await {
             Ok(()) => self.asked(upstream),
-            Err(GroupError { reason, .. }) => closed(upstream.part(&reason), Declined::broke(&peer, &reason)),
+            Err(reason) => closed(upstream.part(&reason), Declined::broke(&peer, &reason)),
         }
     }
 
@@ -373,56 +407,77 @@ impl<R: Resolver> Agent<'_, R> {
         self.incoming.put(Event::Answered(answer.recipient, answer.reply));
     }
 
+    fn tell(&self, answers: &mut Answers) {
+        answers.tell().into_iter().for_each(|answer| self.reply_to_rcpt(answer));
+    }
+
     /// One group of commands (RFC 2920 §3.1), every answer looked at.
     async fn group(
         &self,
         upstream: &mut Upstream,
         commands: &Commands,
         mut until: Instant,
-        hear: impl Fn(RcptReply),
-    ) -> Result<(), GroupError> {
+        answers: &mut Answers,
+    ) -> Result<(), Reason> {
         let Upstream { ready, attempt } = upstream;
-        let (peer, patience) = (ready.peer().clone(), self.shared.connector.timeouts.command);
-        let broke = |told| move |reason| GroupError { told, reason };
+        let (peer, timeouts) = (ready.peer().clone(), &self.shared.connector.timeouts);
         let trace = attempt.trace().clone();
         let data = self.data(ready);
         let hears_of_data = data.is_some();
         let mut group = ready.group(commands.all(data));
         if let Some(mail) = &commands.mail {
-            let began = Instant::now();
-            let said = group.answer(remaining(until, patience)).await;
-            trace.since(began, What::Mail, Said(&said));
-            let reply = said.map_err(broke(0))?;
+            let reply = answer(&mut group, remaining(until, timeouts.command), &trace, What::Mail).await?;
             attempt.says(mail.require_tls);
             if !reply.code().is_success() {
-                return Err(GroupError { told: 0, reason: Reason::Mail(reply) });
+                return Err(Reason::Refused { stage: Stage::Mail, reply });
             }
         }
-        for (index, recipient) in commands.recipients.iter().enumerate() {
-            let began = Instant::now();
-            let said = group.answer(remaining(until, patience)).await;
-            trace.since(began, What::Rcpt, Said(&said));
-            let reply = self.rcpt_reply(attempt, &peer, said.map_err(broke(index))?);
-            hear(RcptReply { recipient: recipient.id, reply });
-            // RFC 5321 §4.5.3.2.3: the client's patience is for each recipient, not for all it has pipelined.
-            until = Instant::now() + patience;
+        for recipient in &commands.recipients {
+            let said = answer(&mut group, remaining(until, timeouts.command), &trace, What::Rcpt).await?;
+            answers.note(&said);
+            let reply = self.rcpt_reply(attempt, &peer, commands.delayed(recipient.id), said);
+            answers.put(RcptReply { recipient: recipient.id, reply });
+            if answers.are_due(attempt.accepted(), until) {
+                self.tell(answers);
+                // RFC 5321 §4.5.3.2.3: the client's patience is for each recipient, not for all it has pipelined.
+                until = Instant::now() + timeouts.command;
+            }
         }
-        if hears_of_data && attempt.accepted() > 0 {
-            let answered = group.answer(self.shared.connector.timeouts.data).await;
-            answered.map_err(broke(commands.recipients.len()))?;
+        if !hears_of_data || attempt.accepted() == 0 {
+            return Ok(());
         }
+        if !answers.wait_for_message() {
+            return group.answer(timeouts.data).await.map(drop);
+        }
+        let reply = group.answer(remaining(until, timeouts.data)).await?;
+        if reply.code().is_refusal() {
+            return Err(Reason::Refused { stage: Stage::Data, reply });
+        }
+        self.tell(answers);
         Ok(())
     }
 
-    /// A remote's reply to RCPT as the client gets it. The attempt counts it.
-    fn rcpt_reply(&self, attempt: &mut Attempt, peer: &Peer, mut reply: Reply) -> Reply {
+    /// A remote's reply to RCPT as the client gets it. The attempt counts it. A recipient that a better remote has delayed keeps
+    /// that answer, unless this one accepts it.
+    fn rcpt_reply(&self, attempt: &mut Attempt, peer: &Peer, delayed: Option<&Reply>, mut reply: Reply) -> Reply {
         if attempt.accepted() > 0 {
             reply = reply.behind_accepted_recipients();
         }
-        let reply = attempt.bounded(self.with_name(reply.relayed(peer)));
+        let reply = match delayed.filter(|_| reply.code().is_refusal()) {
+            Some(delayed) => delayed.clone(),
+            None => attempt.bounded(self.with_name(reply.relayed(peer))),
+        };
         attempt.recipient(&reply);
         reply
     }
+}
+
+/// The next answer, which the account has.
+async fn answer(group: &mut Group<'_>, limit: Duration, trace: &Trace, what: What) -> Result<Reply, Reason> {
+    let began = Instant::now();
+    let said = group.answer(limit).await;
+    trace.since(began, what, Said(&said));
+    said
 }
 
 /// The note of a remote's reply.

@@ -8,6 +8,7 @@
 //! none waits for another one. The [`transaction`](crate::transaction) decides, and knows a destination
 //! by its id; the connections are here ([`Upstreams`]).
 
+mod answers;
 pub(crate) mod attempt;
 pub(crate) mod body;
 pub(crate) mod declined;

@@ -322,9 +322,9 @@ impl<'a, R: Resolver> Search<'a, R> {
 /// The same for now: the remotes that are preferred have the last word on the mail.
 fn for_now(reason: Reason) -> Reason {
     match reason {
-        Reason::Mail(reply) if reply.code().is_permanent() => {
+        Reason::Refused { stage, reply } if reply.code().is_permanent() => {
             let text = reply.to_string();
-            Reason::Mail(Reply::new(Code::LOCAL_ERROR, EnhancedCode::transient(0, 0), text))
+            Reason::Refused { stage, reply: Reply::new(Code::LOCAL_ERROR, EnhancedCode::transient(0, 0), text) }
         }
         other => other,
     }

@@ -8,7 +8,7 @@ use crate::delivery::shared::Shared;
 use crate::dns::Resolver;
 use crate::name::Name;
 use crate::policy::Waiver;
-use crate::refusal::{Reason, Refusals};
+use crate::refusal::{Reason, Refusals, Stage};
 use crate::requiretls::TagDemand;
 use crate::rules::StsByRule;
 use crate::smtp::address::{AddressError, ForwardPath, Mailbox, ReversePath, SmtpUtf8};
@@ -71,7 +71,7 @@ impl Posting {
             };
             match iteration.fail_over(&peer, reason) {
                 Ok(()) => {}
-                Err(Reason::Mail(reply)) => return SentReport::answered(&reply),
+                Err(Reason::Refused { reply, .. }) => return SentReport::answered(&reply),
                 Err(reason) => return SentReport::failed(&reason),
             }
         }
@@ -83,19 +83,16 @@ impl Posting {
         let commands = [MailCommand::Mail(Mail::new(self.from.clone())), MailCommand::Rcpt(self.to.clone())];
         let mut group = ready.group(commands);
         let (mail, rcpt) = (group.answer(limit).await?, group.answer(limit).await?);
-        if mail.code().is_refusal() {
+        let no = |(_, reply): &(Stage, Reply)| reply.code().is_refusal();
+        if let Some((stage, reply)) = [(Stage::Mail, mail), (Stage::Rcpt, rcpt)].into_iter().find(no) {
             ready.release();
-            return Err(Reason::Mail(mail));
-        }
-        if rcpt.code().is_refusal() {
-            ready.release();
-            return Ok(SentReport::answered(&rcpt));
+            return Err(Reason::Refused { stage, reply });
         }
         let mut body = match ready.data().await? {
             Started::Body(body) => body,
             Started::Refused(ready, reply) => {
                 ready.release();
-                return Ok(SentReport::answered(&reply));
+                return Err(Reason::Refused { stage: Stage::Data, reply });
             }
         };
         if let Err(error) = body.send(&self.octets).await {
@@ -124,7 +121,8 @@ impl SentReport {
     /// No remote took the message. A verdict of our own is no fact about the receiver: only its own reply is a refusal.
     fn kept_from(refusals: &Refusals) -> Self {
         let verdict = refusals.verdict();
-        let is_reply = |reason: &Reason| matches!(reason, Reason::Mail(reply) if reply.class() == Class::Permanent);
+        let is_reply =
+            |reason: &Reason| matches!(reason, Reason::Refused { reply, .. } if reply.class() == Class::Permanent);
         match refusals.iter().any(|refusal| is_reply(&refusal.reason)) {
             true => Self::answered(&verdict),
             false => Self::failed(&verdict),
@@ -156,7 +154,10 @@ mod tests {
         assert!(finals > 3, "{finals}");
         let peer =
             || Peer { exchange: Name::parse("mx.example.com").unwrap(), address: [192, 0, 2, 1].into(), port: None };
-        let mail = |text: &str| Refusal::peer(&peer(), Reason::Mail(Reply::plain(Code::MAILBOX_UNAVAILABLE, text)));
+        let mail = |text: &str| {
+            let reply = Reply::plain(Code::MAILBOX_UNAVAILABLE, text);
+            Refusal::peer(&peer(), Reason::Refused { stage: Stage::Mail, reply })
+        };
         for refusal in refusals().unwrap() {
             let text = refusal.to_string();
             let mut all = Refusals::from(refusal);

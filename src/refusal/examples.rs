@@ -161,7 +161,7 @@ fn of_the_session() -> impl Iterator<Item = Reason> {
         Reason::Unsolicited(Stage::StartTls),
         Reason::AnsweredUnread { reply: Reply::new(Code::OK, EnhancedCode::success(0, 0), "Ok"), octets: 3_800_000 },
         Reason::Closing(later()),
-        Reason::Mail(Reply::plain(Code::LOCAL_ERROR, "come back later")),
+        Reason::Refused { stage: Stage::Mail, reply: Reply::plain(Code::LOCAL_ERROR, "come back later") },
         Reason::BdatRefused(Reply::plain(Code::NOT_IMPLEMENTED, "command not implemented")),
     ]
     .into_iter()

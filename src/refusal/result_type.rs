@@ -140,7 +140,7 @@ impl Reason {
             | Self::AnsweredUnread { .. }
             | Self::Closing(_)
             | Self::WrongAnswer { .. }
-            | Self::Mail(_)
+            | Self::Refused { .. }
             | Self::BdatRefused(_)
             | Self::Lacking(_)
             | Self::NotAsked(_)

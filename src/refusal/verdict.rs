@@ -33,7 +33,9 @@ impl Refusals {
     /// The only host's own answer, if it was asked for mail and that is all there is to tell.
     pub fn only_answer(&self) -> Option<Reply> {
         match self.0.as_slice() {
-            [Refusal { at: Place::Peer(peer), reason: Reason::Mail(reply), policy: _ }] => Some(reply.relayed(peer)),
+            [Refusal { at: Place::Peer(peer), reason: Reason::Refused { reply, .. }, policy: _ }] => {
+                Some(reply.relayed(peer))
+            }
             _ => None,
         }
     }

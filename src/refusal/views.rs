@@ -41,7 +41,7 @@ impl Reason {
             Self::Closing(_) => table::REMOTE_CLOSING,
             Self::Unsolicited(_) => table::UNSOLICITED_REPLY,
             Self::AnsweredUnread { .. } => table::ANSWERED_UNREAD,
-            Self::Mail(reply) => mail(reply),
+            Self::Refused { stage, reply } => refused(*stage, reply),
             Self::BdatRefused(_) => table::BDAT_REFUSED,
             Self::Lacking(lacking) => lacking.view(),
             Self::NotAsked(_) => table::EXTENSION_NOT_ASKED,
@@ -78,7 +78,7 @@ impl Reason {
             | Self::StartTlsInjected
             | Self::Tls(_)
             | Self::Timeout { stage: Stage::Handshake, .. } => Weight::Security,
-            Self::Mail(reply) => answered(reply),
+            Self::Refused { stage, reply } => answered(*stage, reply),
             Self::Lacking(lacking) => lacking.weight(),
             Self::NoRoute(_) | Self::NoAddress | Self::ReservedAddress(_) => Weight::Final,
             Self::NotInFamily(_)
@@ -170,15 +170,23 @@ fn broken(stage: Stage, otherwise: View) -> View {
     }
 }
 
-fn answered(reply: &Reply) -> Weight {
-    if mail(reply).code.is_permanent() { Weight::Final } else { Weight::Remote }
+fn answered(stage: Stage, reply: &Reply) -> Weight {
+    if refused(stage, reply).code.is_permanent() { Weight::Final } else { Weight::Remote }
 }
 
 /// The remote's own codes.
-fn mail(reply: &Reply) -> View {
+fn refused(stage: Stage, reply: &Reply) -> View {
+    let row = match stage {
+        Stage::Rcpt => table::RECIPIENT_REFUSED,
+        Stage::Data => table::DATA_REFUSED,
+        Stage::Message | Stage::EndOfMessage => table::MESSAGE_REFUSED,
+        Stage::Connect | Stage::Greeting | Stage::Ehlo | Stage::StartTls | Stage::Handshake | Stage::EhloUnderTls => {
+            table::MAIL_REFUSED
+        }
+        Stage::Mail => table::MAIL_REFUSED,
+    };
     let told = reply.relayed("");
-    let enhanced = told.enhanced().unwrap_or(table::MAIL_REFUSED.enhanced);
-    View { code: told.code(), enhanced, ..table::MAIL_REFUSED }
+    View { code: told.code(), enhanced: told.enhanced().unwrap_or(row.enhanced), ..row }
 }
 
 impl Lacking {

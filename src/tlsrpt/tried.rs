@@ -195,8 +195,8 @@ mod tests {
     use crate::dane::verify::{Expectation, References};
     use crate::dns::RawTlsa;
     use crate::policy::{NamedBy, Permit};
-    use crate::refusal::Refusal;
     use crate::refusal::examples::refusals;
+    use crate::refusal::{Refusal, Stage};
     use crate::smtp::reply::{Code, Reply};
 
     fn raw(usage: u8, fill: u8) -> RawTlsa {
@@ -464,7 +464,8 @@ mod tests {
             sending: Some([192, 0, 2, 1].into()),
         };
         assert_eq!(result(Reason::StartTlsRefused(reply(454))), Some(TlsResult::Failure(whole)));
-        for reason in [Reason::Greeting(reply(421)), Reason::Ehlo(reply(554)), Reason::Mail(reply(450))] {
+        let refused = Reason::Refused { stage: Stage::Mail, reply: reply(450) };
+        for reason in [Reason::Greeting(reply(421)), Reason::Ehlo(reply(554)), refused] {
             assert_eq!(result(reason), None);
         }
     }

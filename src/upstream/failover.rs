@@ -15,13 +15,13 @@
 //! | the connection is lost, or the protocol broken, before MAIL | the next address | tried last |
 //! | STARTTLS is missing, refused or followed by plaintext; the handshake failed, at the host's end too; the certificate does not match | the next address | as it was |
 //! | before any answer to RCPT: 421, the connection lost, the protocol broken, an answer to another command, no answer in time | the next address | as it was |
-//! | over a session that had mails before: MAIL is answered with 4yz or 503, or REQUIRETLS is lacking that the mail asks for | the same address, over a new session | as it was |
-//! | MAIL is answered with 4yz | the next exchange | as it was |
+//! | over a session that had mails before: MAIL is refused, each RCPT is answered with 4yz, DATA is refused that went with the RCPTs, or REQUIRETLS is lacking that the mail asks for | the same address, over a new session | as it was |
+//! | MAIL or each RCPT is answered with 4yz | the next exchange | as it was |
 //! | the address lacks an extension that the client has declared, REQUIRETLS that the mail asks for, or room for the message | the next address | as it was |
-//! | MAIL is answered with 5yz; a failure at DATA or behind it | no other host | as it was |
+//! | MAIL or a RCPT is answered with 5yz, and no RCPT with 250; a failure at DATA or behind it | no other host | as it was |
 //!
-//! "The next address" is the next exchange where the exchange has no more. These rules never apply to an answer to RCPT: it
-//! is relayed, and from then on the remote is settled. A failure of TLS changes no order (RFC 7672 §2.2.1: the order is the
+//! "The next address" is the next exchange where the exchange has no more. Once the client has heard an answer to RCPT, these
+//! rules do not apply any more: the remote is settled. A failure of TLS changes no order (RFC 7672 §2.2.1: the order is the
 //! publisher's), and an answer about mail is never remembered (RFC 5321 §4.5.4.1).
 
 use std::time::Duration;
@@ -103,7 +103,7 @@ pub fn rule(reason: &Reason, limits: &Timeouts) -> FailoverRule {
         Reason::Unsolicited(stage) | Reason::WrongAnswer { stage, .. } => after_break(*stage),
         // RFC 5321 §3.8: only the session is over.
         Reason::Closing(_) => NEXT_ADDRESS,
-        Reason::Mail(reply) => after_mail(reply),
+        Reason::Refused { stage, reply } => after_refusal(*stage, reply),
         // RFC 5321 §2.2.3, RFC 8689 §4.2.1: another host may have the extension, and the addresses of an exchange may be hosts of their own.
         // If none has it, the mail goes without it, or back.
         Reason::Lacking(_) => NEXT_ADDRESS,
@@ -145,10 +145,25 @@ fn after_break(stage: Stage) -> FailoverRule {
 }
 
 /// RFC 5321 §4.5.4.1: 4yz is about this host and this time, 5yz is about the mail.
-fn after_mail(reply: &Reply) -> FailoverRule {
-    match reply.class() {
-        Class::Permanent => STOP,
-        Class::Success | Class::Intermediate | Class::Transient => NEXT_EXCHANGE,
+fn after_refusal(stage: Stage, reply: &Reply) -> FailoverRule {
+    match stage.phase() {
+        SessionPhase::Message | SessionPhase::EndOfMessage => STOP,
+        SessionPhase::Connection | SessionPhase::Handshake | SessionPhase::Greeting | SessionPhase::Envelope => {
+            if reply.class() == Class::Permanent { STOP } else { NEXT_EXCHANGE }
+        }
+    }
+}
+
+/// Whether a refusal may be about the session, if it had mails before, and not about the host or the mail: the remote may
+/// allow no more mails over it, or still expect another command. A 5yz to RCPT is about the recipient, and one to a message
+/// about the message.
+pub(super) fn may_be_of_the_session(stage: Stage, reply: &Reply) -> bool {
+    match stage {
+        Stage::Mail | Stage::Data => reply.code().is_refusal(),
+        Stage::Rcpt | Stage::Message | Stage::EndOfMessage => reply.class() == Class::Transient,
+        Stage::Connect | Stage::Greeting | Stage::Ehlo | Stage::StartTls | Stage::Handshake | Stage::EhloUnderTls => {
+            false
+        }
     }
 }
 
@@ -183,6 +198,10 @@ mod tests {
         std::io::ErrorKind::ConnectionReset.into()
     }
 
+    fn refused(stage: Stage, number: u16) -> Reason {
+        Reason::Refused { stage, reply: reply(number) }
+    }
+
     fn failure(rtype: &str) -> Reason {
         Failure { name: Name::parse("x").unwrap(), rtype: rtype.parse().unwrap(), reason: FailureReason::Timeout }
             .into()
@@ -191,6 +210,31 @@ mod tests {
     fn unasked(rtype: &str) -> Reason {
         Failure { name: Name::parse("x").unwrap(), rtype: rtype.parse().unwrap(), reason: Scarcity::Descriptors.into() }
             .into()
+    }
+
+    #[test]
+    fn refusals_that_may_be_about_the_session() {
+        // K20.
+        for (stage, number, may_be) in [
+            (Stage::Mail, 250, false),
+            (Stage::Mail, 452, true),
+            (Stage::Mail, 503, true),
+            (Stage::Mail, 550, true),
+            (Stage::Rcpt, 250, false),
+            (Stage::Rcpt, 451, true),
+            (Stage::Rcpt, 550, false),
+            (Stage::Data, 354, false),
+            (Stage::Data, 451, true),
+            (Stage::Data, 503, true),
+            (Stage::Message, 452, true),
+            (Stage::Message, 554, false),
+            (Stage::EndOfMessage, 250, false),
+            (Stage::EndOfMessage, 452, true),
+            (Stage::EndOfMessage, 554, false),
+            (Stage::Ehlo, 451, false),
+        ] {
+            assert_eq!(may_be_of_the_session(stage, &reply(number)), may_be, "{stage} {number}");
+        }
     }
 
     #[test]
@@ -249,8 +293,12 @@ mod tests {
             (TlsFailure::Closed("so".into()).into(), Address, Failed),
             (Reason::Closing(reply(421)), Address, Unchanged),
             (Reason::AnsweredUnread { reply: reply(250), octets: 1 }, Stop, Unchanged),
-            (Reason::Mail(reply(450)), Exchange, Unchanged),
-            (Reason::Mail(reply(550)), Stop, Unchanged),
+            (refused(Stage::Mail, 450), Exchange, Unchanged),
+            (refused(Stage::Mail, 550), Stop, Unchanged),
+            (refused(Stage::Rcpt, 450), Exchange, Unchanged),
+            (refused(Stage::Rcpt, 550), Stop, Unchanged),
+            (refused(Stage::Data, 450), Stop, Unchanged),
+            (refused(Stage::Data, 550), Stop, Unchanged),
             (Reason::BdatRefused(reply(502)), Stop, Unchanged),
             (Reason::Lacking(Lacking::EightBitMime), Address, Unchanged),
             (Reason::Lacking(Lacking::SmtpUtf8), Address, Unchanged),

@@ -17,7 +17,7 @@ use std::net::IpAddr;
 
 use tokio::time::Instant;
 
-use super::failover::{NextCandidate, rule};
+use super::failover::{self, NextCandidate, rule};
 use super::limits::DomainPermit;
 use super::order::share;
 use super::sts::{StsInquiry, StsNote, StsSession};
@@ -28,7 +28,6 @@ use crate::mx::Route;
 use crate::name::Name;
 use crate::policy::{Level, Waiver};
 use crate::refusal::{Lacking, Peer, Place, Reason, Refusal, Refusals};
-use crate::smtp::reply::{Class, Code};
 use crate::tlsrpt::event::TlsResult;
 use candidate::{Candidate, Sessions};
 use reported::Published;
@@ -235,7 +234,7 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
     pub fn fail_over(&mut self, peer: &Peer, reason: Reason) -> Result<(), Reason> {
         match (rule(&reason, &self.connector.timeouts).next, self.reused.take()) {
             // RFC 5321 §3.8: a session that waited may end at any moment, and the remote may allow no more mails over it.
-            // That is no failure of the host, which is tried again.
+            // That is no failure of the host, which is tried again, and has its word over the new session.
             (next, Some(address)) if may_be_of_the_session(next, &reason) => {
                 if let Some(candidate) = &mut self.candidate {
                     candidate.addresses.push_front(address);
@@ -258,7 +257,17 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
     /// The time by which the remote that was found last should have answered MAIL and the first recipient: while others are
     /// left, it may not use up their time (K7).
     pub fn answer_by(&self) -> Instant {
-        self.until(if self.reused.is_some() || self.others() > 0 { 2 } else { 1 })
+        self.until(if self.is_reused() || self.others() > 0 { 2 } else { 1 })
+    }
+
+    /// Whether the session with the remote that was found last had served other mail before.
+    pub fn is_reused(&self) -> bool {
+        self.reused.is_some()
+    }
+
+    /// Whether mail goes on if the remote that was found last answers with 4yz: to another exchange, or over a new session.
+    pub fn goes_on_after_4yz(&self) -> bool {
+        self.is_reused() || self.untried.len() + self.last.len() > 0
     }
 
     async fn resolve(&mut self) -> Result<Resolved, Refusals> {
@@ -330,13 +339,10 @@ fn share_until(until: Instant, untried: usize) -> Instant {
     now + share(until.saturating_duration_since(now), untried)
 }
 
-/// Whether the reason may be about the session and not about the host or the mail: it has ended, it has had too many mails,
-/// or the remote still expects another command.
+/// Whether the reason may be about the session and not about the host or the mail, so that a new session is the answer.
 fn may_be_of_the_session(next: NextCandidate, reason: &Reason) -> bool {
-    if let Reason::Mail(reply) = reason {
-        return reply.class() == Class::Transient || reply.code() == Code::BAD_SEQUENCE;
-    }
     match reason {
+        Reason::Refused { stage, reply } => failover::may_be_of_the_session(*stage, reply),
         // It offered none when it began, and the host may by now: mail does not bounce for an old answer.
         Reason::Lacking(Lacking::RequireTls) => true,
         // The host offers the same extensions in a new session.

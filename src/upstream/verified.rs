@@ -28,6 +28,7 @@ use tokio_util::either::Either;
 
 use super::bounded_memory::WithoutBdat;
 use super::command::{broken, exchange, quit, unsolicited};
+use super::failover::may_be_of_the_session;
 use super::starttls::SessionOptions;
 use super::tcp::Tcp;
 use super::timeouts::Timeouts;
@@ -65,6 +66,7 @@ pub struct Ready {
     answer_to_data: Option<Reply>,
     /// The number of MAIL commands so far.
     mails: u64,
+    limit: MailLimit,
     /// Whether a transaction may be open.
     transaction: OpenTransaction,
     /// The owner that takes it back after the transaction.
@@ -82,6 +84,14 @@ enum OpenTransaction {
     /// The remote has taken the message. After a refusal, Postfix still has the transaction
     /// (`smtpd_end_of_data_restrictions`), and would answer the next MAIL with 503.
     No,
+}
+
+/// The remote's own limit of mails over one session, which it need not announce (RFC 9422).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum MailLimit {
+    NotSeen,
+    /// It has taken mails, and now refuses as if there were too many. Further mail would be refused too.
+    MaybeReached,
 }
 
 /// Commands that go together, as far as the remote allows.
@@ -125,6 +135,7 @@ impl Ready {
             accepted: 0,
             answer_to_data: None,
             mails: 0,
+            limit: MailLimit::NotSeen,
             transaction: OpenTransaction::Maybe,
             owner: None,
             without_bdat: None,
@@ -209,9 +220,13 @@ impl Ready {
         Err(Reason::WrongAnswer { stage: Stage::Data, reply })
     }
 
-    /// Ends the use by this transaction, without a wait. The session goes back to its owner if both ends are in step, and
-    /// ends if not.
+    /// Ends the use by this transaction, without a wait. The session goes back to its owner if both ends are in step and the
+    /// remote is not seen to refuse further mail over it, and ends if not.
     pub fn release(mut self) {
+        if self.limit == MailLimit::MaybeReached {
+            drop(self.quit());
+            return;
+        }
         if self.transaction == OpenTransaction::No {
             self.go_back();
             return;
@@ -308,6 +323,7 @@ impl Ready {
         };
         let reply = reply.map_err(|error| broken(stage, error))?;
         self.awaited.pop_front();
+        self.note_limit(stage, &reply);
         if reply.code() == Code::SERVICE_NOT_AVAILABLE {
             return Err(Reason::Closing(reply));
         }
@@ -321,6 +337,15 @@ impl Ready {
             self.answer_to_data = Some(reply.clone());
         }
         Ok(reply)
+    }
+
+    /// Notes a refusal that may be for the number of mails; mail that is taken disproves it.
+    fn note_limit(&mut self, stage: Stage, reply: &Reply) {
+        if self.mails > 1 && may_be_of_the_session(stage, reply) {
+            self.limit = MailLimit::MaybeReached;
+        } else if stage == Stage::EndOfMessage && reply.code().is_success() {
+            self.limit = MailLimit::NotSeen;
+        }
     }
 
     /// Sets what the kernel does with the connection when it is dropped.

@@ -74,7 +74,11 @@ pub(crate) struct Mx {
     pub(crate) mail_again: Option<Act>,
     /// The answers to each RCPT in turn; the last one answers all that follow.
     pub(crate) rcpt: Vec<Act>,
+    /// The answer to RCPT on a connection that has taken a message, if that is a different one.
+    pub(crate) rcpt_again: Option<Act>,
     pub(crate) data: Act,
+    /// The answer to DATA on a connection that has taken a message, if that is a different one.
+    pub(crate) data_again: Option<Act>,
     /// The answers to each chunk but the last, in turn; the last of these answers all that follow.
     pub(crate) chunk: Vec<Act>,
     /// The action in the middle of the message, after its first bytes.
@@ -87,6 +91,8 @@ pub(crate) struct Mx {
     pub(crate) after: Option<Act>,
     pub(crate) rset: Act,
     pub(crate) quit: Act,
+    /// The script of all connections but the first, if that is a different one.
+    pub(crate) later: Option<Arc<Mx>>,
 }
 
 /// The connections, commands and messages that an exchange saw.
@@ -203,7 +209,9 @@ impl Mx {
             mail: say("250 2.1.0 sender ok"),
             mail_again: None,
             rcpt: vec![say("250 2.1.5 recipient ok")],
+            rcpt_again: None,
             data: say("354 go"),
+            data_again: None,
             chunk: vec![say("250 2.0.0 taken")],
             amid_message: None,
             first_ends: Arc::default(),
@@ -211,6 +219,7 @@ impl Mx {
             after: None,
             rset: say("250 2.0.0 forgotten"),
             quit: say("221 2.0.0 bye"),
+            later: None,
         }
     }
 
@@ -225,13 +234,14 @@ impl Mx {
                 // With Nagle's algorithm a packet waits until the one before it is acknowledged, which would delay
                 // every test.
                 stream.set_nodelay(true).unwrap();
-                {
+                let is_first = {
                     let mut record = record.0.lock().unwrap();
                     record.peers.push(peer.ip());
                     record.open += 1;
-                }
+                    record.peers.len() == 1
+                };
                 let session = Session {
-                    mx: self.clone(),
+                    mx: self.later.as_deref().filter(|_| !is_first).unwrap_or(&self).clone(),
                     seen: Arc::clone(&record),
                     taken: AtomicBool::new(false),
                     chunks: Mutex::default(),
@@ -382,6 +392,11 @@ impl Session {
         }
     }
 
+    /// The answer on a connection that has taken a message.
+    fn again<'a>(&self, answer: &'a Option<Act>) -> Option<&'a Act> {
+        answer.as_ref().filter(|_| self.taken.load(Ordering::Relaxed))
+    }
+
     async fn mail_command<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: &mut S,
@@ -389,10 +404,7 @@ impl Session {
         recipients: &mut usize,
     ) -> Result<(), Over> {
         match line.split(' ').next().unwrap_or_default() {
-            "MAIL" => {
-                let again = self.mx.mail_again.as_ref().filter(|_| self.taken.load(Ordering::Relaxed));
-                act(stream, again.unwrap_or(&self.mx.mail)).await
-            }
+            "MAIL" => act(stream, self.again(&self.mx.mail_again).unwrap_or(&self.mx.mail)).await,
             "RSET" => {
                 self.chunks.lock().unwrap().clear();
                 act(stream, &self.mx.rset).await
@@ -401,11 +413,12 @@ impl Session {
             "RCPT" => {
                 let turn = self.mx.rcpt.get(*recipients).or(self.mx.rcpt.last()).unwrap();
                 *recipients += 1;
-                act(stream, turn).await
+                act(stream, self.again(&self.mx.rcpt_again).unwrap_or(turn)).await
             }
             "DATA" => {
-                act(stream, &self.mx.data).await?;
-                match &self.mx.data {
+                let data = self.again(&self.mx.data_again).unwrap_or(&self.mx.data);
+                act(stream, data).await?;
+                match data {
                     Act::Say(said) if said.starts_with("354") => self.message(stream).await,
                     _ => Ok(()),
                 }

@@ -251,7 +251,7 @@ async fn an_idle_session_is_judged_by_the_present_records() {
 async fn remotes_that_do_not_wait() {
     // K15: a close or reply during the wait is found before any mail is lost; one at the very moment of the next
     // command costs another connection, and the client sees neither.
-    let ends: [(Change, &str); 9] = [
+    let ends: [(Change, &str); 10] = [
         (|mx| mx.after = Some(Act::Close), "closed"),
         (|mx| mx.after = Some(Act::SayAndClose("421 4.4.2 idle for too long\r\n".into())), "said 421"),
         (|mx| mx.after = Some(say("421 4.4.2 idle for too long")), "said 421 and stayed"),
@@ -260,6 +260,7 @@ async fn remotes_that_do_not_wait() {
         (|mx| mx.mail_again = Some(Act::SayAndClose("421 4.4.2 idle\r\n".into())), "421 to MAIL"),
         (|mx| mx.mail_again = Some(say("452 4.5.3 too many mails")), "452 to MAIL"),
         (|mx| mx.mail_again = Some(say("503 5.5.1 nested MAIL command")), "503 to MAIL"),
+        (|mx| mx.mail_again = Some(say("550 5.7.1 too many mails")), "550 to MAIL"),
         (|mx| mx.mail_again = Some(Act::SayAndClose("250 2.1.0 ok\r\n".into())), "closed at RCPT"),
     ];
     for (change, what) in ends {
@@ -313,13 +314,8 @@ async fn only_sessions_in_step_wait() {
     assert_eq!(said(lab.mx(), "RSET"), 1);
     delivered(&lab, "b@example.test").await;
     assert_eq!(lab.mx().connections(), 1);
-    // As after any refusal, that of the message included: Postfix then still has the transaction.
-    let refusals: [Change; 4] = [
-        |mx| mx.mail = say("550 5.7.1 no"),
-        |mx| mx.rcpt = vec![say("550 5.1.1 no")],
-        |mx| mx.data = say("554 5.5.1 no"),
-        |mx| mx.end = say("554 5.7.1 spam"),
-    ];
+    // As after a refusal of the recipient or the message: Postfix then still has the transaction.
+    let refusals: [Change; 2] = [|mx| mx.rcpt = vec![say("550 5.1.1 no")], |mx| mx.end = say("554 5.7.1 spam")];
     for change in refusals {
         let lab = pooled().mx(change).start().await;
         for _ in 0..2 {
@@ -343,6 +339,92 @@ async fn only_sessions_in_step_wait() {
     client.vanish();
     wait_for(|| lab.mx().cut() == 1).await;
     assert_eq!((waiting(&lab), lab.mx().messages().len()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_session_that_refuses_again_serves_no_other_mail() {
+    // K20: the first mail of a session is answered for itself; after it a refusal may be for the number of mails.
+    let refusals: [(Change, [usize; 3]); 6] = [
+        (|mx| mx.mail = say("550 5.7.1 no"), [1, 2, 3]),
+        (|mx| mx.rcpt = vec![say("451 4.7.1 no")], [1, 2, 3]),
+        (|mx| mx.data = say("451 4.4.5 no"), [1, 1, 2]),
+        (|mx| mx.data = say("503 5.5.1 no"), [1, 1, 2]),
+        (|mx| mx.end = say("452 4.4.5 no"), [1, 1, 2]),
+        // About the message, and not about the session.
+        (|mx| mx.end = say("554 5.7.1 spam"), [1, 1, 1]),
+    ];
+    for (change, connections) in refusals {
+        let lab = pooled().mx(change).start().await;
+        for connections in connections {
+            let answer = lab.send().await.last().to_owned();
+            assert!(answer.contains(" no") || answer.contains("spam"), "{answer}");
+            assert_eq!(lab.mx().connections(), connections, "{answer}");
+            // It is gone or it waits before the next mail comes.
+            wait_for(|| lab.mx().closed() + waiting(&lab) == connections).await;
+        }
+    }
+}
+
+/// One message to two recipients, its envelope and DATA in one piece. The starts of the replies.
+async fn pipelined(lab: &Lab) -> Vec<String> {
+    let mut client = lab.client().await;
+    let recipients = "RCPT TO:<b@example.test>\r\nRCPT TO:<c@example.test>\r\n";
+    client.write(format!("MAIL FROM:<a@client.test>\r\n{recipients}DATA\r\n").as_bytes()).await;
+    let mut codes = client.codes(4).await;
+    if codes[3] == "354" {
+        client.write(b"Subject: lab\r\n\r\nbody\r\n.\r\n").await;
+        codes.extend(client.codes(1).await);
+    }
+    codes
+}
+
+#[tokio::test]
+async fn a_host_with_a_limit_of_mails_for_a_session_takes_all_mails() {
+    // K20: Stalwart refuses DATA, others RCPT or MAIL, and all keep the session.
+    let limits: [(Change, &str); 6] = [
+        (|mx| mx.data_again = Some(say("452 4.4.5 maximum number of messages per session exceeded")), "452 to DATA"),
+        (|mx| mx.data_again = Some(say("503 5.5.1 bad sequence")), "503 to DATA"),
+        (|mx| mx.data_again = Some(say("554 5.7.0 too many mails")), "554 to DATA"),
+        (|mx| mx.data_again = Some(Act::SayAndClose("421 4.4.5 too many mails\r\n".into())), "421 to DATA"),
+        (|mx| mx.rcpt_again = Some(say("451 4.4.5 mails per session limit")), "451 to RCPT"),
+        (|mx| mx.mail_again = Some(say("554 5.7.0 too many mails")), "554 to MAIL"),
+    ];
+    for (change, what) in limits {
+        let lab = pooled().mx(change).start().await;
+        for mails in 1..5 {
+            assert_eq!(pipelined(&lab).await, ["250 2.1.0", "250 2.1.5", "250 2.1.5", "354", "250 2.0.0"], "{what}");
+            // K10: a remote that has refused all recipients gets an empty message for its 354.
+            let taken = lab.mx().messages().iter().filter(|message| !message.is_empty()).count();
+            assert_eq!((taken, lab.mx().connections()), (mails, mails), "{what}");
+            // No session that has refused waits for the next mail.
+            wait_for(|| waiting(&lab) == 1 && lab.mx().open() == 1).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_word_of_the_new_session_is_final() {
+    // K20, L11: the client hears the answers of one session alone.
+    let verdicts: [(Change, &[&str]); 4] = [
+        (
+            |mx| mx.rcpt = vec![say("250 2.1.5 ok"), say("550 5.1.1 who?")],
+            &["250 2.1.0", "250 2.1.5", "550 5.1.1", "354", "250 2.0.0"],
+        ),
+        (|mx| mx.rcpt = vec![say("550 5.1.1 who?")], &["250 2.1.0", "550 5.1.1", "550 5.1.1", "554 5.5.1"]),
+        (|mx| mx.rcpt = vec![say("450 4.2.0 later")], &["250 2.1.0", "450 4.2.0", "450 4.2.0", "554 5.5.1"]),
+        (|mx| mx.data = say("554 5.7.1 no"), &["250 2.1.0", "250 2.1.5", "250 2.1.5", "554 5.7.1"]),
+    ];
+    for (change, heard) in verdicts {
+        let limit = |mx: &mut Mx| {
+            let mut later = mx.clone();
+            change(&mut later);
+            (mx.data_again, mx.later) = (Some(say("452 4.4.5 too many")), Some(Arc::new(later)));
+        };
+        let lab = pooled().mx(limit).start().await;
+        delivered(&lab, "b@example.test").await;
+        assert_eq!(pipelined(&lab).await, heard);
+        assert_eq!(lab.mx().connections(), 2);
+    }
 }
 
 #[tokio::test]

@@ -193,6 +193,7 @@ impl Body {
             return Err(stop);
         }
         self.ready.accepted = 0;
+        self.ready.note_limit(Stage::EndOfMessage, &reply);
         // A remote that refuses the end of the message may keep the transaction, as Postfix does under
         // smtpd_end_of_data_restrictions, and has to hear RSET.
         if reply.code().is_success() {

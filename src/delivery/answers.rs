@@ -1,0 +1,98 @@
+//! The answers of one remote to the recipients of a turn, and the moment at which the client hears them.
+//!
+//! An answer that the client has heard binds the transaction to its remote (L11). So the answers are held as long as the mail
+//! may go elsewhere, within the time that the remote has.
+
+use tokio::time::Instant;
+
+use crate::smtp::reply::{Class, Reply};
+use crate::transaction::recipient::RecipientId;
+
+/// A remote's reply to RCPT, or ours in its place.
+pub(super) struct RcptReply {
+    pub(super) recipient: RecipientId,
+    pub(super) reply: Reply,
+}
+
+/// How long the answers are held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// Not at all: the mail cannot go elsewhere.
+    No,
+    /// Until a recipient is accepted, or the time is over: another exchange is left, or a new session.
+    UntilAccepted,
+    /// Until DATA is answered, or the time is over: over a session that had mails before, a refusal of it may be about them.
+    UntilMessage,
+    /// Until a recipient is accepted: the remotes that are preferred have the last word.
+    Detour,
+}
+
+/// The answers so far.
+pub(super) struct Answers {
+    hold: Hold,
+    held: Vec<RcptReply>,
+    told: usize,
+    no: Option<Reply>,
+}
+
+impl Answers {
+    pub(super) fn new(hold: Hold) -> Self {
+        Self { hold, held: Vec::new(), told: 0, no: None }
+    }
+
+    /// Takes note of a remote's answer in its own words.
+    pub(super) fn note(&mut self, said: &Reply) {
+        if said.code().is_refusal() {
+            self.no = Some(said.clone());
+        }
+    }
+
+    /// Takes an answer as the client is to hear it.
+    pub(super) fn put(&mut self, answer: RcptReply) {
+        self.held.push(answer);
+    }
+
+    /// Whether the client may hear them now, where so many recipients are accepted.
+    pub(super) fn are_due(&self, accepted: usize, until: Instant) -> bool {
+        let is_late = until <= Instant::now();
+        match self.hold {
+            Hold::No => true,
+            Hold::UntilAccepted => accepted > 0 || is_late,
+            Hold::UntilMessage => is_late,
+            Hold::Detour => accepted > 0,
+        }
+    }
+
+    /// Whether they wait for the answer to DATA.
+    pub(super) fn wait_for_message(&self) -> bool {
+        self.hold == Hold::UntilMessage
+    }
+
+    /// Those that the client has not heard. It hears these, and further ones at once.
+    pub(super) fn tell(&mut self) -> Vec<RcptReply> {
+        self.hold = Hold::No;
+        self.told += self.held.len();
+        std::mem::take(&mut self.held)
+    }
+
+    /// How many the client has heard.
+    pub(super) fn told(&self) -> usize {
+        self.told
+    }
+
+    /// The remote's last no, if no recipient is accepted and the client has heard no answer: the mail goes elsewhere if that
+    /// was no final word.
+    pub(super) fn undecided(&self) -> Option<Reply> {
+        let is_final = |answer: &RcptReply| answer.reply.class() != Class::Transient;
+        match self.hold {
+            Hold::No => None,
+            Hold::Detour => self.no.clone(),
+            Hold::UntilAccepted | Hold::UntilMessage => self.no.clone().filter(|_| !self.held.iter().any(is_final)),
+        }
+    }
+
+    /// Those that the client has not heard, to hear them if no remote does better.
+    pub(super) fn keep(self) -> Vec<RcptReply> {
+        self.held
+    }
+}
