@@ -19,6 +19,13 @@ pub(super) fn interleaved(addresses: &[IpAddr]) -> Vec<IpAddr> {
     }
 }
 
+/// The same, each family in random order: of a host with more addresses than are tried no address is left out for ever, as the
+/// DNS may always give the same order. The same seed gives the same order.
+pub(super) fn shuffled(mut addresses: Vec<IpAddr>, seed: u64) -> Vec<IpAddr> {
+    fastrand::Rng::with_seed(seed).shuffle(&mut addresses);
+    interleaved(&addresses)
+}
+
 /// The part of the time that one of several may use: the same for each. So an address that does not answer takes no time of
 /// the others, and the time that one leaves over is for those behind it (K7).
 pub(super) fn share(left: Duration, untried: usize) -> Duration {
@@ -48,6 +55,23 @@ mod tests {
         );
         assert_eq!(order(&["192.0.2.2", "192.0.2.1"]), ["192.0.2.2", "192.0.2.1"]);
         assert_eq!(order(&[]), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn each_family_in_random_order() {
+        // C22: each of the IPv6 addresses comes first about as often as the others, and the families still take turns.
+        let addresses: Vec<IpAddr> = ["192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2", "2001:db8::3"]
+            .map(|address| address.parse().unwrap())
+            .to_vec();
+        let mut first = std::collections::HashMap::new();
+        for seed in 0..3000 {
+            let order = shuffled(addresses.clone(), seed);
+            assert_eq!(order, shuffled(addresses.clone(), seed));
+            let families: Vec<_> = order.iter().map(IpAddr::is_ipv6).collect();
+            assert_eq!(families, [true, false, true, false, true]);
+            *first.entry(order[0]).or_insert(0) += 1;
+        }
+        assert!(first.len() == 3 && first.values().all(|&times| times > 800), "{first:?}");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::sts::{StsInquiry, StsTrial, final_for_tagged, unmeetable};
-use super::{Connector, Request, order, original_destination};
+use super::{Connector, Request, order};
 use crate::dane::tlsa::{self, Associations, NoDane};
 use crate::dns::{Failure, FailureReason, Host, HostLookup, Nat64Prefix, Resolver, Rtype, Security, by_nat64};
 use crate::mx::{self, Here, NoRoute, Route};
@@ -18,8 +18,10 @@ use crate::tlsrpt::event::PublishedTlsa;
 /// The addresses of one exchange, and the policy that a session with it must meet.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    /// In the order of the attempts.
+    /// As many as are tried at most, with the families taking turns.
     pub(crate) addresses: Vec<IpAddr>,
+    /// Those beyond that number.
+    pub(crate) beyond: Vec<IpAddr>,
     /// The policy for each of them.
     pub(crate) policy: TlsPolicy,
     /// The prefix by which IPv4 addresses are reached, if they are reached by NAT64.
@@ -113,16 +115,13 @@ impl<R: Resolver> Connector<R> {
             return Err(NoRoute::Loop(route.next_hop.clone(), exchange.clone()).into());
         }
         let mut addresses = self.dialable(&host, request)?;
-        let mut not_dialled: Vec<Reason> = host.unknown.iter().cloned().map(Reason::from).collect();
-        if addresses.len() > self.max_addresses {
-            not_dialled.push(Reason::NotAsked(addresses.len() - self.max_addresses));
-            addresses.truncate(self.max_addresses);
-        }
+        let beyond = addresses.split_off(self.max_addresses.min(addresses.len()));
+        let not_dialled = host.unknown.iter().cloned().map(Reason::from).collect();
         let TlsaFound { associations, published } = self.associations(route, &host, request).await?;
         request.trace.fact(format_args!("{exchange}: {associations}"));
         let (policy, trial) = self.policy(choice, KnownHost { host: &host, associations }, request).await?;
         request.trace.fact(format_args!("{exchange}: at level {} the policy is {}", request.level, policy.label()));
-        Ok(Plan { addresses, policy, nat64, not_dialled, published, trial })
+        Ok(Plan { addresses, beyond, policy, nat64, not_dialled, published, trial })
     }
 
     /// The addresses of an exchange. Over an insecure MX the MTA-STS policy is asked for at the same time. If the policy in
@@ -180,13 +179,13 @@ impl<R: Resolver> Connector<R> {
         }
     }
 
-    /// The addresses of a host to which connections are allowed, in the order of the attempts.
+    /// The addresses of a host to which connections are allowed, with the families taking turns.
     fn dialable(&self, host: &Host, request: &Request<'_>) -> Result<Vec<IpAddr>, Reason> {
         let mut allowed = order::interleaved(&host.addresses);
         // A-51 is about addresses that a stranger names. A rule is the operator's.
         allowed.retain(|&address| self.dialable.allows(address) || request.address() == Some(address));
         match (allowed.is_empty(), &host.unknown, host.addresses.first()) {
-            (false, ..) => Ok(original_destination::first(allowed, request.original_destination)),
+            (false, ..) => Ok(allowed),
             // RFC 7672 §2.1.2: the failed lookup may hide an address, so the refusal is not permanent.
             (true, Some(failure), _) => Err(failure.clone().into()),
             (true, None, Some(&reserved)) => Err(Reason::ReservedAddress(reserved)),

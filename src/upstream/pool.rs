@@ -122,6 +122,11 @@ impl<T: Idle> Pool<T> {
         self.count.load(Ordering::Relaxed)
     }
 
+    /// Whether a connection with this address waits, of any identity.
+    pub(super) fn has(&self, address: IpAddr) -> bool {
+        self.waiting() > 0 && self.waiting.of(&address).contains_key(&address)
+    }
+
     /// The right of a new connection to wait here; none, if the limits let no connection wait.
     pub(super) fn lease(self: &Arc<Self>, identity: T::Identity) -> Option<Lease<T>> {
         let is_used = self.limits.in_all > 0 && self.limits.per_host > 0;

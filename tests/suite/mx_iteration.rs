@@ -212,6 +212,37 @@ async fn every_address_of_an_exchange() {
     assert_eq!(first(&lab).await.unwrap_err().iter().count(), 4);
 }
 
+/// `mx0` with its own address, five more that no server is at, and a limit of two that are tried.
+fn mostly_dead() -> Scenario {
+    let dead = |tree: Tree| (60..65).fold(tree, |tree, last| tree.a("mx0.example.test", &format!("127.0.0.{last}")));
+    exchanges(1).tree(|tree, _| dead(tree)).set("remote.addresses = 2")
+}
+
+#[tokio::test]
+async fn no_address_is_left_out_for_ever() {
+    // C22: the DNS always gives the same order. Addresses that have failed are the ones beyond the limit.
+    for _ in 0..10 {
+        let lab = mostly_dead().remember().start().await;
+        let mut failed = 0;
+        for _ in 0..10 {
+            failed += usize::from(first(&lab).await.is_err());
+        }
+        // A mail that fails has tried two of the five dead ones.
+        assert!(failed <= 2, "{failed}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_waits_is_preferred_to_any_address() {
+    // C22, L14: the order is random, and no session is passed over for it.
+    let lab = mostly_dead().set("remote.idle_connections = 100\nremote.failed_hosts_for = '0s'").start().await;
+    while !lab.send().await.last().starts_with("250 ") {}
+    for mails in 2..20 {
+        assert!(lab.send().await.last().starts_with("250 "));
+        assert_eq!((lab.mx().messages().len(), lab.mx().connections()), (mails, 1));
+    }
+}
+
 #[tokio::test]
 async fn the_number_of_exchanges_is_bounded() {
     // the number of exchanges is limited, and at the limit no refusal is final.

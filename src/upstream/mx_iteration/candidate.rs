@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use tokio::time::Instant;
 
 use super::super::host_status::HostStatus;
-use super::super::{Choice, Plan};
+use super::super::{Choice, Plan, order, original_destination};
 use super::MxIteration;
 use super::reported::Published;
 use crate::dns::Resolver;
@@ -36,6 +36,14 @@ pub(super) enum Sessions {
     Any,
     /// A new one.
     New,
+}
+
+/// The addresses of an exchange by their status, each list in order.
+#[derive(Debug, Default)]
+struct AddressesByStatus {
+    good: VecDeque<IpAddr>,
+    failed: VecDeque<IpAddr>,
+    unresponsive: Vec<(IpAddr, Reason)>,
 }
 
 impl Candidate {
@@ -77,39 +85,59 @@ impl<R: Resolver> MxIteration<'_, R> {
         self.last.pop_front()
     }
 
-    /// Puts the addresses that failed a moment ago behind the others (RFC 5321 §4.5.4.1), and the exchange behind the
-    /// others if all its addresses failed. An address that did not answer a moment ago is not tried again: in a storm of
-    /// retries each mail would wait for it.
+    /// Puts the addresses that failed a moment ago behind the others (RFC 5321 §4.5.4.1), so that they are the ones beyond the
+    /// number that is tried, and the exchange behind the others if all its addresses failed.
     fn by_status(&mut self, exchange: Name, plan: Plan) -> Option<Candidate> {
-        let Plan { addresses, policy, nat64, not_dialled, published, trial } = plan;
+        let (port, all) = (self.request.port(), self.by_preference(&plan));
+        let AddressesByStatus { good, mut failed, mut unresponsive } = self.statuses(&all, &plan.policy);
+        let Plan { policy, nat64, mut not_dialled, published, trial, .. } = plan;
         self.published.extend(published.map(|tlsa| Published { exchange: exchange.clone(), tlsa }));
         self.sts.note(&exchange, trial);
-        let (port, sessions) = (self.request.port(), Sessions::Any);
-        let mut candidate = Candidate { exchange, port, addresses: VecDeque::new(), policy, sessions, not_dialled };
         self.nat64 = nat64;
-        let mut failed = VecDeque::new();
-        for address in addresses {
-            match self.connector.host_status.status(HostEndpoint { address, port }) {
-                HostStatus::Good => candidate.addresses.push_back(address),
-                HostStatus::Failed => failed.push_back(address),
-                // It may be had without TLS.
-                HostStatus::Unresponsive(Reason::JustFailed { part: FailedPart::Tls, .. })
-                    if candidate.policy.is_lowered_by_the_mail() =>
-                {
-                    failed.push_back(address);
-                }
-                HostStatus::Unresponsive(reason) => {
-                    self.refusals.push(Refusal::peer(&candidate.peer(address), reason).under(&candidate.policy));
-                }
-            }
+        let (any_good, most, mut addresses) = (!good.is_empty(), self.connector.max_addresses, good);
+        addresses.append(&mut failed);
+        addresses.truncate(most);
+        unresponsive.truncate(most - addresses.len());
+        let beyond = all.len() - addresses.len() - unresponsive.len();
+        not_dialled.extend((beyond > 0).then_some(Reason::NotAsked(beyond)));
+        let candidate = Candidate { exchange, port, addresses, policy, sessions: Sessions::Any, not_dialled };
+        for (address, reason) in unresponsive {
+            self.refusals.push(Refusal::peer(&candidate.peer(address), reason).under(&candidate.policy));
         }
-        let any_good = !candidate.addresses.is_empty();
-        candidate.addresses.append(&mut failed);
         match (any_good, candidate.addresses.is_empty()) {
             (true, _) => return Some(candidate),
             (false, false) => self.last.push_back(candidate),
             (false, true) => {}
         }
         None
+    }
+
+    /// An address that did not answer a moment ago is not tried again: in a storm of retries each mail would wait for it
+    ///
+    fn statuses(&self, addresses: &[IpAddr], policy: &TlsPolicy) -> AddressesByStatus {
+        let mut by_status = AddressesByStatus::default();
+        for &address in addresses {
+            match self.connector.host_status.status(HostEndpoint { address, port: self.request.port() }) {
+                HostStatus::Good => by_status.good.push_back(address),
+                HostStatus::Failed => by_status.failed.push_back(address),
+                // It may be had without TLS.
+                HostStatus::Unresponsive(Reason::JustFailed { part: FailedPart::Tls, .. })
+                    if policy.is_lowered_by_the_mail() =>
+                {
+                    by_status.failed.push_back(address);
+                }
+                HostStatus::Unresponsive(reason) => by_status.unresponsive.push((address, reason)),
+            }
+        }
+        by_status
+    }
+
+    /// The addresses of an exchange, the better ones first: the original destination, then those with a session that waits, then
+    /// the others in random order.
+    fn by_preference(&self, plan: &Plan) -> Vec<IpAddr> {
+        let all = plan.addresses.iter().chain(&plan.beyond).copied().collect();
+        let mut addresses = order::shuffled(all, fastrand::u64(..));
+        addresses.sort_by_key(|&address| !self.connector.dialer.pool.has(address));
+        original_destination::first(addresses, self.request.original_destination)
     }
 }
