@@ -3,10 +3,10 @@
 //! All that a destination is asked in one turn of the client, MAIL to DATA at most, is a value ([`Commands`]), and goes to
 //! the remote as one group (RFC 2920 §3.1). No destination waits for another one.
 
-use std::fmt;
+mod group;
+
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use time::OffsetDateTime;
 use tokio::time::Instant;
@@ -22,31 +22,20 @@ use super::{DestinationUpstream, Upstream};
 use crate::dns::Resolver;
 use crate::name::Name;
 use crate::policy::{Level, ListenerMail};
-use crate::refusal::{Lacking, Peer, Reason, Refusals, Stage};
+use crate::refusal::{Lacking, Reason, Refusals, Stage};
 use crate::rules::Rule;
 use crate::smtp::chunk::Framing;
-use crate::smtp::command::{Command, Mail};
+use crate::smtp::command::Command;
 use crate::smtp::extensions::Content;
 use crate::smtp::reply::Reply;
 use crate::terms::ListenerTerms;
 use crate::tls::server::ClientTls;
 use crate::tlsrpt::event::Reporting;
-use crate::trace::{Trace, What};
-use crate::transaction::recipient::RecipientId;
 use crate::transaction::{Addressee, Envelope, Event, Turn};
 use crate::upstream::original_destination::OriginalDestination;
-use crate::upstream::verified::{Group, MailCommand, Ready};
-use crate::upstream::{Request, ehlo_name, remaining};
-
-/// The commands to one remote in one turn. They can be sent to another remote, as long as the client has heard no answer to RCPT.
-struct Commands {
-    /// The start of the transaction, where the remote has not heard of it.
-    mail: Option<Mail>,
-    /// The recipients to ask for.
-    recipients: Vec<Addressee>,
-    /// The answers of the first remote that has delayed all recipients, for those that no other remote accepts.
-    delayed: Vec<RcptReply>,
-}
+use crate::upstream::verified::{MailCommand, Ready};
+use crate::upstream::{Request, ehlo_name};
+use group::Commands;
 
 /// The command of the client behind its recipients: a remote may hear of DATA with them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,26 +115,9 @@ fn closed(attempt: Attempt, declined: Declined) -> TurnEnd {
 
 /// A remote was lost, or has refused MAIL.
 struct GroupError {
-    /// The number of recipients whose answer the client has heard.
+    /// The number of answers to recipients that the client has heard.
     told: usize,
     reason: Reason,
-}
-
-impl Commands {
-    fn new(recipients: Vec<Addressee>) -> Self {
-        Self { mail: None, recipients, delayed: Vec::new() }
-    }
-
-    /// The answer of a remote that has delayed all recipients.
-    fn delayed(&self, recipient: RecipientId) -> Option<&Reply> {
-        self.delayed.iter().find(|answer| answer.recipient == recipient).map(|answer| &answer.reply)
-    }
-
-    fn all(&self, data: Option<MailCommand>) -> Vec<MailCommand> {
-        let mail = self.mail.iter().cloned().map(MailCommand::Mail);
-        let recipients = self.recipients.iter().map(|recipient| MailCommand::Rcpt(recipient.mailbox.clone()));
-        mail.chain(recipients).chain(data).collect()
-    }
 }
 
 impl<R: Resolver> Agent<'_, R> {
@@ -409,85 +381,5 @@ impl<R: Resolver> Agent<'_, R> {
 
     fn tell(&self, answers: &mut Answers) {
         answers.tell().into_iter().for_each(|answer| self.reply_to_rcpt(answer));
-    }
-
-    /// One group of commands (RFC 2920 §3.1), every answer looked at.
-    async fn group(
-        &self,
-        upstream: &mut Upstream,
-        commands: &Commands,
-        mut until: Instant,
-        answers: &mut Answers,
-    ) -> Result<(), Reason> {
-        let Upstream { ready, attempt } = upstream;
-        let (peer, timeouts) = (ready.peer().clone(), &self.shared.connector.timeouts);
-        let trace = attempt.trace().clone();
-        let data = self.data(ready);
-        let hears_of_data = data.is_some();
-        let mut group = ready.group(commands.all(data));
-        if let Some(mail) = &commands.mail {
-            let reply = answer(&mut group, remaining(until, timeouts.command), &trace, What::Mail).await?;
-            attempt.says(mail.require_tls);
-            if !reply.code().is_success() {
-                return Err(Reason::Refused { stage: Stage::Mail, reply });
-            }
-        }
-        for recipient in &commands.recipients {
-            let said = answer(&mut group, remaining(until, timeouts.command), &trace, What::Rcpt).await?;
-            answers.note(&said);
-            let reply = self.rcpt_reply(attempt, &peer, commands.delayed(recipient.id), said);
-            answers.put(RcptReply { recipient: recipient.id, reply });
-            if answers.are_due(attempt.accepted(), until) {
-                self.tell(answers);
-                // RFC 5321 §4.5.3.2.3: the client's patience is for each recipient, not for all it has pipelined.
-                until = Instant::now() + timeouts.command;
-            }
-        }
-        if !hears_of_data || attempt.accepted() == 0 {
-            return Ok(());
-        }
-        if !answers.wait_for_message() {
-            return group.answer(timeouts.data).await.map(drop);
-        }
-        let reply = group.answer(remaining(until, timeouts.data)).await?;
-        if reply.code().is_refusal() {
-            return Err(Reason::Refused { stage: Stage::Data, reply });
-        }
-        self.tell(answers);
-        Ok(())
-    }
-
-    /// A remote's reply to RCPT as the client gets it. The attempt counts it. A recipient that a better remote has delayed keeps
-    /// that answer, unless this one accepts it.
-    fn rcpt_reply(&self, attempt: &mut Attempt, peer: &Peer, delayed: Option<&Reply>, mut reply: Reply) -> Reply {
-        if attempt.accepted() > 0 {
-            reply = reply.behind_accepted_recipients();
-        }
-        let reply = match delayed.filter(|_| reply.code().is_refusal()) {
-            Some(delayed) => delayed.clone(),
-            None => attempt.bounded(self.with_name(reply.relayed(peer))),
-        };
-        attempt.recipient(&reply);
-        reply
-    }
-}
-
-/// The next answer, which the account has.
-async fn answer(group: &mut Group<'_>, limit: Duration, trace: &Trace, what: What) -> Result<Reply, Reason> {
-    let began = Instant::now();
-    let said = group.answer(limit).await;
-    trace.since(began, what, Said(&said));
-    said
-}
-
-/// The note of a remote's reply.
-struct Said<'a>(&'a Result<Reply, Reason>);
-
-impl fmt::Display for Said<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Ok(reply) => write!(f, "the remote said {reply}"),
-            Err(reason) => write!(f, "the remote: {reason}"),
-        }
     }
 }

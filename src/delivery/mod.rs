@@ -1,7 +1,7 @@
 //! The delivery to one destination: a remote is found, takes the envelope and the message, and answers.
 //!
 //! 1. [`search`] finds a remote that meets its policy, by the MX iteration of [`crate::upstream`].
-//! 2. [`envelope`] asks it for MAIL and each RCPT, and tries the next remote as long as no recipient was answered.
+//! 2. [`envelope`] asks it for MAIL and each RCPT, and tries the next remote as long as the client has heard no answer to one.
 //! 3. [`body`] sends the message and its end.
 //!
 //! Each attempt leaves exactly one [`Outcome`](crate::report::Outcome): see [`attempt`]. Deliveries go on side by side, and

@@ -1,0 +1,135 @@
+//! The commands to one remote in one turn, as one group (RFC 2920 §3.1), and its answers.
+
+use std::fmt;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::super::Upstream;
+use super::super::answers::{Answers, RcptReply};
+use super::super::attempt::Attempt;
+use super::Agent;
+use crate::dns::Resolver;
+use crate::refusal::{Peer, Reason, Stage};
+use crate::smtp::command::Mail;
+use crate::smtp::reply::Reply;
+use crate::trace::{Trace, What};
+use crate::transaction::Addressee;
+use crate::transaction::recipient::RecipientId;
+use crate::upstream::remaining;
+use crate::upstream::verified::{Group, MailCommand};
+
+/// The commands to one remote in one turn. They can be sent to another remote, as long as the client has heard no answer to RCPT.
+pub(super) struct Commands {
+    /// The start of the transaction, where the remote has not heard of it.
+    pub(super) mail: Option<Mail>,
+    /// The recipients to ask for.
+    pub(super) recipients: Vec<Addressee>,
+    /// The answers of the first remote that has delayed all recipients, for those that no other remote accepts.
+    pub(super) delayed: Vec<RcptReply>,
+}
+
+impl Commands {
+    pub(super) fn new(recipients: Vec<Addressee>) -> Self {
+        Self { mail: None, recipients, delayed: Vec::new() }
+    }
+
+    /// The answer of a remote that has delayed all recipients.
+    fn delayed(&self, recipient: RecipientId) -> Option<&Reply> {
+        self.delayed.iter().find(|answer| answer.recipient == recipient).map(|answer| &answer.reply)
+    }
+
+    fn all(&self, data: Option<MailCommand>) -> Vec<MailCommand> {
+        let mail = self.mail.iter().cloned().map(MailCommand::Mail);
+        let recipients = self.recipients.iter().map(|recipient| MailCommand::Rcpt(recipient.mailbox.clone()));
+        mail.chain(recipients).chain(data).collect()
+    }
+}
+
+impl<R: Resolver> Agent<'_, R> {
+    /// One group of commands (RFC 2920 §3.1), every answer looked at.
+    pub(super) async fn group(
+        &self,
+        upstream: &mut Upstream,
+        commands: &Commands,
+        mut until: Instant,
+        answers: &mut Answers,
+    ) -> Result<(), Reason> {
+        let Upstream { ready, attempt } = upstream;
+        let (peer, timeouts) = (ready.peer().clone(), &self.shared.connector.timeouts);
+        let trace = attempt.trace().clone();
+        let data = self.data(ready);
+        let hears_of_data = data.is_some();
+        let mut group = ready.group(commands.all(data));
+        if let Some(mail) = &commands.mail {
+            let reply = answer(&mut group, remaining(until, timeouts.command), &trace, What::Mail).await?;
+            attempt.says(mail.require_tls);
+            if !reply.code().is_success() {
+                return Err(Reason::Refused { stage: Stage::Mail, reply });
+            }
+        }
+        for recipient in &commands.recipients {
+            let said = answer(&mut group, remaining(until, timeouts.command), &trace, What::Rcpt).await?;
+            answers.note(&said);
+            let reply = self.rcpt_reply(attempt, &peer, commands.delayed(recipient.id), said);
+            answers.put(RcptReply { recipient: recipient.id, reply });
+            if answers.are_due(attempt.accepted(), until) {
+                self.tell(answers);
+                // RFC 5321 §4.5.3.2.3: the client's patience is for each recipient, not for all it has pipelined.
+                until = Instant::now() + timeouts.command;
+            }
+        }
+        if !hears_of_data || attempt.accepted() == 0 {
+            return Ok(());
+        }
+        self.hear_of_data(&mut group, answers, until).await
+    }
+
+    /// The answer to DATA, which went with the recipients.
+    async fn hear_of_data(&self, group: &mut Group<'_>, answers: &mut Answers, until: Instant) -> Result<(), Reason> {
+        let patience = self.shared.connector.timeouts.data;
+        if !answers.wait_for_message() {
+            return group.answer(patience).await.map(drop);
+        }
+        let reply = group.answer(remaining(until, patience)).await?;
+        if reply.code().is_refusal() {
+            return Err(Reason::Refused { stage: Stage::Data, reply });
+        }
+        self.tell(answers);
+        Ok(())
+    }
+
+    /// A remote's reply to RCPT as the client gets it. The attempt counts it. A recipient that a better remote has delayed keeps
+    /// that answer, unless this one accepts it.
+    fn rcpt_reply(&self, attempt: &mut Attempt, peer: &Peer, delayed: Option<&Reply>, mut reply: Reply) -> Reply {
+        if attempt.accepted() > 0 {
+            reply = reply.behind_accepted_recipients();
+        }
+        let reply = match delayed.filter(|_| reply.code().is_refusal()) {
+            Some(delayed) => delayed.clone(),
+            None => attempt.bounded(self.with_name(reply.relayed(peer))),
+        };
+        attempt.recipient(&reply);
+        reply
+    }
+}
+
+/// The next answer, which the account has.
+async fn answer(group: &mut Group<'_>, limit: Duration, trace: &Trace, what: What) -> Result<Reply, Reason> {
+    let began = Instant::now();
+    let said = group.answer(limit).await;
+    trace.since(began, what, Said(&said));
+    said
+}
+
+/// The note of a remote's reply.
+struct Said<'a>(&'a Result<Reply, Reason>);
+
+impl fmt::Display for Said<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Ok(reply) => write!(f, "the remote said {reply}"),
+            Err(reason) => write!(f, "the remote: {reason}"),
+        }
+    }
+}
