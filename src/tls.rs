@@ -53,6 +53,14 @@ pub struct Tls {
     base: Arc<ClientConfig>,
     roots: Roots,
     shown: Option<ShownCertificates>,
+    sni: Sni,
+}
+
+/// Whether a server is asked for its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sni {
+    Sent,
+    Omitted,
 }
 
 /// The certificates that the last server showed, its own first, even if the handshake failed: for people to look at. No
@@ -256,7 +264,7 @@ impl Tls {
             .with_no_client_auth();
         base.resumption = Resumption::disabled();
         base.enable_early_data = false;
-        Ok(Self { base: Arc::new(base), roots: Roots::default(), shown: None })
+        Ok(Self { base: Arc::new(base), roots: Roots::default(), shown: None, sni: Sni::Sent })
     }
 
     /// The same TLS with these authorities. Without them no public authority vouches for any server.
@@ -275,6 +283,12 @@ impl Tls {
     pub fn watched(&self) -> (Self, ShownCertificates) {
         let shown = self.shown.clone().unwrap_or_default();
         (Self { shown: Some(shown.clone()), ..self.clone() }, shown)
+    }
+
+    /// The same TLS without SNI: for a server that does not know its own name, and has nothing to prove (RFC 6066 §3).
+    #[must_use]
+    pub fn without_sni(&self) -> Self {
+        Self { sni: Sni::Omitted, ..self.clone() }
     }
 
     /// The worth of a server's certificates to public CAs under this name, where the policy did not ask for it.
@@ -297,7 +311,7 @@ impl Tls {
         let mut config = ClientConfig::clone(&self.base);
         config.dangerous().set_certificate_verifier(Arc::<Verifier>::clone(&verifier));
         let name = sni(policy.server_name());
-        config.enable_sni = matches!(name, ServerName::DnsName(_));
+        config.enable_sni = self.sni == Sni::Sent && matches!(name, ServerName::DnsName(_));
         match TlsConnector::from(Arc::new(config)).connect(name, stream).await {
             Ok(stream) => {
                 let protection = verifier.take_findings().protection(stream.get_ref().1, policy)?;
@@ -335,6 +349,7 @@ fn classify(error: &io::Error) -> TlsFailure {
             | AlertDescription::InsufficientSecurity),
         ) => TlsFailure::NoSharedParameters(format!("the server sent the alert {alert:?}")),
         Error::PeerIncompatible(what) => TlsFailure::NoSharedParameters(format!("{what:?}")),
+        Error::AlertReceived(AlertDescription::UnrecognisedName) => TlsFailure::NameNotKnown,
         Error::AlertReceived(AlertDescription::CertificateRequired) => {
             TlsFailure::Alert("CertificateRequired: it takes mail from clients with a certificate alone".into())
         }

@@ -186,7 +186,8 @@ fn of_the_handshake(domain: &Name) -> impl Iterator<Item = TlsFailure> {
         TlsFailure::UnsupportedKey,
         TlsFailure::NoSharedParameters("the server sent the alert HandshakeFailure".into()),
         TlsFailure::Injected,
-        TlsFailure::Alert("UnrecognisedName".into()),
+        TlsFailure::NameNotKnown,
+        TlsFailure::Alert("InternalError".into()),
         TlsFailure::Closed("unexpected end of file".into()),
         TlsFailure::Broken("received corrupt message".into()),
     ]

@@ -27,6 +27,9 @@ pub enum TlsFailure {
     /// Plaintext where a TLS record was due.
     #[error("the server sent plaintext in the TLS handshake")]
     Injected,
+    /// The server ended the handshake because it does not know the name that it was asked for (RFC 6066 §3).
+    #[error("the server ended the TLS handshake because it does not know the name that it was asked for (SNI)")]
+    NameNotKnown,
     /// The server ended the handshake with this alert.
     #[error("the server ended the TLS handshake with the alert {0}")]
     Alert(String),
@@ -53,6 +56,7 @@ impl TlsFailure {
             Self::SmallKey(_) => table::RSA_KEY_SIZE,
             Self::UnsupportedKey => table::UNSUPPORTED_KEY,
             Self::Injected => table::PLAINTEXT_INJECTED,
+            Self::NameNotKnown => table::SNI_REFUSED,
             Self::Alert(_) => table::TLS_ALERT,
             Self::Closed(_) => table::TLS_CLOSED,
             Self::Broken(_) => table::TLS_BROKEN,

@@ -235,6 +235,7 @@ fn of_handshake(failure: &TlsFailure) -> ResultType {
         TlsFailure::WrongKey
         | TlsFailure::NoSharedParameters(_)
         | TlsFailure::Injected
+        | TlsFailure::NameNotKnown
         | TlsFailure::Alert(_)
         | TlsFailure::Closed(_)
         | TlsFailure::Broken(_) => ResultType::ValidationFailure,
@@ -394,6 +395,7 @@ mod tests {
             (Reason::StartTlsMissing, "starttls-missing"),
             (Reason::StartTlsRefused(reply(454)), "starttls-refused 454"),
             (Reason::Ehlo(reply(502)), "ehlo-refused 502"),
+            (TlsFailure::NameNotKnown.into(), "sni-refused"),
             (TlsFailure::Alert("CertificateRequired: it takes mail".into()).into(), "tls-alert CertificateRequired"),
             (crate::policy::DaneRequired(NoDane::NoTlsa).into(), "dane-required no-tlsa"),
             (Reason::Lost { stage: Stage::StartTls, error }, "connection-lost starttls"),

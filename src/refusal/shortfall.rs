@@ -29,7 +29,7 @@ impl Label {
             Self::CertificateExpired | Self::CertificateNotYetValid | Self::ChainNotVerified => Proof,
             Self::UntrustedAuthority | Self::NameMismatch | Self::WrongKey | Self::UnsupportedKey => Proof,
             Self::NoSharedTlsParameters | Self::PlaintextInjected | Self::TlsAlert | Self::TlsClosed => Proof,
-            Self::TlsBroken | Self::HandshakeTimeout => Proof,
+            Self::SniRefused | Self::TlsBroken | Self::HandshakeTimeout => Proof,
             Self::NoDomain | Self::SpecialUseName | Self::NullMx | Self::NoHost | Self::NoAddress => Other,
             Self::NoAddressInFamily | Self::ReservedAddress | Self::MailLoop | Self::StsNoTurn => Other,
             Self::TooManyConnections | Self::OutOfDescriptors | Self::OutOfMemory | Self::BindFailed => Other,

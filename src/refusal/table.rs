@@ -232,9 +232,13 @@ rows! {
             "The server sent plaintext in the TLS handshake: an attack, or a server that answered 220 and did not start TLS.",
             "look for a proxy between you and the host",
         );
+        SNI_REFUSED SniRefused "sni-refused" = deferred(7, 5), words(
+            "The server ended the handshake because it does not know the name that danelaw asked for (SNI), which is that of its MX or \
+             TLSA record. Where no proof is asked for, danelaw has tried it without a name too.",
+            "the host must know the name in its MX record, or answer each name with the certificate that it has",
+        );
         TLS_ALERT TlsAlert "tls-alert" = deferred(7, 5), words(
-            "The server ended the handshake with an alert, for example because it does not know the name (SNI), or because it requires a \
-             client certificate.",
+            "The server ended the handshake with an alert, for example because it requires a client certificate.",
             "the host's log says more; an MX that asks for client certificates must not require them",
         );
         TLS_CLOSED TlsClosed "tls-closed" = deferred(7, 5), words(

@@ -46,7 +46,11 @@ impl Label {
             Self::CertificateExpired | Self::CertificateNotYetValid | Self::ChainNotVerified => Refusal,
             Self::UntrustedAuthority | Self::NameMismatch | Self::WrongKey | Self::UnsupportedKey => Refusal,
             Self::NoSharedTlsParameters | Self::PlaintextInjected | Self::TlsAlert | Self::TlsClosed => Refusal,
-            Self::TlsBroken | Self::HandshakeTimeout | Self::UnsolicitedReply | Self::AnsweredUnread => Refusal,
+            Self::SniRefused
+            | Self::TlsBroken
+            | Self::HandshakeTimeout
+            | Self::UnsolicitedReply
+            | Self::AnsweredUnread => Refusal,
             Self::MailLoop | Self::TooManyHops | Self::BareNewline | Self::Nul => Refusal,
             Self::ReservedAddress | Self::NoAddressInFamily => Refusal,
             Self::TooManyConnections | Self::StsNoTurn | Self::ExchangesNotTried => Refusal,

@@ -144,6 +144,7 @@ impl Verifier {
             | TlsFailure::UnsupportedKey
             | TlsFailure::NoSharedParameters(_)
             | TlsFailure::Injected
+            | TlsFailure::NameNotKnown
             | TlsFailure::Alert(_)
             | TlsFailure::Closed(_)
             | TlsFailure::Broken(_) => CertificateError::ApplicationVerificationFailure,

@@ -122,6 +122,7 @@ fn after_tls(failure: &TlsFailure) -> FailoverRule {
         | TlsFailure::SmallKey(_)
         | TlsFailure::UnsupportedKey
         | TlsFailure::Injected
+        | TlsFailure::NameNotKnown
         | TlsFailure::Alert(_)
         | TlsFailure::Broken(_) => NEXT_ADDRESS,
     }
@@ -289,6 +290,7 @@ mod tests {
             (Reason::StartTlsInjected, Address, Unchanged),
             (TlsFailure::Mismatch(Mismatch::NoCertificate).into(), Address, Unchanged),
             (TlsFailure::WrongKey.into(), Address, Unchanged),
+            (TlsFailure::NameNotKnown.into(), Address, Unchanged),
             (TlsFailure::Alert("so".into()).into(), Address, Unchanged),
             (TlsFailure::Closed("so".into()).into(), Address, Failed),
             (Reason::Closing(reply(421)), Address, Unchanged),

@@ -46,8 +46,8 @@ use crate::discovery::MtaSts;
 use crate::dns::Resolver;
 use crate::mx::OwnAddresses;
 use crate::name::Name;
-use crate::policy::{Level, Mode, TlsPolicy, Waiver};
-use crate::refusal::{Peer, Reason};
+use crate::policy::{KeyDemand, Level, Mode, TlsPolicy, Waiver};
+use crate::refusal::{Peer, Reason, TlsFailure};
 use crate::requiretls::TagDemand;
 use crate::reserved::Dialable;
 use crate::rules::{NextHop, NextHopHost, StsByRule};
@@ -193,7 +193,13 @@ impl<R: Resolver> Connector<R> {
         let greeted = greet(tcp, peer, policy, options).await?;
         let began = Instant::now();
         let (tls, shown) = self.tls.watched();
-        let secured = greeted.secure(policy.clone(), &tls, options).await;
+        let secured = match (greeted.secure(policy.clone(), &tls, options).await, policy.demand()) {
+            // RFC 7672 §8.1, RFC 8461 §4.2: a proof is about the name. Without one an opportunistic server sends none.
+            (Err(Reason::Tls(TlsFailure::NameNotKnown)), KeyDemand::Nothing(_)) => {
+                self.without_sni(peer, policy, &tls, options).await
+            }
+            (secured, _) => secured,
+        };
         let certificates = shown.chain().len();
         for (depth, line) in shown.lines().iter().enumerate() {
             options.trace.fact(format_args!("certificate {depth} of {certificates}: {line}"));
@@ -221,6 +227,19 @@ impl<R: Resolver> Connector<R> {
             }
             (secured, _) => secured,
         }
+    }
+
+    /// A session over a new connection to a server that does not know its name, if it meets the policy.
+    async fn without_sni(
+        &self,
+        peer: &Peer,
+        policy: &TlsPolicy,
+        tls: &Tls,
+        options: &SessionOptions<'_>,
+    ) -> Result<Ready, Reason> {
+        options.trace.fact(format_args!("{peer}: it does not know its name (SNI); going on without"));
+        let tcp = self.dialer.connect(peer.address, options.connect(peer.port)).await?;
+        greet(tcp, peer, policy, options).await?.secure(policy.clone(), &tls.without_sni(), options).await
     }
 
     /// The name to give in EHLO: the client's own, to which its address resolves. RFC 5321 §4.1.1.1 wants a fully

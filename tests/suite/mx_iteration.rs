@@ -564,7 +564,7 @@ async fn an_exchange_that_delays_all_recipients_is_passed_over() {
     }
     let taken = |at: usize| lab.seen[at].messages().iter().filter(|message| !message.is_empty()).count();
     assert_eq!((taken(0), taken(1)), (0, 2));
-    // Nothing is remembered of the host: each mail comes to it first.
+    // The delay is not remembered: each mail comes to that host first.
     assert_eq!(lab.seen[0].tls().iter().filter(|line| line.starts_with("MAIL")).count(), 2);
 }
 
@@ -601,7 +601,7 @@ async fn where_no_exchange_does_better_the_answers_of_the_first_count() {
             assert!(answer.starts_with('4') || answer.starts_with("550 5.7.1 mx1."), "{answer}");
         }
     }
-    // The third takes it, whatever the second says for now.
+    // The third takes it, if the second delays too.
     let lab = exchanges(3).mx(delaying).change(1, |mx| mx.rcpt = vec![say("451 4.7.1 no")]).start().await;
     assert!(three_at_once(&lab).await[3].starts_with("250 2.0.0 mx2."));
 }

@@ -6,7 +6,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::lab::Scenario;
 use crate::lab::certs::Identity;
+use crate::lab::exchange::Exchange;
+use crate::lab::mx::{Act, Mx};
 use danelaw::config::{Config, DEFAULTS};
 use danelaw::dane::tlsa::{NoDane, Usable};
 use danelaw::dane::verify::{Expectation, References};
@@ -440,4 +443,42 @@ async fn u5_a_finished_handshake_with_a_public_host_teaches() {
         let sessions = trace.take_host_sessions();
         assert_eq!(sessions.iter().map(|session| session.word.as_str()).collect::<Vec<_>>(), [word]);
     }
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_know_its_name() {
+    // G15: a fatal alert, unrecognized_name.
+    let alert = Act::Say("\x15\x03\x03\x00\x02\x02\x70".into());
+    // Behind the ClientHello.
+    let alert = Act::Late(A_MOMENT, Box::new(alert));
+    let once = |mx: &mut Mx| {
+        mx.later = Some(Arc::new(mx.clone()));
+        mx.instead_of_tls = Some(alert.clone());
+    };
+    let always = |mx: &mut Mx| mx.instead_of_tls = Some(alert.clone());
+    let rule = |level: &str| {
+        format!("rule = [{{ domain = 'example.test', level = '{level}', reason = 'x', until = '9999-12-31' }}]")
+    };
+    let without_tlsa = || Scenario::of([Exchange::new("example.test", "mx1.example.test").tlsa([])]);
+    // Without a proof the name is left out, and the session is one under TLS.
+    for scenario in [without_tlsa(), Scenario::new().set(&rule("encrypt")), without_tlsa().set(&rule("may"))] {
+        let lab = scenario.mx(once).start().await;
+        let answer = lab.send().await.last().to_owned();
+        assert!(answer.starts_with("250 2.0.0 "), "{answer}");
+        assert_eq!((lab.mx().connections(), lab.mx().server_names()), (2, vec![None]));
+        assert!(lab.mx().tls().iter().any(|line| line.starts_with("MAIL")));
+    }
+    // With one it is never left out.
+    for scenario in [Scenario::new(), without_tlsa().set(&rule("verify"))] {
+        let lab = scenario.mx(once).start().await;
+        let answer = lab.send().await.last().to_owned();
+        assert!(answer.starts_with("451 4.7.5 ") && answer.contains("(SNI); the host must know the name"), "{answer}");
+        assert_eq!((lab.mx().connections(), lab.mx().server_names()), (1, vec![]));
+    }
+    // It is tried once more, and never in the clear where TLS is required.
+    let lab = without_tlsa().mx(always).start().await;
+    let answer = lab.send().await.last().to_owned();
+    assert!(answer.starts_with("451 4.7.5 ") && answer.contains("(SNI)"), "{answer}");
+    assert_eq!(lab.mx().connections(), 2);
+    assert!(!lab.mx().saw_mail());
 }

@@ -353,6 +353,8 @@ async fn broken_handshakes() {
         (&[21, 3, 3, 0, 2, 2, 71], "no-shared-tls-parameters"),
         (&[21, 3, 3, 0, 2, 2, 80], "tls-alert"),
         (&[21, 3, 3, 0, 2, 2, 49], "tls-alert"),
+        // G15: unrecognized_name.
+        (&[21, 3, 3, 0, 2, 2, 112], "sni-refused"),
         // A warning (close_notify) gives no reason, and then the connection ends.
         (&[21, 3, 3, 0, 2, 1, 0], "tls-closed"),
         (&[23, 3, 3, 0, 1, 0], "tls-broken"),

@@ -109,6 +109,7 @@ fn refused(reason: &Reason) -> TlsaVerdict {
         }
         TlsFailure::NoSharedParameters(_)
         | TlsFailure::Injected
+        | TlsFailure::NameNotKnown
         | TlsFailure::Alert(_)
         | TlsFailure::Closed(_)
         | TlsFailure::Broken(_) => TlsaVerdict::NoSession(label, text),
