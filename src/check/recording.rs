@@ -103,6 +103,10 @@ impl Resolver for RecordingResolver {
         self.dns.nat64().await
     }
 
+    fn falls_back(&self) -> bool {
+        self.dns.falls_back()
+    }
+
     async fn tlsa(&self, owner: &Name) -> Result<Lookup<RawTlsa>, Failure> {
         let found = self.dns.tlsa(owner).await;
         if found.as_ref().is_ok_and(|found| found.security() == Security::Secure) {

@@ -46,6 +46,11 @@ impl Budget {
         self.questions = self.questions.saturating_sub(asked);
     }
 
+    /// Goes back to an earlier state, but for the questions that were asked: a bad reply must not use up the work for a good one.
+    pub(super) fn renew(&mut self, before: Self) {
+        *self = Self { questions: self.questions, ..before };
+    }
+
     /// Whether one more signature may be looked at.
     pub(super) fn spend_look(&mut self) -> bool {
         spend(&mut self.looks, 1)

@@ -330,6 +330,12 @@ pub trait Resolver: Send + Sync + 'static {
         std::future::ready(Ok(None))
     }
 
+    /// Whether the authoritative servers are asked only because the configured servers, which may have names and addresses of
+    /// their own, fail the self-test.
+    fn falls_back(&self) -> bool {
+        false
+    }
+
     /// The TLSA records at an owner name such as `_25._tcp.mx.example`.
     fn tlsa(&self, owner: &Name) -> impl Future<Output = Result<Lookup<RawTlsa>, Failure>> + Send;
 

@@ -13,8 +13,7 @@
 //!
 //! If none passes and the settings have a fallback that does, the fallback serves in either mode: danelaw asks the root
 //! and the authoritative servers itself, and validates. The configured servers may have names that the public DNS denies, and
-//! addresses for hosts that have none there, so that an answer for which mail is returned to its sender is a failure then: such
-//! mail waits for a server to pass.
+//! addresses for hosts that have none there, so that such a denial is a failure then, and mail waits for a server to pass.
 
 mod log;
 mod round;
@@ -419,6 +418,11 @@ impl Resolver for Stub {
         };
         let addresses: Vec<_> = found.answer.records().iter().filter_map(v6).collect();
         Ok(Nat64Prefix::discovered(&addresses))
+    }
+
+    fn falls_back(&self) -> bool {
+        let in_use = self.inner.in_use.read().unwrap_or_else(PoisonError::into_inner);
+        in_use.rank == ResolverRank::Fallback
     }
 
     async fn tlsa(&self, owner: &Name) -> Result<Lookup<RawTlsa>, Failure> {

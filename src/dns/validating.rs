@@ -111,8 +111,7 @@ impl Validating {
         };
         match proven {
             Err(reason @ (FailureReason::Bogus(_) | FailureReason::Malformed(_))) => {
-                // The costs of a bad reply are not those of a good one.
-                *budget = Budget { questions: budget.questions, ..whole };
+                budget.renew(whole);
                 Box::pin(self.proven_by_another(&asked, from, budget)).await.ok_or(reason)
             }
             proven => proven,

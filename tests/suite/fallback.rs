@@ -379,3 +379,39 @@ async fn a26_verified_mail_is_delivered_behind_a_resolver_that_strips_dnssec() {
     let (_, text) = crate::admin::get(&admin, "/readyz").await;
     assert!(!text.contains(FALLEN_BACK), "{text}");
 }
+
+#[tokio::test]
+async fn a26_mail_that_the_fallback_alone_would_return_waits() {
+    // A26: split DNS, in which the public view names this very host, an address of its own network, or no host that can be.
+    let mut scenario = Scenario::new().set("remote.own_names = ['gateway.example.test']");
+    let domains = [
+        ("loop.example.test", "gateway.example.test", "554 5.4.6"),
+        ("reserved.example.test", "inside.example.test", "550 5.4.4"),
+        ("nohost.example.test", "1.2.3.4", "550 5.4.4"),
+        ("null.example.test", ".", "556 5.1.10"),
+    ];
+    scenario = scenario.tree(|tree, _| {
+        let tree = tree.a("inside.example.test", "10.1.2.3");
+        domains.iter().fold(tree, |tree, (domain, exchange, _)| tree.mx(domain, 10, exchange))
+    });
+    let (lab, _authorities) = scenario.start_with_authorities().await;
+    let stub = lab.now().connector.dns.clone();
+    let answer =
+        async |domain: &str| lab.client().await.send(&[&format!("b@{domain}")], MESSAGE).await.last().to_owned();
+    stub.self_test().await;
+    for (domain, _, returned) in domains {
+        let answer = answer(domain).await;
+        assert!(answer.starts_with(returned), "{domain}: {answer}");
+    }
+    for rtype in ["DNSKEY", "SOA"] {
+        lab.dns.set_fault(".", rtype, Fault::Stripped);
+    }
+    stub.self_test().await;
+    assert!(stub.health().borrow().falls_back());
+    for (domain, ..) in domains {
+        let answer = answer(domain).await;
+        assert!(answer.starts_with("451 ") && answer.contains("fail the self-test"), "{domain}: {answer}");
+    }
+    // No resolver knows this one.
+    assert!(answer("host.invalid").await.starts_with("550 5.4.4 "));
+}
