@@ -285,7 +285,7 @@ impl Tls {
         (Self { shown: Some(shown.clone()), ..self.clone() }, shown)
     }
 
-    /// The same TLS without SNI: for a server that does not know its own name, and has nothing to prove (RFC 6066 §3).
+    /// The same TLS without SNI, for a server that does not know its own name (RFC 6066 §3). Its policy must ask for no proof.
     #[must_use]
     pub fn without_sni(&self) -> Self {
         Self { sni: Sni::Omitted, ..self.clone() }

@@ -233,8 +233,7 @@ rows! {
             "look for a proxy between you and the host",
         );
         SNI_REFUSED SniRefused "sni-refused" = deferred(7, 5), words(
-            "The server ended the handshake because it does not know the name that danelaw asked for (SNI), which is that of its MX or \
-             TLSA record. Where no proof is asked for, danelaw has tried it without a name too.",
+            "The server does not know the name in its own MX or TLSA record. Where no proof is asked for, it was asked without a name too.",
             "the host must know the name in its MX record, or answer each name with the certificate that it has",
         );
         TLS_ALERT TlsAlert "tls-alert" = deferred(7, 5), words(
@@ -335,8 +334,7 @@ rows! {
             "the client tries again; please report it if it stays",
         );
         RECIPIENT_REFUSED RecipientRefused "recipient-refused" = refused(Code::MAILBOX_UNAVAILABLE, 1, 1), words(
-            "The host refused all recipients, so no message was sent. The reply is the host's own, and its code may be another \
-             one, 4xx too.",
+            "The host refused all recipients. The reply is the host's own, and its code may be another one, 4xx too.",
             "the host's text says why; correct the address",
         );
         DATA_REFUSED DataRefused "data-refused" = refused(Code::TRANSACTION_FAILED, 5, 1), words(
