@@ -193,13 +193,10 @@ impl<R: Resolver> Connector<R> {
         let greeted = greet(tcp, peer, policy, options).await?;
         let began = Instant::now();
         let (tls, shown) = self.tls.watched();
-        let secured = match (greeted.secure(policy.clone(), &tls, options).await, policy.demand()) {
-            // RFC 7672 §8.1, RFC 8461 §4.2: a proof is about the name. Without one an opportunistic server sends none.
-            (Err(Reason::Tls(TlsFailure::NameNotKnown)), KeyDemand::Nothing(_)) => {
-                self.without_sni(peer, policy, &tls, options).await
-            }
-            (secured, _) => secured,
-        };
+        let mut secured = greeted.secure(policy.clone(), &tls, options).await;
+        if may_omit_sni(&secured, policy) {
+            secured = self.without_sni(peer, policy, &tls, options).await;
+        }
         let certificates = shown.chain().len();
         for (depth, line) in shown.lines().iter().enumerate() {
             options.trace.fact(format_args!("certificate {depth} of {certificates}: {line}"));
@@ -219,8 +216,7 @@ impl<R: Resolver> Connector<R> {
         match (secured, policy) {
             // RFC 7435 §1: this policy alone takes the protection that it can get. Cleartext needs a new connection.
             (Err(reason), TlsPolicy::May(_, permit)) if reason.is_about_tls() => {
-                let tcp = self.dialer.connect(peer.address, options.connect(peer.port)).await?;
-                let greeted = greet(tcp, peer, policy, options).await?;
+                let greeted = self.greet_again(peer, policy, options).await?;
                 options.trace.fact(format_args!("{peer}: going on in cleartext"));
                 note.note_cleartext(&reason);
                 Ok(greeted.in_cleartext(policy.clone(), permit.clone(), options))
@@ -238,8 +234,19 @@ impl<R: Resolver> Connector<R> {
         options: &SessionOptions<'_>,
     ) -> Result<Ready, Reason> {
         options.trace.fact(format_args!("{peer}: it does not know its name (SNI); going on without"));
+        let greeted = self.greet_again(peer, policy, options).await?;
+        greeted.secure(policy.clone(), &tls.without_sni(), options).await
+    }
+
+    /// Greets a remote over a new connection.
+    async fn greet_again(
+        &self,
+        peer: &Peer,
+        policy: &TlsPolicy,
+        options: &SessionOptions<'_>,
+    ) -> Result<Greeted, Reason> {
         let tcp = self.dialer.connect(peer.address, options.connect(peer.port)).await?;
-        greet(tcp, peer, policy, options).await?.secure(policy.clone(), &tls.without_sni(), options).await
+        greet(tcp, peer, policy, options).await
     }
 
     /// The name to give in EHLO: the client's own, to which its address resolves. RFC 5321 §4.1.1.1 wants a fully
@@ -254,6 +261,16 @@ impl<R: Resolver> Connector<R> {
             None => self.hostname.as_str(),
         }
     }
+}
+
+/// Whether the name may be left out for a server that does not know it. RFC 7672 §8.1, RFC 8461 §4.2: a proof is about the
+/// name, so that it stays where one is asked for.
+fn may_omit_sni(secured: &Result<Ready, Reason>, policy: &TlsPolicy) -> bool {
+    let asks_for_proof = match policy.demand() {
+        KeyDemand::Record(_) | KeyDemand::Authority(_) => true,
+        KeyDemand::Nothing(_) => false,
+    };
+    matches!(secured, Err(Reason::Tls(TlsFailure::NameNotKnown))) && !asks_for_proof
 }
 
 /// Greets a remote; from the first packet to the answer to EHLO it is one step of the account.
