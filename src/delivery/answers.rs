@@ -19,10 +19,11 @@ pub(super) struct RcptReply {
 pub(super) enum Hold {
     /// Not at all: the mail cannot go elsewhere.
     No,
-    /// Until a recipient is accepted, or the time is over: another exchange is left, or a new session.
+    /// Until a recipient is accepted, or the time is over: over a session that had mails before, a refusal of all may be about
+    /// these.
     UntilAccepted,
-    /// Until DATA is answered, or the time is over: over a session that had mails before, a refusal of it may be about them.
-    UntilMessage,
+    /// Until DATA is answered, or the time is over: a refusal of it may be about them, too.
+    UntilData,
     /// Until a recipient is accepted: the remotes that are preferred have the last word.
     Detour,
 }
@@ -58,14 +59,14 @@ impl Answers {
         match self.hold {
             Hold::No => true,
             Hold::UntilAccepted => accepted > 0 || is_late,
-            Hold::UntilMessage => is_late,
+            Hold::UntilData => is_late,
             Hold::Detour => accepted > 0,
         }
     }
 
     /// Whether they wait for the answer to DATA.
-    pub(super) fn wait_for_message(&self) -> bool {
-        self.hold == Hold::UntilMessage
+    pub(super) fn wait_for_data(&self) -> bool {
+        self.hold == Hold::UntilData
     }
 
     /// Those that the client has not heard. It hears these, and further ones at once.
@@ -87,7 +88,7 @@ impl Answers {
         match self.hold {
             Hold::No => None,
             Hold::Detour => self.no.clone(),
-            Hold::UntilAccepted | Hold::UntilMessage => self.no.clone().filter(|_| !self.held.iter().any(is_final)),
+            Hold::UntilAccepted | Hold::UntilData => self.no.clone().filter(|_| !self.held.iter().any(is_final)),
         }
     }
 

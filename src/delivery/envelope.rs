@@ -27,7 +27,7 @@ use crate::rules::Rule;
 use crate::smtp::chunk::Framing;
 use crate::smtp::command::Command;
 use crate::smtp::extensions::Content;
-use crate::smtp::reply::Reply;
+use crate::smtp::reply::{Class, Reply};
 use crate::terms::ListenerTerms;
 use crate::tls::server::ClientTls;
 use crate::tlsrpt::event::Reporting;
@@ -35,7 +35,7 @@ use crate::transaction::{Addressee, Envelope, Event, Turn};
 use crate::upstream::original_destination::OriginalDestination;
 use crate::upstream::verified::{MailCommand, Ready};
 use crate::upstream::{Request, ehlo_name};
-use group::Commands;
+use group::{Commands, Delayed};
 
 /// The command of the client behind its recipients: a remote may hear of DATA with them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -226,9 +226,9 @@ impl<R: Resolver> Agent<'_, R> {
                 Err(refusals) => {
                     attempt.sts(search.iteration().sts(None));
                     let least = self.terms.of(search.iteration().demand()).floor();
-                    match commands.delayed.is_empty() {
-                        true => attempt.refused(&refusals),
-                        false => attempt.skipped(refusals.iter()),
+                    match commands.delayed {
+                        None => attempt.refused(&refusals),
+                        Some(_) => attempt.skipped(refusals.iter()),
                     }
                     return self.given_up(attempt, commands, Declined::by_all(&refusals, least));
                 }
@@ -256,13 +256,11 @@ impl<R: Resolver> Agent<'_, R> {
         }
     }
 
-    /// No remote takes the mail. Recipients that one has delayed hear its answers: a worse exchange that refuses them all does
-    /// not know better.
+    /// No remote takes the mail. Recipients that one has delayed hear its answers: another one that refuses them does not know
+    /// better.
     fn given_up(&self, mut attempt: Attempt, commands: Commands, declined: Declined) -> TurnEnd {
-        if commands.delayed.is_empty() {
-            return closed(attempt, self.explained(declined));
-        }
-        for answer in commands.delayed {
+        let Some(delayed) = commands.delayed else { return closed(attempt, self.explained(declined)) };
+        for answer in delayed.answers {
             attempt.recipient(&answer.reply);
             self.reply_to_rcpt(answer);
         }
@@ -284,31 +282,41 @@ impl<R: Resolver> Agent<'_, R> {
         if let Some(unmet) = search.unmet() {
             self.refuse_international(upstream, commands, |_| unmet.declined(Lacking::SmtpUtf8));
         }
+        let (peer, is_reused) = (upstream.ready.peer().clone(), search.iteration().is_reused());
+        if commands.delayed.as_ref().is_some_and(|delayed| delayed.by == peer) {
+            // This is its word over a new session.
+            commands.delayed = None;
+        }
         let hold = self.hold(&upstream.ready, search);
         let mut answers = Answers::new(hold);
         let asked = self.group(upstream, commands, search.iteration().answer_by(), &mut answers).await;
-        asked.map_err(|reason| GroupError { told: answers.told(), reason })?;
+        if let Err(reason) = asked {
+            if let (Reason::Refused { reply, .. }, true) = (&reason, is_reused && answers.told() == 0)
+                && reply.class() == Class::Transient
+            {
+                commands.delay_all(&peer, reply);
+            }
+            return Err(GroupError { told: answers.told(), reason });
+        }
         let Some(reply) = answers.undecided() else {
             self.tell(&mut answers);
             return Ok(());
         };
-        // The word of a session that had mails before may be about them, and that of a detour is not the last one.
-        if hold != Hold::Detour && !search.iteration().is_reused() && commands.delayed.is_empty() {
-            commands.delayed = answers.keep();
+        if is_reused && hold != Hold::Detour {
+            commands.delayed = Some(Delayed { by: peer, answers: answers.keep() });
         }
         Err(GroupError { told: 0, reason: Reason::Refused { stage: Stage::Rcpt, reply } })
     }
 
     /// How long the client waits for the answers of this remote.
     fn hold(&self, ready: &Ready, search: &Search<'_, R>) -> Hold {
-        let iteration = search.iteration();
         if search.is_detour(ready.peer()) {
             return Hold::Detour;
         }
-        match (iteration.is_reused() && self.data(ready).is_some(), iteration.goes_on_after_4yz()) {
-            (true, _) => Hold::UntilMessage,
-            (false, true) => Hold::UntilAccepted,
-            (false, false) => Hold::No,
+        match (search.iteration().is_reused(), self.data(ready)) {
+            (true, Some(_)) => Hold::UntilData,
+            (true, None) => Hold::UntilAccepted,
+            (false, _) => Hold::No,
         }
     }
 

@@ -73,8 +73,8 @@ impl Servers {
         Ok(reply)
     }
 
-    /// Puts a question once more, whose reply from the server at this place proves nothing: to the next server, or if there is
-    /// none to the same one without CD, with which it may keep what it has and not look for better (RFC 6840 appendix B).
+    /// Asks again, where the reply of the server at this place proves nothing. The next server is asked; if there is none, the
+    /// same one without CD: with CD it may repeat the reply in its cache (RFC 6840 appendix B).
     ///
     /// # Errors
     /// There is no reply that can be read.

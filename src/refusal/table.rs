@@ -233,7 +233,7 @@ rows! {
             "look for a proxy between you and the host",
         );
         SNI_REFUSED SniRefused "sni-refused" = deferred(7, 5), words(
-            "The server does not know the name in its own MX or TLSA record. Where no proof is asked for, it was asked without a name too.",
+            "The server does not know the name in its own MX or TLSA record. Where no proof is asked for, danelaw tried without SNI too.",
             "the host must know the name in its MX record, or answer each name with the certificate that it has",
         );
         TLS_ALERT TlsAlert "tls-alert" = deferred(7, 5), words(
@@ -291,7 +291,7 @@ rows! {
             "its text says why",
         );
         BDAT_REFUSED BdatRefused "bdat-refused" = deferred(5, 0), words(
-            "The host offers CHUNKING and refuses BDAT as an unknown command, so its answer is not about the \
+            "The host offers CHUNKING and refuses BDAT itself (500 to 504), so its answer is not about the \
              mail. The message cannot be sent again in this session; for a day the host gets messages by DATA.",
             "the client tries again, and the message goes by DATA then",
         );

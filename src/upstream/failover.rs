@@ -16,9 +16,9 @@
 //! | STARTTLS is missing, refused or followed by plaintext; the handshake failed, at the host's end too; the certificate does not match | the next address | as it was |
 //! | before any answer to RCPT: 421, the connection lost, the protocol broken, an answer to another command, no answer in time | the next address | as it was |
 //! | over a session that had mails before: MAIL is refused, each RCPT is answered with 4yz, DATA is refused that went with the RCPTs, or REQUIRETLS is lacking that the mail asks for | the same address, over a new session | as it was |
-//! | MAIL or each RCPT is answered with 4yz | the next exchange | as it was |
+//! | MAIL is answered with 4yz | the next exchange | as it was |
 //! | the address lacks an extension that the client has declared, REQUIRETLS that the mail asks for, or room for the message | the next address | as it was |
-//! | MAIL or a RCPT is answered with 5yz, and no RCPT with 250; a failure at DATA or behind it | no other host | as it was |
+//! | MAIL is answered with 5yz; no RCPT is answered with 250; a failure at DATA or behind it | no other host | as it was |
 //!
 //! "The next address" is the next exchange where the exchange has no more. Once the client has heard an answer to RCPT, these
 //! rules do not apply any more: the remote is settled. A failure of TLS changes no order (RFC 7672 §2.2.1: the order is the
@@ -145,12 +145,22 @@ fn after_break(stage: Stage) -> FailoverRule {
     }
 }
 
-/// RFC 5321 §4.5.4.1: 4yz is about this host and this time, 5yz is about the mail.
+/// RFC 5321 §4.5.4.1: 4yz to MAIL is about this host and this time, 5yz is about the mail. An answer to RCPT is about the recipient.
 fn after_refusal(stage: Stage, reply: &Reply) -> FailoverRule {
-    match stage.phase() {
-        SessionPhase::Message | SessionPhase::EndOfMessage => STOP,
-        SessionPhase::Connection | SessionPhase::Handshake | SessionPhase::Greeting | SessionPhase::Envelope => {
-            if reply.class() == Class::Permanent { STOP } else { NEXT_EXCHANGE }
+    match stage {
+        Stage::Rcpt | Stage::Data | Stage::Message | Stage::EndOfMessage => STOP,
+        Stage::Mail
+        | Stage::Connect
+        | Stage::Greeting
+        | Stage::Ehlo
+        | Stage::StartTls
+        | Stage::Handshake
+        | Stage::EhloUnderTls => {
+            if reply.class() == Class::Permanent {
+                STOP
+            } else {
+                NEXT_EXCHANGE
+            }
         }
     }
 }
@@ -297,7 +307,7 @@ mod tests {
             (Reason::AnsweredUnread { reply: reply(250), octets: 1 }, Stop, Unchanged),
             (refused(Stage::Mail, 450), Exchange, Unchanged),
             (refused(Stage::Mail, 550), Stop, Unchanged),
-            (refused(Stage::Rcpt, 450), Exchange, Unchanged),
+            (refused(Stage::Rcpt, 450), Stop, Unchanged),
             (refused(Stage::Rcpt, 550), Stop, Unchanged),
             (refused(Stage::Data, 450), Stop, Unchanged),
             (refused(Stage::Data, 550), Stop, Unchanged),

@@ -276,11 +276,6 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
         self.reused.is_some()
     }
 
-    /// Whether mail goes on if the remote that was found last answers with 4yz: to another exchange, or over a new session.
-    pub fn goes_on_after_4yz(&self) -> bool {
-        self.is_reused() || self.untried.len() + self.last.len() > 0
-    }
-
     async fn resolve(&mut self) -> Result<Resolved, Refusals> {
         let permit = self.connector.dialer.limits.domain(self.request.domain).await.map_err(Refusal::domain)?;
         match self.connector.route(&self.request).await {

@@ -202,8 +202,8 @@ fn rule(ruled: &RuledLook<'_>, check: &DomainCheck, seeing: Seeing<'_>) -> RuleF
     }
 }
 
-/// Of these signatures, the one that ends first; but one that should have been renewed comes before a shorter one that is as
-/// long as its zone makes them.
+/// The signature that ends first. One that should have been renewed comes before one that is short because its zone signs for
+/// short times.
 fn signature(signatures: &[(Name, Rtype, SignatureValidity)], now: OffsetDateTime) -> Option<SignatureFact> {
     let is_late = |validity: &SignatureValidity| is_late(validity.left_at(now), validity.term());
     let first = signatures.iter().min_by_key(|(.., validity)| (!is_late(validity), validity.left_at(now)))?;

@@ -428,6 +428,41 @@ async fn the_word_of_the_new_session_is_final() {
 }
 
 #[tokio::test]
+async fn a_delay_over_an_old_session_counts_where_there_is_no_new_one() {
+    // K20, L11: the host gives no new session, and a worse exchange that knows no recipient is no reason to return the mail.
+    let delays: [(Change, &str); 3] = [
+        (|mx| mx.mail_again = Some(say("450 4.7.1 later")), "450 4.7.1"),
+        (|mx| mx.rcpt_again = Some(say("450 4.2.0 later")), "450 4.2.0"),
+        (|mx| mx.data_again = Some(say("452 4.4.5 later")), "452 4.4.5"),
+    ];
+    let worse: [Change; 4] = [
+        |mx| mx.rcpt = vec![say("550 5.1.1 who?")],
+        |mx| mx.mail = say("550 5.7.1 not you"),
+        |mx| mx.greeting = say("554 no"),
+        |mx| mx.rcpt = vec![Act::Close],
+    ];
+    let new: [Change; 2] = [|mx| mx.greeting = say("421 4.7.0 too many sessions"), |mx| mx.starttls = say("454 no")];
+    for (delay, code) in delays {
+        for worse in worse {
+            for new in new {
+                let first = |mx: &mut Mx| {
+                    let mut later = mx.clone();
+                    new(&mut later);
+                    mx.later = Some(Arc::new(later));
+                    delay(mx);
+                };
+                let host = |place| Exchange::new("example.test", &format!("mx{place}.example.test")).preference(place);
+                let lab = Scenario::of([host(0), host(1)]).set(POOL).change(0, first).change(1, worse).start().await;
+                delivered(&lab, "b@example.test").await;
+                let heard = pipelined(&lab).await;
+                assert_eq!(heard, ["250 2.1.0", code, code, "554 5.5.1"]);
+                assert_eq!((lab.seen[0].connections(), lab.seen[1].connections()), (2, 1));
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_session_carries_no_more_mails_than_its_limit() {
     // K19, and danelaw's own limit.
     let announced = |mx: &mut Mx| mx.ehlo_under_tls = say("250-mx\r\n250-PIPELINING\r\n250 LIMITS MAILMAX=2");

@@ -44,7 +44,7 @@ pub(super) enum CheckEnd {
 }
 
 impl CheckEnd {
-    /// Why domains are left, or were checked in vain, if they are so.
+    /// The line about an early end, or about a list that reached no server; none after a good run.
     pub(super) fn told(&self, left: &str) -> Option<String> {
         match self {
             Self::Whole => None,

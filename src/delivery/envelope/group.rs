@@ -1,9 +1,10 @@
 //! The commands to one remote in one turn, as one group (RFC 2920 §3.1), and its answers.
 
 use std::fmt;
+use std::pin::pin;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::super::Upstream;
 use super::super::answers::{Answers, RcptReply};
@@ -25,18 +26,31 @@ pub(super) struct Commands {
     pub(super) mail: Option<Mail>,
     /// The recipients to ask for.
     pub(super) recipients: Vec<Addressee>,
-    /// The answers of the first remote that has delayed all recipients, for those that no other remote accepts.
-    pub(super) delayed: Vec<RcptReply>,
+    /// The answers over a session that had mails before and has delayed all recipients, for those that no remote accepts.
+    pub(super) delayed: Option<Delayed>,
+}
+
+/// The 4yz of a remote for each recipient. Over a new session it has another word.
+pub(super) struct Delayed {
+    pub(super) by: Peer,
+    pub(super) answers: Vec<RcptReply>,
 }
 
 impl Commands {
     pub(super) fn new(recipients: Vec<Addressee>) -> Self {
-        Self { mail: None, recipients, delayed: Vec::new() }
+        Self { mail: None, recipients, delayed: None }
+    }
+
+    /// A remote has delayed all recipients with this reply.
+    pub(super) fn delay_all(&mut self, by: &Peer, reply: &Reply) {
+        let answer = |to: &Addressee| RcptReply { recipient: to.id, reply: reply.relayed(by) };
+        self.delayed = Some(Delayed { by: by.clone(), answers: self.recipients.iter().map(answer).collect() });
     }
 
     /// The answer of a remote that has delayed all recipients.
     fn delayed(&self, recipient: RecipientId) -> Option<&Reply> {
-        self.delayed.iter().find(|answer| answer.recipient == recipient).map(|answer| &answer.reply)
+        let mut answers = self.delayed.iter().flat_map(|delayed| &delayed.answers);
+        answers.find(|answer| answer.recipient == recipient).map(|answer| &answer.reply)
     }
 
     fn all(&self, data: Option<MailCommand>) -> Vec<MailCommand> {
@@ -88,15 +102,22 @@ impl<R: Resolver> Agent<'_, R> {
     /// The answer to DATA, which went with the recipients.
     async fn hear_of_data(&self, group: &mut Group<'_>, answers: &mut Answers, until: Instant) -> Result<(), Reason> {
         let patience = self.shared.connector.timeouts.data;
-        if !answers.wait_for_message() {
-            return group.answer(patience).await.map(drop);
+        let mut answer = pin!(group.answer(patience));
+        if answers.wait_for_data() {
+            match timeout(remaining(until, patience), &mut answer).await {
+                Ok(Ok(reply)) if reply.code().is_refusal() => {
+                    return Err(Reason::Refused { stage: Stage::Data, reply });
+                }
+                Ok(answered) => {
+                    answered?;
+                    self.tell(answers);
+                    return Ok(());
+                }
+                // The client has waited for long enough; the remote has its full time.
+                Err(_) => self.tell(answers),
+            }
         }
-        let reply = group.answer(remaining(until, patience)).await?;
-        if reply.code().is_refusal() {
-            return Err(Reason::Refused { stage: Stage::Data, reply });
-        }
-        self.tell(answers);
-        Ok(())
+        answer.await.map(drop)
     }
 
     /// A remote's reply to RCPT as the client gets it. The attempt counts it. A recipient that a better remote has delayed keeps

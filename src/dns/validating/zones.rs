@@ -267,7 +267,7 @@ impl Zones {
     }
 }
 
-/// What a step has left to do its work, and what comes of it.
+/// The questions that a step may still ask, and the TTL of its result.
 struct StepEffort {
     /// The least TTL so far; zero, if there is no proof.
     ttl: Duration,

@@ -135,7 +135,8 @@ impl Code {
         !matches!(self.0, 220 | 221 | 230..=239 | 300..=399)
     }
 
-    /// Whether it says that the command itself or its form is not known, or not here (RFC 5321 §4.2.2), and is not about the mail.
+    /// Whether it is about the command itself, which is not known, not implemented or out of order (RFC 5321 §4.2.2), and not about
+    /// the mail.
     pub const fn is_about_the_command(self) -> bool {
         matches!(self.0, 500..=504)
     }

@@ -137,7 +137,8 @@ impl<R: Resolver> MxIteration<'_, R> {
     fn by_preference(&self, plan: &Plan) -> Vec<IpAddr> {
         let all = plan.addresses.iter().chain(&plan.beyond).copied().collect();
         let mut addresses = order::shuffled(all, fastrand::u64(..));
-        addresses.sort_by_key(|&address| !self.connector.dialer.pool.has(address));
+        // Each address is looked up once: sessions come and go meanwhile.
+        addresses.sort_by_cached_key(|&address| !self.connector.dialer.pool.has(address));
         original_destination::first(addresses, self.request.original_destination)
     }
 }
