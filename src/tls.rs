@@ -285,7 +285,8 @@ impl Tls {
         (Self { shown: Some(shown.clone()), ..self.clone() }, shown)
     }
 
-    /// The same TLS without SNI, for a server that does not know its own name (RFC 6066 §3). Its policy must ask for no proof.
+    /// The same TLS without SNI, for a server that does not know its own name (RFC 6066 §3). Its policy must ask for no proof, and
+    /// its certificates have no worth to public CAs.
     #[must_use]
     pub fn without_sni(&self) -> Self {
         Self { sni: Sni::Omitted, ..self.clone() }

@@ -34,8 +34,8 @@ pub struct RemoteSection {
     pub own_addresses: Vec<Network>,
     /// The most exchanges of one domain that are tried for one mail.
     pub exchanges: usize,
-    /// The most addresses of one exchange that are tried, IPv6 and IPv4 in turns, each family in random order. Those that
-    /// failed a moment ago are the last.
+    /// The most addresses of one exchange that are tried, IPv6 and IPv4 in turns. If there are more, each family is in random
+    /// order. Those that failed a moment ago are the last.
     pub addresses: usize,
     /// The addresses to connect to: "any", "ipv4" or "ipv6". With one family alone, hosts are not asked for addresses of the
     /// other, and mail for a host without an address of that family is deferred. "ipv4" is for a host whose IPv6 address has

@@ -5,8 +5,10 @@
 
 use tokio::time::Instant;
 
-use crate::smtp::reply::{Class, Reply};
+use crate::refusal::Stage;
+use crate::smtp::reply::Reply;
 use crate::transaction::recipient::RecipientId;
+use crate::upstream::failover::may_be_of_the_session;
 
 /// A remote's reply to RCPT, or ours in its place.
 pub(super) struct RcptReply {
@@ -84,7 +86,7 @@ impl Answers {
     /// The remote's last no, if no recipient is accepted and the client has heard no answer: the mail goes elsewhere if that
     /// was no final word.
     pub(super) fn undecided(&self) -> Option<Reply> {
-        let is_final = |answer: &RcptReply| answer.reply.class() != Class::Transient;
+        let is_final = |answer: &RcptReply| !may_be_of_the_session(Stage::Rcpt, &answer.reply);
         match self.hold {
             Hold::No => None,
             Hold::Detour => self.no.clone(),

@@ -6,8 +6,8 @@
 //! (CVE-2023-50868, A-48). So the work is counted. Honest zones stay far below these bounds; above one of them the lookup
 //! fails. An unchecked signature never counts as checked.
 //!
-//! Where danelaw asks the authoritative servers itself, a zone can be made whose servers, aliases and delegations lead to
-//! hundreds of questions to the servers of another one. So the questions are counted as well.
+//! Where danelaw asks the authoritative servers itself, the servers, aliases and delegations of one zone can lead to hundreds
+//! of questions to the servers of another zone. So the questions are counted as well.
 
 /// The rest of a budget. An item that has run out stays at zero; otherwise later signatures would be checked within a
 /// smaller budget than earlier ones.

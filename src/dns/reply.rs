@@ -173,8 +173,8 @@ impl Presentation {
         self.0.len()
     }
 
-    /// The text of a value of the DNS library, whose kind a stranger may choose. Some kinds cannot be written, and `to_string`
-    /// panics for them: they have the text up to there.
+    /// The text of a value of the DNS library. A stranger may choose its kind. The library cannot write some kinds, and `to_string`
+    /// panics for these; here their text ends where the library fails.
     pub(super) fn of(value: &impl fmt::Display) -> Self {
         let mut text = String::new();
         let _ = write!(text, "{value}");

@@ -13,7 +13,7 @@ use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, Uni
 use rustls::{CertificateError, DigitallySignedStruct, Error, HandshakeKind, ProtocolVersion, SignatureScheme};
 
 use super::pkix::Authorities;
-use super::{Authentication, KeyProof, Protection, ShownCertificates, Tls, TlsFailure, broken};
+use super::{Authentication, KeyProof, Protection, ShownCertificates, Sni, Tls, TlsFailure, broken};
 use crate::dane::mismatch::{Defect, Mismatch};
 use crate::dane::pkix::PkixWorth;
 use crate::dane::verify::{self, Sent};
@@ -31,6 +31,7 @@ pub(super) struct Verifier {
     demand: KeyDemand,
     findings: Mutex<Findings>,
     shown: Option<ShownCertificates>,
+    sni: Sni,
 }
 
 /// The verifier's notes so far. They count only when the handshake has completed.
@@ -113,7 +114,8 @@ fn authentication(
 impl Verifier {
     pub(super) fn new(tls: &Tls, policy: &TlsPolicy) -> Self {
         let (provider, shown) = (Arc::clone(tls.base.crypto_provider()), tls.shown.clone());
-        Self { provider, roots: tls.roots.clone(), demand: policy.demand(), findings: Mutex::default(), shown }
+        let (roots, demand, findings) = (tls.roots.clone(), policy.demand(), Mutex::default());
+        Self { provider, roots, demand, findings, shown, sni: tls.sni }
     }
 
     /// The notes, once the handshake is over.
@@ -201,7 +203,13 @@ impl ServerCertVerifier for Verifier {
                 let vouched = authorities.vouch(&chain, &sent, name).map_err(|why| self.refuse(why.into()))?;
                 self.findings().proof = Some(KeyProof::Authority(vouched));
             }
-            KeyDemand::Nothing(name) => self.findings().worth = Some(authorities.worth(&chain, &sent, name)),
+            KeyDemand::Nothing(name) => {
+                self.findings().worth = Some(match self.sni {
+                    Sni::Sent => authorities.worth(&chain, &sent, name),
+                    // By its name the server refuses the session, so a policy that asks for a proof is not met.
+                    Sni::Omitted => PkixWorth::Invalid,
+                });
+            }
         }
         Ok(ServerCertVerified::assertion())
     }

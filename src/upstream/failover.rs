@@ -30,7 +30,7 @@ use super::timeouts::Timeouts;
 use crate::dns::{Failure, Rtype};
 use crate::mx::NoRoute;
 use crate::refusal::{Cap, Reason, SessionPhase, Stage, TlsFailure};
-use crate::smtp::reply::{Class, Reply};
+use crate::smtp::reply::{Class, EnhancedCode, Reply};
 
 /// A row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,33 +145,28 @@ fn after_break(stage: Stage) -> FailoverRule {
     }
 }
 
-/// RFC 5321 §4.5.4.1: 4yz to MAIL is about this host and this time, 5yz is about the mail. An answer to RCPT is about the recipient.
+/// RFC 5321 §4.5.4.1: 4yz is about this host and this time, 5yz is about the mail. A refusal of RCPT comes here only as long as
+/// the client has not heard it: from a remote that is worse than others, or over a session that had mails before.
 fn after_refusal(stage: Stage, reply: &Reply) -> FailoverRule {
-    match stage {
-        Stage::Rcpt | Stage::Data | Stage::Message | Stage::EndOfMessage => STOP,
-        Stage::Mail
-        | Stage::Connect
-        | Stage::Greeting
-        | Stage::Ehlo
-        | Stage::StartTls
-        | Stage::Handshake
-        | Stage::EhloUnderTls => {
-            if reply.class() == Class::Permanent {
-                STOP
-            } else {
-                NEXT_EXCHANGE
-            }
+    match stage.phase() {
+        SessionPhase::Message | SessionPhase::EndOfMessage => STOP,
+        SessionPhase::Connection | SessionPhase::Handshake | SessionPhase::Greeting | SessionPhase::Envelope => {
+            if reply.class() == Class::Permanent { STOP } else { NEXT_EXCHANGE }
         }
     }
 }
 
 /// Whether a refusal may be about the session, if it had mails before, and not about the host or the mail: the remote may
 /// allow no more mails over it, or still expect another command. A 5yz to RCPT is about the recipient, and one to a message
-/// about the message.
-pub(super) fn may_be_of_the_session(stage: Stage, reply: &Reply) -> bool {
+/// about the message; so is a 4.1.x or 4.2.x to RCPT, which speaks of the address or the mailbox (RFC 3463 §3.2, §3.3).
+pub(crate) fn may_be_of_the_session(stage: Stage, reply: &Reply) -> bool {
     match stage {
         Stage::Mail | Stage::Data => reply.code().is_refusal(),
-        Stage::Rcpt | Stage::Message | Stage::EndOfMessage => reply.class() == Class::Transient,
+        Stage::Rcpt => {
+            let is_about_recipient = |enhanced: EnhancedCode| matches!(enhanced.subject(), 1 | 2);
+            reply.class() == Class::Transient && !reply.enhanced().is_some_and(is_about_recipient)
+        }
+        Stage::Message | Stage::EndOfMessage => reply.class() == Class::Transient,
         Stage::Connect | Stage::Greeting | Stage::Ehlo | Stage::StartTls | Stage::Handshake | Stage::EhloUnderTls => {
             false
         }
@@ -246,6 +241,10 @@ mod tests {
         ] {
             assert_eq!(may_be_of_the_session(stage, &reply(number)), may_be, "{stage} {number}");
         }
+        for (subject, may_be) in [(0, true), (1, false), (2, false), (3, true), (4, true), (5, true), (7, true)] {
+            let no = Reply::new(Code::INSUFFICIENT_STORAGE, EnhancedCode::transient(subject, 2), "no");
+            assert_eq!(may_be_of_the_session(Stage::Rcpt, &no), may_be, "{no}");
+        }
     }
 
     #[test]
@@ -307,7 +306,7 @@ mod tests {
             (Reason::AnsweredUnread { reply: reply(250), octets: 1 }, Stop, Unchanged),
             (refused(Stage::Mail, 450), Exchange, Unchanged),
             (refused(Stage::Mail, 550), Stop, Unchanged),
-            (refused(Stage::Rcpt, 450), Stop, Unchanged),
+            (refused(Stage::Rcpt, 450), Exchange, Unchanged),
             (refused(Stage::Rcpt, 550), Stop, Unchanged),
             (refused(Stage::Data, 450), Stop, Unchanged),
             (refused(Stage::Data, 550), Stop, Unchanged),

@@ -339,7 +339,8 @@ async fn an_address_that_was_not_asked_may_have_it() {
         for mail in [DECLARED, "MAIL FROM:<a@client.test>", "MAIL FROM:<a@client.test>"] {
             let said = sent(&lab, &[mail, TO], BODY).await;
             starts(&said, &["250 ", "250 ", "451-4."]);
-            assert!(said[2].contains(told), "{said:?}, {told}");
+            // Of more addresses than are tried, any may be the one.
+            assert!(said[2].contains(told) || said[2].contains("127.0.0.66]: cannot connect"), "{said:?}, {told}");
         }
     }
 }

@@ -149,7 +149,7 @@ async fn what_is_said_to_mail() {
         goes_on(|| Reason::Lacking(Lacking::EightBitMime)),
         goes_on(|| Reason::Lacking(Lacking::Size(1))),
         goes_on(|| Reason::Lost { stage: Stage::Mail, error: std::io::ErrorKind::ConnectionReset.into() }),
-        decides(|| {
+        goes_on(|| {
             refused_at(Stage::Rcpt, Reply::new(Code::INSUFFICIENT_STORAGE, EnhancedCode::transient(3, 1), "full"))
         }),
         decides(|| refused_at(Stage::Mail, Reply::new(Code::MAILBOX_UNAVAILABLE, EnhancedCode::permanent(7, 1), "no"))),

@@ -237,7 +237,7 @@ async fn one_reply_that_proves_nothing_is_overruled_by_a_better_one() {
     let spoiled = [("example.test", "MX"), ("example.test", "DNSKEY"), ("example.test", "DS"), ("test", "DS")];
     for (name, rtype) in spoiled {
         for fault in [Fault::BogusSignature, Fault::Stripped, Fault::Empty, Fault::Tamper(opt_alone)] {
-            // The other one of two resolvers is honest, whichever is asked first.
+            // One of two resolvers is honest. The order makes no difference.
             let bad = tree().fault(name, rtype, fault.clone()).start().await;
             let good = bad.twin().await;
             for servers in [[bad.addr, good.addr], [good.addr, bad.addr]] {

@@ -432,7 +432,7 @@ async fn a_delay_over_an_old_session_counts_where_there_is_no_new_one() {
     // K20, L11: the host gives no new session, and a worse exchange that knows no recipient is no reason to return the mail.
     let delays: [(Change, &str); 3] = [
         (|mx| mx.mail_again = Some(say("450 4.7.1 later")), "450 4.7.1"),
-        (|mx| mx.rcpt_again = Some(say("450 4.2.0 later")), "450 4.2.0"),
+        (|mx| mx.rcpt_again = Some(say("450 4.7.1 later")), "450 4.7.1"),
         (|mx| mx.data_again = Some(say("452 4.4.5 later")), "452 4.4.5"),
     ];
     let worse: [Change; 4] = [

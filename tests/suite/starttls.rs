@@ -467,6 +467,10 @@ async fn a_server_that_does_not_know_its_name() {
         assert!(answer.starts_with("250 2.0.0 "), "{answer}");
         assert_eq!((lab.mx().connections(), lab.mx().server_names()), (2, vec![None]));
         assert!(lab.mx().tls().iter().any(|line| line.starts_with("MAIL")));
+        // The certificate may be good for the name, and a policy that asks for a proof is not met all the same.
+        let admin = lab.admin().await;
+        let (_, metrics) = crate::admin::get(&admin, "/metrics").await;
+        assert!(metrics.contains("danelaw_unverified_sessions_total{pkix=\"invalid\"} 1"), "{metrics}");
     }
     // With one it is never left out.
     for scenario in [Scenario::new(), without_tlsa().set(&rule("verify"))] {

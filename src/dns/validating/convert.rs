@@ -392,7 +392,7 @@ mod tests {
         Ok(reply.answers.into_iter().flat_map(|set| set.records).collect())
     }
 
-    /// A reply with one record of this type in this section, at the asked name `z`, whose A records are asked for.
+    /// A reply to the question for the A records of `z`. It has one record of this type in this section, at that name.
     fn with_foreign(section: Section, rtype: u16, rdata: &[u8]) -> Vec<u8> {
         let (answers, authorities) = match section {
             Section::Answer => (1, 0),
@@ -430,7 +430,7 @@ mod tests {
 
     #[test]
     fn long_ways_through_pointers_are_not_gone() {
-        // A name whose labels are reached by one pointer each. A reader that counts no pointers goes along all of them.
+        // A name behind 2,000 pointers, one after the other. A reader that counts no pointers follows all of them.
         let mut octets = with_foreign(Section::Authority, 46, &[0; 18]);
         let first = octets.len();
         octets.extend([0, 0]);

@@ -1,6 +1,5 @@
-//! The invariant of reading a reply, for its fuzz target and for a property test: of the records that answer, danelaw reads the
-//! data that the DNS library reads of the whole message by itself, whatever else stands in it; and each of them has a text of one
-//! line.
+//! The invariant of reading a reply, for its fuzz target and for a property test. danelaw reads the same data of the answering
+//! records as the DNS library does where it reads the whole message. And each record has a text of one line.
 
 #![allow(clippy::panic, clippy::expect_used, reason = "a broken invariant is a panic")]
 

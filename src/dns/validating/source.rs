@@ -83,7 +83,7 @@ impl ReplySource {
         }
     }
 
-    /// The reply to a question of which nothing is to be validated.
+    /// The reply to a question. Nothing of it is to be validated.
     ///
     /// # Errors
     /// There is none, or it is an error.
@@ -94,7 +94,7 @@ impl ReplySource {
         }
     }
 
-    /// The reply of another server than this one, whose reply is no proof. None if there is none.
+    /// The reply of another server than this one: this one's reply is no proof. None if there is none.
     pub(super) async fn ask_another(&self, asked: &Queried, from: Replier, left: &mut u32) -> Option<Message> {
         match (self, from) {
             (Self::Recursion(recursion), Replier::Authority(server)) => {

@@ -133,10 +133,13 @@ impl<R: Resolver> MxIteration<'_, R> {
     }
 
     /// The addresses of an exchange, the better ones first: the original destination, then those with a session that waits, then
-    /// the others in random order.
+    /// the others in the order of the DNS, or in random order if there are more than are tried.
     fn by_preference(&self, plan: &Plan) -> Vec<IpAddr> {
-        let all = plan.addresses.iter().chain(&plan.beyond).copied().collect();
-        let mut addresses = order::shuffled(all, fastrand::u64(..));
+        let mut addresses = plan.addresses.clone();
+        if !plan.beyond.is_empty() {
+            addresses =
+                order::shuffled(addresses.into_iter().chain(plan.beyond.iter().copied()).collect(), fastrand::u64(..));
+        }
         // Each address is looked up once: sessions come and go meanwhile.
         addresses.sort_by_cached_key(|&address| !self.connector.dialer.pool.has(address));
         original_destination::first(addresses, self.request.original_destination)
