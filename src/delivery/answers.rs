@@ -6,7 +6,7 @@
 use tokio::time::Instant;
 
 use crate::refusal::Stage;
-use crate::smtp::reply::Reply;
+use crate::smtp::reply::{Class, Reply};
 use crate::transaction::recipient::RecipientId;
 use crate::upstream::failover::may_be_of_the_session;
 
@@ -94,8 +94,9 @@ impl Answers {
         }
     }
 
-    /// Those that the client has not heard, to hear them if no remote does better.
-    pub(super) fn keep(self) -> Vec<RcptReply> {
-        self.held
+    /// Those that the client has not heard, to hear them if no remote does better; none if one of them is for good.
+    pub(super) fn keep_delays(self) -> Option<Vec<RcptReply>> {
+        let are_delays = self.held.iter().all(|answer| answer.reply.class() == Class::Transient);
+        are_delays.then_some(self.held)
     }
 }

@@ -27,7 +27,7 @@ use crate::rules::Rule;
 use crate::smtp::chunk::Framing;
 use crate::smtp::command::Command;
 use crate::smtp::extensions::Content;
-use crate::smtp::reply::{Class, Reply};
+use crate::smtp::reply::Reply;
 use crate::terms::ListenerTerms;
 use crate::tls::server::ClientTls;
 use crate::tlsrpt::event::Reporting;
@@ -283,18 +283,18 @@ impl<R: Resolver> Agent<'_, R> {
             self.refuse_international(upstream, commands, |_| unmet.declined(Lacking::SmtpUtf8));
         }
         let (peer, is_reused) = (upstream.ready.peer().clone(), search.iteration().is_reused());
-        if commands.delayed.as_ref().is_some_and(|delayed| delayed.by == peer) {
-            // This is its word over a new session.
-            commands.delayed = None;
-        }
+        // Over a new session this remote has another word.
+        let earlier = commands.delayed.take_if(|delayed| delayed.by == peer);
         let hold = self.hold(&upstream.ready, search);
         let mut answers = Answers::new(hold);
         let asked = self.group(upstream, commands, search.iteration().answer_by(), &mut answers).await;
         if let Err(reason) = asked {
-            if let (Reason::Refused { reply, .. }, true) = (&reason, is_reused && answers.told() == 0)
-                && reply.class() == Class::Transient
-            {
-                commands.delay_all(&peer, reply);
+            match &reason {
+                _ if answers.told() > 0 => {}
+                Reason::Refused { reply, .. } if reply.code().is_permanent() => {}
+                Reason::Refused { reply, .. } if is_reused => commands.delay_all(&peer, reply),
+                // It has said nothing of the recipients.
+                _ => commands.delayed = commands.delayed.take().or(earlier),
             }
             return Err(GroupError { told: answers.told(), reason });
         }
@@ -303,7 +303,7 @@ impl<R: Resolver> Agent<'_, R> {
             return Ok(());
         };
         if is_reused && hold != Hold::Detour {
-            commands.delayed = Some(Delayed { by: peer, answers: answers.keep() });
+            commands.delayed = answers.keep_delays().map(|answers| Delayed { by: peer, answers });
         }
         Err(GroupError { told: 0, reason: Reason::Refused { stage: Stage::Rcpt, reply } })
     }

@@ -30,7 +30,7 @@ use super::timeouts::Timeouts;
 use crate::dns::{Failure, Rtype};
 use crate::mx::NoRoute;
 use crate::refusal::{Cap, Reason, SessionPhase, Stage, TlsFailure};
-use crate::smtp::reply::{Class, EnhancedCode, Reply};
+use crate::smtp::reply::{Class, Code, EnhancedCode, Reply};
 
 /// A row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,7 +164,8 @@ pub(crate) fn may_be_of_the_session(stage: Stage, reply: &Reply) -> bool {
         Stage::Mail | Stage::Data => reply.code().is_refusal(),
         Stage::Rcpt => {
             let is_about_recipient = |enhanced: EnhancedCode| matches!(enhanced.subject(), 1 | 2);
-            reply.class() == Class::Transient && !reply.enhanced().is_some_and(is_about_recipient)
+            let is_delay = reply.class() == Class::Transient && !reply.enhanced().is_some_and(is_about_recipient);
+            is_delay || reply.code() == Code::BAD_SEQUENCE
         }
         Stage::Message | Stage::EndOfMessage => reply.class() == Class::Transient,
         Stage::Connect | Stage::Greeting | Stage::Ehlo | Stage::StartTls | Stage::Handshake | Stage::EhloUnderTls => {
@@ -194,7 +195,6 @@ mod tests {
     use crate::policy::DaneRequired;
     use crate::refusal::{FailedPart, Lacking};
     use crate::scarce::Scarcity;
-    use crate::smtp::reply::Code;
 
     fn reply(number: u16) -> Reply {
         Reply::plain(Code::new(number).unwrap(), "so")
@@ -228,6 +228,7 @@ mod tests {
             (Stage::Mail, 550, true),
             (Stage::Rcpt, 250, false),
             (Stage::Rcpt, 451, true),
+            (Stage::Rcpt, 503, true),
             (Stage::Rcpt, 550, false),
             (Stage::Data, 354, false),
             (Stage::Data, 451, true),

@@ -441,7 +441,13 @@ async fn a_delay_over_an_old_session_counts_where_there_is_no_new_one() {
         |mx| mx.greeting = say("554 no"),
         |mx| mx.rcpt = vec![Act::Close],
     ];
-    let new: [Change; 2] = [|mx| mx.greeting = say("421 4.7.0 too many sessions"), |mx| mx.starttls = say("454 no")];
+    let new: [Change; 5] = [
+        |mx| mx.greeting = say("421 4.7.0 too many sessions"),
+        |mx| mx.starttls = say("454 no"),
+        |mx| mx.mail = say("450 4.7.1 slowly"),
+        |mx| mx.mail = Act::Close,
+        |mx| mx.rcpt = vec![Act::SayAndClose("421 4.7.0 bye\r\n".into())],
+    ];
     for (delay, code) in delays {
         for worse in worse {
             for new in new {
