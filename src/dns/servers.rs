@@ -141,12 +141,17 @@ impl ServerRace {
         self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A place for one question, within its time-out.
+    async fn place(&self) -> Result<QuestionPlace<'_>, FailureReason> {
+        timeout(self.timeout, self.places.take()).await.unwrap_or(Err(FailureReason::Timeout))
+    }
+
     /// Runs one question. `exchange` puts it to one server.
     async fn run<T, F>(&self, exchange: impl Fn(usize) -> F) -> Result<T, FailureReason>
     where
         F: Future<Output = Result<T, FailureReason>>,
     {
-        let place = timeout(self.timeout, self.places.take()).await.unwrap_or(Err(FailureReason::Timeout))?;
+        let place = self.place().await?;
         let round = self.pace().round(self.attempts, self.epoch.elapsed());
         let first = round.peek().map_or(YOUNG, |server| self.pace().wait(server, 0));
         let mut field = ConfiguredServers(self);
@@ -160,7 +165,7 @@ impl ServerRace {
         server: usize,
         exchange: impl Future<Output = Result<T, FailureReason>>,
     ) -> Result<T, FailureReason> {
-        let place = timeout(self.timeout, self.places.take()).await.unwrap_or(Err(FailureReason::Timeout))?;
+        let place = self.place().await?;
         let first = self.pace().wait(server, 0);
         let asking = async { timeout(self.timeout, exchange).await.unwrap_or(Err(FailureReason::Timeout)) };
         self.places.hold(place, first, asking).await
