@@ -34,19 +34,19 @@ pub(super) enum Hold {
 pub(super) struct Answers {
     hold: Hold,
     held: Vec<RcptReply>,
-    told: usize,
-    no: Option<Reply>,
+    is_heard: bool,
+    last_refusal: Option<Reply>,
 }
 
 impl Answers {
     pub(super) fn new(hold: Hold) -> Self {
-        Self { hold, held: Vec::new(), told: 0, no: None }
+        Self { hold, held: Vec::new(), is_heard: false, last_refusal: None }
     }
 
     /// Takes note of a remote's answer in its own words.
     pub(super) fn note(&mut self, said: &Reply) {
         if said.code().is_refusal() {
-            self.no = Some(said.clone());
+            self.last_refusal = Some(said.clone());
         }
     }
 
@@ -74,23 +74,25 @@ impl Answers {
     /// Those that the client has not heard. It hears these, and further ones at once.
     pub(super) fn tell(&mut self) -> Vec<RcptReply> {
         self.hold = Hold::No;
-        self.told += self.held.len();
+        self.is_heard |= !self.held.is_empty();
         std::mem::take(&mut self.held)
     }
 
-    /// How many the client has heard.
-    pub(super) fn told(&self) -> usize {
-        self.told
+    /// Whether the client has heard one of them.
+    pub(super) fn is_heard(&self) -> bool {
+        self.is_heard
     }
 
-    /// The remote's last no, if no recipient is accepted and the client has heard no answer: the mail goes elsewhere if that
-    /// was no final word.
+    /// The remote's last refusal, if no recipient is accepted and the client has heard no answer: the mail goes elsewhere if
+    /// that was no final word.
     pub(super) fn undecided(&self) -> Option<Reply> {
         let is_final = |answer: &RcptReply| !may_be_of_the_session(Stage::Rcpt, &answer.reply);
         match self.hold {
             Hold::No => None,
-            Hold::Detour => self.no.clone(),
-            Hold::UntilAccepted | Hold::UntilData => self.no.clone().filter(|_| !self.held.iter().any(is_final)),
+            Hold::Detour => self.last_refusal.clone(),
+            Hold::UntilAccepted | Hold::UntilData => {
+                self.last_refusal.clone().filter(|_| !self.held.iter().any(is_final))
+            }
         }
     }
 

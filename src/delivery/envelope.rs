@@ -115,8 +115,8 @@ fn closed(attempt: Attempt, declined: Declined) -> TurnEnd {
 
 /// A remote was lost, or has refused MAIL.
 struct GroupError {
-    /// The number of answers to recipients that the client has heard.
-    told: usize,
+    /// Whether the client has heard its answer to a recipient.
+    is_heard: bool,
     reason: Reason,
 }
 
@@ -236,16 +236,17 @@ impl<R: Resolver> Agent<'_, R> {
             search.reached(&mut attempt, &ready);
             let peer = ready.peer().clone();
             let mut upstream = Upstream { ready, attempt };
-            let GroupError { told, reason } = match self.first_group(&mut upstream, &mut commands, &mut search).await {
+            let failed = match self.first_group(&mut upstream, &mut commands, &mut search).await {
                 Ok(()) => {
                     upstream.attempt.serves(self.envelope.mail.declares(), search.into_unmet());
                     return self.asked(upstream);
                 }
                 Err(failed) => failed,
             };
+            let GroupError { is_heard, reason } = failed;
             attempt = upstream.part(&reason);
             // L11: a reply of this remote that the client has heard binds the transaction to it.
-            if told > 0 {
+            if is_heard {
                 return closed(attempt, self.explained(Declined::broke(&peer, &reason)));
             }
             attempt.forget_recipients();
@@ -277,7 +278,7 @@ impl<R: Resolver> Agent<'_, R> {
         let added = self.added(upstream.attempt.id());
         let mail = search
             .fit(&upstream.ready, &commands.recipients, added)
-            .map_err(|lacking| GroupError { told: 0, reason: lacking.into() })?;
+            .map_err(|lacking| GroupError { is_heard: false, reason: lacking.into() })?;
         commands.mail = Some(mail);
         if let Some(unmet) = search.unmet() {
             self.refuse_international(upstream, commands, |_| unmet.declined(Lacking::SmtpUtf8));
@@ -290,13 +291,13 @@ impl<R: Resolver> Agent<'_, R> {
         let asked = self.group(upstream, commands, search.iteration().answer_by(), &mut answers).await;
         if let Err(reason) = asked {
             match &reason {
-                _ if answers.told() > 0 => {}
+                _ if answers.is_heard() => {}
                 Reason::Refused { reply, .. } if reply.code().is_permanent() => {}
                 Reason::Refused { reply, .. } if is_reused => commands.delay_all(&peer, reply),
                 // It has said nothing of the recipients.
                 _ => commands.delayed = commands.delayed.take().or(earlier),
             }
-            return Err(GroupError { told: answers.told(), reason });
+            return Err(GroupError { is_heard: answers.is_heard(), reason });
         }
         let Some(reply) = answers.undecided() else {
             self.tell(&mut answers);
@@ -305,7 +306,7 @@ impl<R: Resolver> Agent<'_, R> {
         if is_reused && hold != Hold::Detour {
             commands.delayed = answers.keep_delays().map(|answers| Delayed { by: peer, answers });
         }
-        Err(GroupError { told: 0, reason: Reason::Refused { stage: Stage::Rcpt, reply } })
+        Err(GroupError { is_heard: false, reason: Reason::Refused { stage: Stage::Rcpt, reply } })
     }
 
     /// How long the client waits for the answers of this remote.
