@@ -3,7 +3,8 @@
 //! `smtp` reads names out of addresses, `dns` out of answers; both make a [`Name`] here, at the edge, and no code
 //! further in reads the text again. The rules for a name are narrower than those of DNS (RFC 2181 §11): letters,
 //! digits, hyphens and underscores. Names end up in SNI, in log lines and in reply texts, and an octet outside that set
-//! in an MX target is an attempt at injection, never a mail host.
+//! in an MX target is an attempt at injection, never a mail host. One name begins with `*`: the wildcard that an alias leads to
+//! in a lookup of TLSA or TXT records.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -112,6 +113,11 @@ impl Name {
     /// [`NameError::TooLong`] when the result is no DNS name any more. That is a failed lookup, not "no TLSA".
     pub fn tlsa_owner(&self, port: u16) -> Result<Self, NameError> {
         Self::from_ascii(&format!("_{port}._tcp.{}", self.0))
+    }
+
+    /// The wildcard right below this name (RFC 4592 §2.1.1): an owner of records, never a host.
+    pub(crate) fn wildcard(&self) -> Self {
+        if self.is_root() { Self("*".into()) } else { Self(format!("*.{}", self.0).into()) }
     }
 
     /// Whether this name is `ancestor` or lies below it.

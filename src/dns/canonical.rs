@@ -53,6 +53,11 @@ impl CanonicalName {
         self.0.last().map(AsRef::as_ref)
     }
 
+    /// How many labels the signature of a record at this very name counts: a wildcard's own `*` is left out (RFC 4034 §3.1.3).
+    pub(super) fn signed_labels(&self) -> usize {
+        self.depth() - usize::from(self.leftmost() == Some(b"*"))
+    }
+
     /// The wildcard right below this name (RFC 4592 §2.1.1).
     pub(super) fn wildcard(&self) -> Self {
         let mut labels = self.0.clone();
@@ -97,6 +102,17 @@ impl CanonicalName {
         // An escaped label never parses: neither a backslash nor a dot inside a label is in any host name.
         let text = self.to_string();
         Name::parse(&text).map_err(|why| FailureReason::Malformed(format!("{text} is no host name: {why}")))
+    }
+
+    /// The name as an owner of records that name no host: it may be a wildcard's own, too (RFC 1034 §4.3.3).
+    ///
+    /// # Errors
+    /// As those of [`to_name`](Self::to_name).
+    pub(super) fn to_owner(&self) -> Result<Name, FailureReason> {
+        match self.leftmost() {
+            Some(b"*") => Ok(self.parent().to_name()?.wildcard()),
+            Some(_) | None => self.to_name(),
+        }
     }
 }
 

@@ -125,9 +125,8 @@ fn nsec3_record<'a>(set: &'a RrSet, zone: &CanonicalName) -> Option<(Vec<u8>, &'
 
 /// RFC 4035 §5.4: an NSEC proves that its owner exists only if the owner was not made from a wildcard.
 fn is_unexpanded(set: &RrSet) -> bool {
-    let stars = usize::from(set.owner.leftmost() == Some(b"*"));
     match &set.proof {
-        Proof::Secure(signature) => signature.labels == set.owner.depth() - stars,
+        Proof::Secure(signature) => signature.labels == set.owner.signed_labels(),
         Proof::Insecure | Proof::Unproven(_) => false,
     }
 }

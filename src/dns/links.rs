@@ -151,11 +151,11 @@ fn positive_status(set: &RrSet, reply: &DnsReply, hash: Nsec3Hash<'_>) -> Result
     };
     // RFC 4035 §5.3.1: the signer is the zone of the owner, and a wildcard is in that zone.
     if !set.owner.is_at_or_below(&signature.signer)
-        || !(signature.signer.depth()..=set.owner.depth()).contains(&signature.labels)
+        || !(signature.signer.depth()..=set.owner.signed_labels()).contains(&signature.labels)
     {
         return Err(bogus("a signature that is not of this zone"));
     }
-    if signature.labels == set.owner.depth() {
+    if signature.labels == set.owner.signed_labels() {
         return Ok(LinkStatus::Proven(Security::Secure));
     }
     // RFC 6672 §2.3: a DNAME is not taken from a wildcard.
@@ -252,9 +252,13 @@ impl AliasChain {
     /// Follows one link.
     ///
     /// # Errors
-    /// The chain is too long or loops, or the target is no host name (RFC 7672 §2.1.3).
+    /// The chain is too long or loops, or the target can have no such records (RFC 7672 §2.1.3).
     pub(super) fn follow(&mut self, target: CanonicalName, security: Security) -> Result<(), FailureReason> {
-        let alias = Alias { owner: self.host.clone(), target: target.to_name()?, security };
+        let name = match self.question.rtype {
+            Rtype::TLSA | Rtype::TXT => target.to_owner()?,
+            _ => target.to_name()?,
+        };
+        let alias = Alias { owner: self.host.clone(), target: name, security };
         let loops = alias.target == alias.owner || self.aliases.iter().any(|link| link.owner == alias.target);
         if loops || self.aliases.len() == MAX_ALIASES {
             return Err(FailureReason::TooManyAliases(MAX_ALIASES));
@@ -441,6 +445,17 @@ mod tests {
     }
 
     #[test]
+    fn a_wildcard_itself_needs_no_gap() {
+        // RFC 4034 §3.1.3: the signature does not count the `*`.
+        let asked = Question { name: name("*.w.z"), rtype: Rtype::TLSA };
+        let signed = |labels| answer(vec![set("*.w.z", Rtype::TLSA, signed_by("z", labels), vec![tlsa(1)])]);
+        let judged = |labels| judge(&asked, &signed(labels), &toy_hash).ok();
+        assert_eq!(judged(2), Some(Link::Records(vec![tlsa(1)], SECURE)));
+        // Made from `*.z`, or signed as no wildcard is.
+        assert_eq!([judged(1), judged(3)], [None, None]);
+    }
+
+    #[test]
     fn denials_need_a_fitting_record() {
         let zone = Zone::new("z", &[("mx.z", &[Rtype::A])]);
         let deep = Zone::new("z", &[(OWNER, &[Rtype::A])]);
@@ -525,7 +540,28 @@ mod tests {
         assert_eq!(chain.follow(name("a"), Security::Secure), too_many);
         chain.follow(name("b"), Security::Secure).unwrap();
         assert_eq!(chain.follow(name("a"), Security::Secure), too_many);
-        assert!(matches!(chain.follow(name("*.b"), Security::Secure), Err(FailureReason::Malformed(_))));
+    }
+
+    #[test]
+    fn chains_lead_to_what_can_have_the_records() {
+        // RFC 1034 §4.3.3: a wildcard has records of its own. It is no host and no mail domain.
+        let leads = |rtype, target: &str| {
+            let mut chain = AliasChain::new(&Name::parse("a").unwrap(), rtype);
+            chain.follow(name(target), Security::Secure).is_ok_and(|()| chain.aliases[0].target.to_string() == target)
+        };
+        for (rtype, target, expected) in [
+            (Rtype::TLSA, "*._tcp.b", true),
+            (Rtype::TXT, "*.b", true),
+            (Rtype::TLSA, "*", true),
+            (Rtype::MX, "*.b", false),
+            (Rtype::A, "*.b", false),
+            (Rtype::AAAA, "*.b", false),
+            (Rtype::TLSA, "*.*.b", false),
+            (Rtype::TLSA, "b.*", false),
+            (Rtype::TLSA, "**.b", false),
+        ] {
+            assert_eq!(leads(rtype, target), expected, "{rtype:?} {target}");
+        }
     }
 
     fn any_owner() -> impl Strategy<Value = &'static str> {

@@ -230,6 +230,30 @@ async fn wildcards_count_where_nothing_closer_exists() {
 }
 
 #[tokio::test]
+async fn an_alias_leads_to_the_wildcard_itself() {
+    // RFC 1034 §4.3.3: asked for by its own name, a wildcard answers like any other name.
+    let wild = |tree: Tree, zone: &str| {
+        tree.record(&format!("*.wild.{zone}"), "TLSA", EE)
+            .a(&format!("*.bare.{zone}"), "192.0.2.7")
+            .cname(&format!("_25._tcp.a.{zone}"), &format!("*.wild.{zone}"))
+            .cname(&format!("_25._tcp.b.{zone}"), &format!("*.bare.{zone}"))
+            .cname(&format!("_25._tcp.c.{zone}"), &format!("*.none.{zone}"))
+            .cname(&format!("d.{zone}"), &format!("*.bare.{zone}"))
+    };
+    let lab = ["sec.test", "hashed.test", "plain.test"].into_iter().fold(tree(), wild).start().await;
+    for (zone, security) in [("sec.test", Secure), ("hashed.test", Secure), ("plain.test", Insecure)] {
+        for (host, end) in [("a", "records"), ("b", "no data"), ("c", "no name")] {
+            assert_eq!(tlsa_end(&lab, &format!("_25._tcp.{host}.{zone}")).await, Ok((security, end)), "{host}.{zone}");
+        }
+        let found = tlsa(&lab, &format!("_25._tcp.a.{zone}")).await.unwrap();
+        assert_eq!((found.security(), found.expanded().as_str()), (security, &*format!("*.wild.{zone}")));
+        // A wildcard is no host.
+        let failure = resolver(&lab).host(&name(&format!("d.{zone}"))).await.unwrap_err();
+        assert!(matches!(failure.reason, FailureReason::Malformed(_)), "{failure:?}");
+    }
+}
+
+#[tokio::test]
 async fn a21_many_nsec3_iterations_stay_secure_or_fail() {
     // A21.
     let lab = tree().nsec3("many.test", 120).nsec3("more.test", 501).start().await;

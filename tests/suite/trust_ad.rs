@@ -109,6 +109,22 @@ async fn a15_a16_each_link_has_a_bit_of_its_own() {
 }
 
 #[tokio::test]
+async fn an_alias_leads_to_the_wildcard_itself() {
+    // RFC 1034 §4.3.3.
+    let wild = |tree: Tree, zone: &str| {
+        tree.record(&format!("*.wild.{zone}"), "TLSA", EE)
+            .cname(&format!("_25._tcp.a.{zone}"), &format!("*.wild.{zone}"))
+            .cname(&format!("d.{zone}"), &format!("*.wild.{zone}"))
+    };
+    let lab = ["sec.test", "plain.test"].into_iter().fold(tree(), wild).start().await;
+    assert_eq!(end(&lab, "_25._tcp.a.sec.test").await, Ok((Secure, "records")));
+    assert_eq!(end(&lab, "_25._tcp.a.plain.test").await, Ok((Insecure, "records")));
+    // A wildcard is no host.
+    let failure = resolver(&lab).await.host(&name("d.sec.test")).await.unwrap_err();
+    assert!(matches!(failure.reason, FailureReason::Malformed(_)), "{failure:?}");
+}
+
+#[tokio::test]
 async fn an_alias_that_is_asked_for_is_an_answer() {
     let lab = tree()
         .cname("half.sec.test", "mx.plain.test")
