@@ -2,9 +2,10 @@
 //!
 //! Three facts are remembered here, because a client's next try needs them and the message itself is gone:
 //!
-//! * An address that offers CHUNKING has refused BDAT as a command (RFC 3030 §4.2: a host with CHUNKING knows BDAT). A
-//!   message in chunks is not here any more when its first chunk is refused, and a server that does not know BDAT may have
-//!   read the chunk as commands. So the client hears 451, and its next try goes over another connection, as DATA.
+//! * An address that offers CHUNKING has refused BDAT as a command (RFC 3030 §4.2: a host with CHUNKING knows BDAT), or the
+//!   session broke or stalled amid the chunks, as it does behind filters that know DATA alone. A message in chunks is not
+//!   here any more when its first chunk fails, and a server that does not know BDAT may have read the chunk as commands. So
+//!   the client hears 451, and its next try goes over another connection, as DATA.
 //! * A client sent 8-bit mail that it had not declared, to an exchange without 8BITMIME. The need shows only in the message,
 //!   when the remote is settled. So for a while exchanges with 8BITMIME come first for that domain (RFC 5321 §2.2.3).
 //! * Mail with `TLS-Required: No` holds more than the host takes that has met its policy, and the host that takes it fails in
@@ -22,7 +23,7 @@ use crate::refusal::HostEndpoint;
 use crate::smtp::command::Mail;
 use crate::smtp::extensions::Content;
 
-/// Servers that have refused BDAT.
+/// Servers that a message in chunks did not get through to.
 pub type WithoutBdat = BoundedMemory<HostEndpoint>;
 /// Domains with 8-bit mail that clients did not declare.
 pub type EightBitDomains = BoundedMemory<Name>;

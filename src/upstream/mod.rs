@@ -8,7 +8,7 @@
 //! 4. The result is a session of [`verified`], the only type on which mail can be sent. After its transaction it waits in the
 //!    [`pool`] for mail that asks for an equal session ([`reuse`]).
 //!
-//! Beside them, [`host_session`] notes sessions for the memory of hosts, [`sts`] has the MTA-STS policy of the domain, [`bounded_memory`] remembers remotes that refuse BDAT and
+//! Beside them, [`host_session`] notes sessions for the memory of hosts, [`sts`] has the MTA-STS policy of the domain, [`bounded_memory`] remembers remotes that fail at chunks and
 //! domains that need 8BITMIME for the client's next try, and [`original_destination`] compares the destination of an
 //! intercepted client with the exchanges of the domain.
 
@@ -90,7 +90,7 @@ pub struct Connector<R> {
     pub dialable: Dialable,
     /// The addresses that failed a moment ago.
     pub host_status: HostStatusCache,
-    /// The addresses that have refused BDAT.
+    /// The addresses at which a message in chunks has failed.
     pub without_bdat: Arc<WithoutBdat>,
     /// Domains with mail that needs 8BITMIME although clients do not declare it.
     pub eight_bit: Arc<EightBitDomains>,

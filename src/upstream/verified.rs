@@ -71,7 +71,7 @@ pub struct Ready {
     transaction: OpenTransaction,
     /// The owner that takes it back after the transaction.
     owner: Option<Box<dyn SessionOwner>>,
-    /// The memory of remotes that offer CHUNKING and refuse BDAT.
+    /// The memory of remotes that offer CHUNKING and do not get messages in chunks.
     without_bdat: Option<Arc<WithoutBdat>>,
     /// The last setting of the socket.
     on_drop: OnDrop,
@@ -148,7 +148,7 @@ impl Ready {
         Self { owner, ..self }
     }
 
-    /// The same session, which sends no chunks if its host has refused BDAT before, and notes a refusal of BDAT.
+    /// The same session, which sends no chunks if a message in chunks has failed at its host, and notes such a failure.
     pub(super) fn heeding(mut self, without_bdat: &Arc<WithoutBdat>) -> Self {
         if without_bdat.knows(&self.peer.endpoint()) {
             self.terms.extensions.chunking = false;
@@ -157,7 +157,7 @@ impl Ready {
         self
     }
 
-    /// The remote offers CHUNKING and has refused BDAT.
+    /// A message in chunks did not get through to the remote, or cannot be known to.
     fn note_without_bdat(&self) {
         self.without_bdat.iter().for_each(|without_bdat| without_bdat.note(&self.peer.endpoint()));
     }

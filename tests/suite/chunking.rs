@@ -413,6 +413,54 @@ async fn a_remote_that_is_lost() {
 }
 
 #[tokio::test]
+async fn a_session_that_fails_amid_chunks() {
+    // RFC 3030: a filter in the path that knows DATA alone breaks or stalls the session. The next try goes as DATA.
+    for failure in [
+        Act::Close,
+        Act::SayAndReset(String::new()),
+        Act::Hang,
+        say("hello"),
+        Act::SayAndClose("421 4.4.2 timeout\r\n".to_owned()),
+    ] {
+        for size in [10, 100_000] {
+            let remote = |mx: &mut Mx| {
+                offers_chunks(mx);
+                match size {
+                    // Its one chunk is the last one.
+                    10 => mx.first_ends.lock().unwrap().push_back(failure.clone()),
+                    _ => mx.chunk = vec![failure.clone()],
+                }
+            };
+            let lab = plain(remote).set("timeouts.final = '1s'\ntimeouts.block = '1s'").start().await;
+            let content = vec![b'a'; size];
+            let mut client = accepted(&lab).await;
+            client.write(&bdat(&content, " LAST")).await;
+            let answer = client.reply().await;
+            assert!(answer.starts_with("451 4."), "{failure:?} {size}: {answer}");
+            lab.mx().take_messages();
+            let mut client = accepted(&lab).await;
+            client.write(&bdat(&content, " LAST")).await;
+            assert_eq!(client.codes(1).await, ["250 2.0.0"], "{failure:?} {size}");
+            assert_eq!(lab.mx().messages(), [[&content[..], b"\r\n"].concat()]);
+            assert!(lab.mx().tls().iter().any(|line| line == "DATA"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_of_the_message_says_nothing_about_chunks() {
+    for refusal in ["550 5.7.1 spam", "452 4.3.1 full"] {
+        let lab = plain(|mx| (offers_chunks(mx), mx.end = say(refusal)).1).start().await;
+        for _ in 0..2 {
+            let mut client = accepted(&lab).await;
+            client.write(&bdat(b"a", " LAST")).await;
+            assert_eq!(client.codes(1).await, [&refusal[..9]]);
+        }
+        assert!(!lab.mx().tls().iter().any(|line| line == "DATA"));
+    }
+}
+
+#[tokio::test]
 async fn each_recipient_is_answered_at_the_last_chunk() {
     // J5, J3, J4: chunks for one domain, lines for the other, the same message for both.
     let lab = Scenario::new()

@@ -9,7 +9,7 @@ use super::super::command::broken;
 use super::chunks::Chunks;
 use super::{OnDrop, OpenTransaction, Ready, Terms};
 use crate::refusal::{Peer, Reason, Stage};
-use crate::smtp::reply::{EnhancedCode, Reply};
+use crate::smtp::reply::{Code, EnhancedCode, Reply};
 use crate::smtp::stuffing::{DotStuffer, Stuffed};
 use crate::wire::Flushed;
 
@@ -87,6 +87,10 @@ impl Body {
     /// # Errors
     /// [`TransferError`]: the message cannot be sent to its end.
     pub async fn send(&mut self, lines: &[u8]) -> Result<(), TransferError> {
+        self.transfer(lines).await.inspect_err(|error| self.heed(error))
+    }
+
+    async fn transfer(&mut self, lines: &[u8]) -> Result<(), TransferError> {
         if let Form::Chunks(chunks) = &mut self.form {
             chunks.load(lines);
             if chunks.is_due() {
@@ -128,7 +132,8 @@ impl Body {
         let until = self.until.unwrap_or_else(|| Instant::now() + limit);
         let answered = tokio::time::timeout_at(until, self.end()).await;
         let stage = self.stage;
-        let reply = answered.unwrap_or(Err(TransferError::Failed(Reason::Timeout { stage, limit })))?;
+        let answered = answered.unwrap_or(Err(TransferError::Failed(Reason::Timeout { stage, limit })));
+        let reply = answered.inspect_err(|error| self.heed(error))?;
         Ok((reply, self.ready))
     }
 
@@ -136,7 +141,7 @@ impl Body {
     async fn end(&mut self) -> Result<Reply, TransferError> {
         if let Form::Chunks(_) = self.form {
             // On the heap: the wait for the final answer may last ten minutes, and has no room for these.
-            Box::pin(self.send(&[])).await?;
+            Box::pin(self.transfer(&[])).await?;
             Box::pin(self.all_answered()).await?;
             Box::pin(self.is_in_step()).await?;
         }
@@ -210,7 +215,7 @@ impl Body {
     fn is_about_the_message(&self, reply: &Reply) -> Result<(), TransferError> {
         match &self.form {
             Form::Chunks(_) if reply.enhanced().is_some_and(EnhancedCode::is_about_an_address) => {
-                Err(self.shifted(Stage::EndOfMessage, reply.clone()))
+                Err(TransferError::Failed(Reason::WrongAnswer { stage: Stage::EndOfMessage, reply: reply.clone() }))
             }
             Form::Chunks(_) | Form::Lines(_) => Ok(()),
         }
@@ -242,11 +247,20 @@ impl Body {
         match &self.form {
             // RFC 3030 §4.2: these codes are those of a server without CHUNKING. The chunk may have been read as
             // commands, and the message is not here any more: the client, which has it, is asked to send it again.
-            Form::Chunks(_) if reply.code().is_about_the_command() => {
+            Form::Chunks(_) if reply.code().is_about_the_command() => TransferError::Failed(Reason::BdatRefused(reply)),
+            Form::Chunks(_) if reply.code() == Code::SERVICE_NOT_AVAILABLE => {
                 self.ready.note_without_bdat();
-                TransferError::Failed(Reason::BdatRefused(reply))
+                TransferError::Answered(reply)
             }
             Form::Chunks(_) | Form::Lines(_) => TransferError::Answered(reply),
+        }
+    }
+
+    /// Notes that the session broke in the midst of chunks: the client's next try goes as DATA.
+    fn heed(&self, error: &TransferError) {
+        match (&self.form, error) {
+            (Form::Chunks(_), TransferError::Failed(_)) => self.ready.note_without_bdat(),
+            (Form::Chunks(_), TransferError::Answered(_)) | (Form::Lines(_), _) => {}
         }
     }
 }

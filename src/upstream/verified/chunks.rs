@@ -17,7 +17,7 @@ use super::body::{Body, Form, TransferError};
 use super::{Ready, Started};
 use crate::refusal::{Reason, Stage};
 use crate::smtp::chunk::{Chunk, Framing};
-use crate::smtp::reply::{EnhancedCode, Reply};
+use crate::smtp::reply::EnhancedCode;
 use crate::wire::BLOCK;
 
 /// The chunks of a [`Body`].
@@ -117,13 +117,6 @@ impl Body {
         }
     }
 
-    /// The 250 to a chunk belongs to another command: replies are shifted. The next try goes as DATA, whose 354 tells a
-    /// remote with a stray reply from one with odd enhanced codes.
-    pub(super) fn shifted(&self, stage: Stage, reply: Reply) -> TransferError {
-        self.ready.note_without_bdat();
-        TransferError::Failed(Reason::WrongAnswer { stage, reply })
-    }
-
     /// Reads the answers to chunks that have come; a remote that does not pipeline has to answer all of them now.
     ///
     /// # Errors
@@ -166,8 +159,7 @@ impl Body {
         let limit = self.ready.timeouts.block;
         match self.ready.wire.reply(limit).await {
             // Some servers, as Stalwart, answer chunks with 2.1.0; 2.1.5 is for recipients.
-            Ok(reply) if reply.enhanced() == Some(RECIPIENT_VALID) => Err(self.shifted(Stage::Message, reply)),
-            Ok(reply) if reply.code().is_success() => {
+            Ok(reply) if reply.code().is_success() && reply.enhanced() != Some(RECIPIENT_VALID) => {
                 chunks.unanswered -= 1;
                 Ok(())
             }
