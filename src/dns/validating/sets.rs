@@ -29,6 +29,10 @@ const MAX_SIGNATURES: usize = 32;
 /// The most DNSKEY records of a zone, and the most DS records of a delegation. A zone with more fails. BIND takes no more
 /// records of one type either (`max-records-per-type`).
 pub(super) const MAX_KEYS: usize = 100;
+/// The seconds by which a signature may begin in the future. A server that signs each reply anew signs it from its own "now",
+/// and where the clock here is behind by a second, all that it says would be bogus. PowerDNS allows as much, Unbound an
+/// hour. Such a signature is the zone's own, and one that has ended, which might be an old one, gets no time.
+const CLOCK_DIFFERENCE: u32 = 60;
 /// The text of a failure by one of these bounds.
 const TOO_MANY: &str = "more signatures and keys than a zone needs";
 
@@ -299,7 +303,8 @@ impl EntryWeight for ZoneKeys {
 /// RFC 4035 §5.3.1; the comparisons are of serial numbers (RFC 4034 §3.1.5).
 fn is_current(input: &SigInput, now: u32) -> bool {
     let not_after = |a: u32, b: u32| i32::try_from(b.wrapping_sub(a)).is_ok();
-    not_after(input.sig_inception.get(), now) && not_after(now, input.sig_expiration.get())
+    not_after(input.sig_inception.get(), now.wrapping_add(CLOCK_DIFFERENCE))
+        && not_after(now, input.sig_expiration.get())
 }
 
 /// The RDATA of each record in canonical form and order, each once (RFC 4034 §6.2, §6.3).
@@ -439,8 +444,10 @@ mod tests {
         let records = signed("mx.z.test.", &[address()], &by);
         let signature = Signature { signer: canonical(&name("z.test.")), labels: 3 };
         assert_eq!(verified(&records, &keys), Ok(signature));
-        // RFC 4034 §3.1.5: from the first second to the last.
-        for (now, valid) in [(NOW - 1, false), (NOW, true), (NOW + DAY, true), (NOW + DAY + 1, false)] {
+        // RFC 4034 §3.1.5: from the first second, which may be that of another clock, to the last.
+        let first = NOW - CLOCK_DIFFERENCE;
+        for (now, valid) in [(first - 1, false), (first, true), (NOW, true), (NOW + DAY, true), (NOW + DAY + 1, false)]
+        {
             assert_eq!(verified_at(&records, &keys, now).is_ok(), valid, "{now}");
         }
         assert!(verified(&records, &zone_keys("z.test.", vec![signer("z.test.").dnskey().clone()])).is_err());
