@@ -169,7 +169,7 @@ fn connector_of<R: Resolver + Clone>(config: &Config, parts: ConnectorParts<R>) 
         own_addresses: config.into(),
         hostname,
         ehlo_name: config.ehlo_name.clone(),
-        timeouts: config.into(),
+        timeouts: Arc::new(config.into()),
         learning: if config.watch.every.is_some() { HostLearning::On } else { HostLearning::Off },
     }
 }

@@ -138,10 +138,10 @@ impl<R: Resolver> Agent<'_, R> {
     /// Asks a destination, and tells each reply as it comes.
     pub(crate) async fn ask(&self, turn: Turn, upstream: Option<Upstream>) {
         let Turn { destination, domain, recipients } = turn;
-        let commands = Commands::new(recipients);
+        let mut commands = Commands::new(recipients);
         let path = match upstream {
-            Some(upstream) => self.carry(upstream, commands).await,
-            None => self.seek(&domain, commands).await,
+            Some(upstream) => self.carry(upstream, &mut commands).await,
+            None => self.seek(&domain, &mut commands).await,
         };
         self.incoming.put(match path {
             TurnEnd::Open(upstream) => {
@@ -155,7 +155,7 @@ impl<R: Resolver> Agent<'_, R> {
 
     /// Asks one remote of the domain after the other, as long as the client has heard no answer to a recipient and the next one
     /// may do better (RFC 5321 §5.1).
-    async fn seek(&self, domain: &Name, commands: Commands) -> TurnEnd {
+    async fn seek(&self, domain: &Name, commands: &mut Commands) -> TurnEnd {
         let Shared { connector, reporter, .. } = self.shared;
         let demand = self.envelope.demand();
         let terms = self.terms.of(demand);
@@ -192,7 +192,7 @@ impl<R: Resolver> Agent<'_, R> {
         );
         let (remote, original_destination) = self.first(&mut search, &request).await;
         attempt.intercepted(original_destination);
-        self.try_each(search, Found { remote, attempt }, commands).await
+        self.try_each(&mut search, Found { remote, attempt }, commands).await
     }
 
     /// The first remote, and where the client had meant to go, if it was intercepted.
@@ -218,7 +218,7 @@ impl<R: Resolver> Agent<'_, R> {
     }
 
     /// The same from the first remote on.
-    async fn try_each(&self, mut search: Search<'_, R>, found: Found, mut commands: Commands) -> TurnEnd {
+    async fn try_each(&self, search: &mut Search<'_, R>, found: Found, commands: &mut Commands) -> TurnEnd {
         let Found { mut remote, mut attempt } = found;
         loop {
             let ready = match remote {
@@ -226,7 +226,7 @@ impl<R: Resolver> Agent<'_, R> {
                 Err(refusals) => {
                     attempt.sts(search.iteration().sts(None));
                     let least = self.terms.of(search.iteration().demand()).floor();
-                    match commands.delayed {
+                    match &commands.delayed {
                         None => attempt.refused(&refusals),
                         Some(_) => attempt.skipped(refusals.iter()),
                     }
@@ -236,9 +236,9 @@ impl<R: Resolver> Agent<'_, R> {
             search.reached(&mut attempt, &ready);
             let peer = ready.peer().clone();
             let mut upstream = Upstream { ready, attempt };
-            let failed = match self.first_group(&mut upstream, &mut commands, &mut search).await {
+            let failed = match self.first_group(&mut upstream, commands, search).await {
                 Ok(()) => {
-                    upstream.attempt.serves(self.envelope.mail.declares(), search.into_unmet());
+                    upstream.attempt.serves(self.envelope.mail.declares(), search.take_unmet());
                     return self.asked(upstream);
                 }
                 Err(failed) => failed,
@@ -259,8 +259,8 @@ impl<R: Resolver> Agent<'_, R> {
 
     /// No remote takes the mail. Recipients that one has delayed hear its answers: another one that refuses them does not know
     /// better.
-    fn given_up(&self, mut attempt: Attempt, commands: Commands, declined: Declined) -> TurnEnd {
-        let Some(delayed) = commands.delayed else { return closed(attempt, self.explained(declined)) };
+    fn given_up(&self, mut attempt: Attempt, commands: &mut Commands, declined: Declined) -> TurnEnd {
+        let Some(delayed) = commands.delayed.take() else { return closed(attempt, self.explained(declined)) };
         for answer in delayed.answers {
             attempt.recipient(&answer.reply);
             self.reply_to_rcpt(answer);
@@ -351,11 +351,11 @@ impl<R: Resolver> Agent<'_, R> {
     }
 
     /// Asks the remote that has the transaction.
-    async fn carry(&self, mut upstream: Upstream, mut commands: Commands) -> TurnEnd {
+    async fn carry(&self, mut upstream: Upstream, commands: &mut Commands) -> TurnEnd {
         let until = Instant::now() + self.shared.connector.timeouts.command;
         let peer = upstream.ready.peer().clone();
-        self.refuse_international(&mut upstream, &mut commands, |attempt| attempt.lacking(Lacking::SmtpUtf8, &peer));
-        match self.group(&mut upstream, &commands, until, &mut Answers::new(Hold::No)).await {
+        self.refuse_international(&mut upstream, commands, |attempt| attempt.lacking(Lacking::SmtpUtf8, &peer));
+        match self.group(&mut upstream, commands, until, &mut Answers::new(Hold::No)).await {
             Ok(()) => self.asked(upstream),
             Err(reason) => closed(upstream.part(&reason), Declined::broke(&peer, &reason)),
         }

@@ -313,9 +313,9 @@ impl<'a, R: Resolver> Search<'a, R> {
         self.unmet.as_mut()
     }
 
-    /// The same, for good.
-    pub(crate) fn into_unmet(self) -> Option<Unmet> {
-        self.unmet
+    /// The same. The search has none from then on.
+    pub(crate) fn take_unmet(&mut self) -> Option<Unmet> {
+        self.unmet.take()
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Session;
 use super::events::perform;
-use super::transfer::{Passage, ReadToEnd};
+use super::transfer::ReadToEnd;
 use crate::delivery::body::{Deliveries, Delivery};
 use crate::delivery::declined::Declined;
 use crate::delivery::incoming::Incoming;
@@ -32,9 +32,8 @@ struct Ending {
 
 impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     /// The ends of data, side by side, and the replies to them.
-    pub(super) async fn conclude(&mut self, mut passage: Passage) -> Result<(), WireError> {
-        passage.hear(&mut self.client.output);
-        let ReadToEnd { transaction, deliveries, message } = passage.ended();
+    pub(super) async fn conclude(&mut self, read: ReadToEnd) -> Result<(), WireError> {
+        let ReadToEnd { transaction, deliveries, message } = read;
         let mut end = Ending { transaction, deliveries, finishing: Vec::new(), message: None };
         self.advance(Event::Read(message), &mut end).await;
         let ended = Incoming::new();

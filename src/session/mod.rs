@@ -241,7 +241,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     }
 
     /// The end of the remotes, and the last words to a client that was silent.
-    async fn end(mut self, ended: Result<(), WireError>) {
+    async fn end(&mut self, ended: Result<(), WireError>) {
         // A client that takes no more octets holds up none of them.
         self.upstreams.release();
         let ended = match ended {
@@ -299,7 +299,8 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
 
     async fn carry_out(&mut self, mut command: Command) -> Result<AfterCommand, WireError> {
         loop {
-            match self.step(command).await? {
+            let step = self.step(command).await?;
+            match step {
                 Step::Reply(reply) => self.say(&reply),
                 Step::StartTls(ready) => return self.start_tls(&ready).await,
                 Step::Abandon(reply) => self.release(&reply),
@@ -313,8 +314,9 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                     command = then;
                     continue;
                 }
-                Step::Data(transaction) => self.data(transaction).await?,
-                Step::Bdat(transaction, chunk) => match self.chunks(transaction, chunk).await? {
+                // On the heap: a session that waits for a command has no room for a message.
+                Step::Data(transaction) => Box::pin(self.data(transaction)).await?,
+                Step::Bdat(transaction, chunk) => match Box::pin(self.chunks(transaction, chunk)).await? {
                     After::Nothing => {}
                     After::Carry(next) => {
                         command = next;
@@ -366,7 +368,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
 
     /// The session is cut in the middle of a transaction. A reply that is on its way goes out to its end, and 421 behind it. The
     /// 421 makes no claim about the message: a client that waits for its answer keeps the mail.
-    async fn send_421(mut self) {
+    async fn send_421(&mut self) {
         self.dialogue.abandon();
         drop(std::mem::take(&mut self.upstreams));
         let _ = tokio::time::timeout(FOR_421, self.leave()).await;

@@ -68,12 +68,15 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         }
         self.say(&Reply::plain(Code::START_MAIL_INPUT, "End data with <CR><LF>.<CR><LF>"));
         self.client.flush(self.shared.client_timeout).await?;
-        let passage = self.passage(transaction, deliveries, DataScanner::new(self.shared.bare_newlines));
-        let mut passage = Passage { gate, ..passage };
+        let mut passage = self.passage(transaction, deliveries, DataScanner::new(self.shared.bare_newlines));
+        passage.gate = gate;
         let carried = self.carry(&mut passage).await;
         self.note_fields(&mut passage);
         match carried {
-            Ok(()) => self.conclude(passage).await,
+            Ok(()) => {
+                let read = passage.ended(&mut self.client.output);
+                self.conclude(read).await
+            }
             Err(gone) => {
                 passage.client_lost(&gone);
                 Err(gone)
@@ -239,14 +242,15 @@ impl Passage {
     }
 
     /// The transaction hears of deliveries that have stopped.
-    pub(super) fn hear(&mut self, output: &mut BytesMut) {
+    fn hear(&mut self, output: &mut BytesMut) {
         let stopped = self.deliveries.all().iter().filter_map(Delivery::reply);
         let events = stopped.map(|FinalReply { destination, reply }| Event::Failed(destination, reply));
         reply(&mut self.transaction, events, output);
     }
 
-    /// The message has ended.
-    pub(super) fn ended(self) -> ReadToEnd {
+    /// The message has ended. The transaction hears of deliveries that have stopped before.
+    fn ended(mut self, output: &mut BytesMut) -> ReadToEnd {
+        self.hear(output);
         let content = self.hasher.filter(|_| self.scanner.has_message_id()).map(ContentHasher::finish);
         let message = match (self.refused, content) {
             (Some(refused), _) => ReadMessage::Refused(refused),

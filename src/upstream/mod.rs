@@ -109,7 +109,7 @@ pub struct Connector<R> {
     /// The name to give in EHLO, if not the client's own.
     pub ehlo_name: Option<Name>,
     /// The limit of each step.
-    pub timeouts: Timeouts,
+    pub timeouts: Arc<Timeouts>,
     /// Whether sessions are noted for the memory of hosts, which costs a look at each certificate.
     pub learning: HostLearning,
 }

@@ -20,6 +20,7 @@
 //! ```
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -33,7 +34,7 @@ use super::limits::DomainPermit;
 use super::order::within;
 use super::tcp::Tcp;
 use super::timeouts::Timeouts;
-use super::verified::{Channel, Ready, Terms};
+use super::verified::{Channel, Ready, Stream, Terms};
 use crate::dns::Nat64Prefix;
 use crate::policy::{Permit, TlsPolicy};
 use crate::refusal::{Peer, Reason, Stage};
@@ -49,7 +50,7 @@ pub struct SessionOptions<'a> {
     /// The name to give in EHLO.
     pub ehlo: &'a str,
     /// The limit of each step.
-    pub timeouts: &'a Timeouts,
+    pub timeouts: &'a Arc<Timeouts>,
     /// The end of all steps together.
     pub until: Instant,
     /// The permit of the transaction, where transactions are counted.
@@ -140,16 +141,17 @@ impl Greeted {
         let peer = self.peer.clone();
         let stream = self.start_tls(options).await?;
         let limit = options.within(options.timeouts.handshake);
-        let secured = match tokio::time::timeout(limit, tls.handshake(stream, &policy)).await {
-            Ok(secured) => secured?,
+        let (mut wire, protection) = match tokio::time::timeout(limit, tls.handshake(stream, &policy)).await {
+            Ok(secured) => {
+                let Secured { stream, protection } = secured?;
+                (Box::new(Wire::new(Either::Left(stream))), protection)
+            }
             Err(_) => return Err(Reason::Timeout { stage: Stage::Handshake, limit }),
         };
         // RFC 3207 §4.2: all that EHLO said before is forgotten; only the new answer counts.
-        let Secured { stream, protection } = secured;
-        let mut wire = Wire::new(stream);
         let extensions = ehlo_under_tls(&mut wire, options).await?;
         let terms = Terms { policy, channel: Channel::Secured(protection), extensions };
-        Ok(Ready::new(wire.wrapped(Either::Left), peer, terms, options))
+        Ok(Ready::new(wire, peer, terms, options))
     }
 
     /// Asks for TLS; the stream, if the remote says 220 and not an octet more.
@@ -172,7 +174,7 @@ impl Greeted {
     /// Goes on without TLS, by the permit of a rule or of the mode.
     pub fn in_cleartext(self, policy: TlsPolicy, permit: Permit, options: &SessionOptions<'_>) -> Ready {
         let terms = Terms { policy, channel: Channel::Cleartext(permit), extensions: self.extensions };
-        Ready::new(self.wire.wrapped(Either::Right), self.peer, terms, options)
+        Ready::new(Box::new(self.wire.wrapped(Either::Right)), self.peer, terms, options)
     }
 }
 
@@ -186,10 +188,7 @@ fn ehlo_refused(reply: Reply, name: &str) -> Reason {
 }
 
 /// Says EHLO again, under TLS.
-async fn ehlo_under_tls<S>(wire: &mut Wire<S>, options: &SessionOptions<'_>) -> Result<Extensions, Reason>
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
-{
+async fn ehlo_under_tls(wire: &mut Wire<Stream>, options: &SessionOptions<'_>) -> Result<Extensions, Reason> {
     let (stage, name) = (Stage::EhloUnderTls, options.ehlo);
     let reply = exchange(wire, stage, &format!("EHLO {name}"), options.reply_limit()).await.map_err(ended_by_tls)?;
     if reply.code().is_refusal() {

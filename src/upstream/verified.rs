@@ -57,7 +57,7 @@ pub struct Ready {
     wire: Box<Wire<Stream>>,
     peer: Peer,
     terms: Box<Terms>,
-    timeouts: Box<Timeouts>,
+    timeouts: Arc<Timeouts>,
     /// The commands without an answer yet, in order.
     awaited: VecDeque<Stage>,
     /// Recipients that the remote did not refuse.
@@ -125,12 +125,12 @@ pub enum Started {
 }
 
 impl Ready {
-    pub(super) fn new(wire: Wire<Stream>, peer: Peer, terms: Terms, options: &SessionOptions<'_>) -> Self {
+    pub(super) fn new(wire: Box<Wire<Stream>>, peer: Peer, terms: Terms, options: &SessionOptions<'_>) -> Self {
         Self {
-            wire: Box::new(wire),
+            wire,
             peer,
             terms: Box::new(terms),
-            timeouts: Box::new(options.timeouts.clone()),
+            timeouts: Arc::clone(options.timeouts),
             awaited: VecDeque::new(),
             accepted: 0,
             answer_to_data: None,

@@ -49,6 +49,7 @@ where
     F: Future + Send + 'static,
     F::Output: Send,
 {
+    let timeouts = Arc::new(timeouts);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let peer =

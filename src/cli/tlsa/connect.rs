@@ -130,7 +130,7 @@ async fn ask(target: &Target, policy: &TlsPolicy, config: &Config) -> Result<Ses
         None => run::hostname(config).map_err(|failed| BadInput(failed.to_string()))?,
     };
     let (trace, source) = (Trace::default(), Source::from(config));
-    let timeouts = Timeouts::from(config);
+    let timeouts = Arc::new(Timeouts::from(config));
     let until = Instant::now() + timeouts.route;
     let (ehlo, learning) = (hostname.as_str(), HostLearning::Off);
     let options =

@@ -57,12 +57,15 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             ListenerMail::TlsRequiredNo => (Deliveries::default(), Some(FieldGate::new(open, Framing::Bdat))),
         };
         reply(&mut transaction, deliveries.started(), &mut self.client.output);
-        let passage = self.passage(transaction, deliveries, DataScanner::counted(self.shared.bare_newlines));
-        let mut passage = Passage { gate, ..passage };
+        let mut passage = self.passage(transaction, deliveries, DataScanner::counted(self.shared.bare_newlines));
+        passage.gate = gate;
         let carried = self.carry_chunks(first, &mut passage).await;
         self.note_fields(&mut passage);
         match carried {
-            Ok(ChunksEnd::Last) => self.conclude(passage).await.map(|()| After::Nothing),
+            Ok(ChunksEnd::Last) => {
+                let read = passage.ended(&mut self.client.output);
+                self.conclude(read).await.map(|()| After::Nothing)
+            }
             Ok(ChunksEnd::Refused(answer)) => {
                 self.refuse_all(&answer, passage.deliveries).await.map(|()| After::Nothing)
             }
