@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::dns::{Answer, Lookup, Mx, MxTarget, Security, SpecialUse, special_use};
+use crate::dns::{Answer, Finality, Lookup, Mx, MxTarget, Security, SpecialUse, special_use};
 use crate::name::Name;
 
 /// Where a domain's mail goes.
@@ -20,6 +20,8 @@ pub struct Route {
     pub expanded: Name,
     /// How sure it is that these are the domain's exchanges: the MX records or their denial, with all CNAMEs before.
     pub security: Security,
+    /// Whether mail may be returned to its sender for what is found at them.
+    pub finality: Finality,
     /// At least one exchange, in the order to try them.
     exchanges: Vec<Name>,
     /// How many there are beyond [`Here::most`].
@@ -38,7 +40,7 @@ impl Route {
     }
 }
 
-/// Why a domain has no route: each an answer of the DNS, so each is final.
+/// Why a domain has no route: each an answer of the DNS.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoRoute {
     /// The domain does not exist.
@@ -145,8 +147,8 @@ pub fn route(lookup: &Lookup<Mx>, here: Here<'_>) -> Result<Route, NoRoute> {
     };
     let untried = exchanges.len().saturating_sub(here.most);
     exchanges.truncate(here.most);
-    let (expanded, security) = (lookup.expanded().clone(), lookup.security());
-    Ok(Route { next_hop, expanded, security, exchanges, untried })
+    let (expanded, security, finality) = (lookup.expanded().clone(), lookup.security(), lookup.finality);
+    Ok(Route { next_hop, expanded, security, finality, exchanges, untried })
 }
 
 /// The route through a host that the operator, and not the publisher, names for a domain: a destination without MX records
@@ -162,6 +164,7 @@ pub fn by_way_of(next_hop: &Name, domain: &Name, here: Here<'_>) -> Result<Route
         next_hop: next_hop.clone(),
         expanded: next_hop.clone(),
         security: Security::Secure,
+        finality: Finality::Final,
         exchanges: vec![next_hop.clone()],
         untried: 0,
     })
@@ -174,6 +177,7 @@ pub fn by_address(domain: &Name) -> Route {
         next_hop: domain.clone(),
         expanded: domain.clone(),
         security: Security::Secure,
+        finality: Finality::Final,
         exchanges: vec![domain.clone()],
         untried: 0,
     }
@@ -231,7 +235,8 @@ mod tests {
     }
 
     fn lookup(answer: Answer<Mx>) -> Lookup<Mx> {
-        Lookup { asked: name("example"), aliases: Vec::new(), end: Security::Secure, answer }
+        let (aliases, end, finality) = (Vec::new(), Security::Secure, Finality::Final);
+        Lookup { asked: name("example"), aliases, end, answer, finality }
     }
 
     fn order(records: Vec<Mx>) -> Result<Vec<String>, NoRoute> {
@@ -277,7 +282,7 @@ mod tests {
         let missing = |asked: &str, target: Option<&str>| {
             let alias = |target| Alias { owner: name(asked), target: name(target), security: Security::Secure };
             let aliases = target.map(alias).into_iter().collect();
-            let lookup = Lookup { asked: name(asked), aliases, end: Security::Secure, answer: Answer::NxDomain };
+            let lookup = Lookup { asked: name(asked), aliases, ..lookup(Answer::NxDomain) };
             route(&lookup, Here { names: &[], most: MOST, seed: 0 }).unwrap_err().to_string()
         };
         for (asked, target, said) in [

@@ -525,7 +525,7 @@ mod tests {
     use crate::dane::agility::Digests;
     use crate::dane::tlsa::{self, Usable};
     use crate::dns::RawTlsa;
-    use crate::dns::{Answer, Lookup, Mx, MxTarget};
+    use crate::dns::{Answer, Finality, Lookup, Mx, MxTarget};
     use crate::mx::{self, Here};
 
     fn name(text: &str) -> Name {
@@ -536,12 +536,14 @@ mod tests {
         let records = vec![Mx { preference: 10, target: MxTarget::Host(name("mx.example")) }];
         let alias = |owner, target| crate::dns::Alias { owner: name(owner), target: name(target), security };
         let aliases = vec![alias("example", "between.example"), alias("between.example", "expanded.example")];
-        let lookup = Lookup { asked: name("example"), aliases, end: security, answer: Answer::Records(records) };
+        let (answer, finality) = (Answer::Records(records), Finality::Final);
+        let lookup = Lookup { asked: name("example"), aliases, end: security, answer, finality };
         mx::route(&lookup, Here { names: &[], most: 20, seed: 0 }).unwrap()
     }
 
     fn host(security: Security) -> Host {
-        Host { name: name("mx.example"), aliases: Vec::new(), end: security, addresses: Vec::new(), unknown: None }
+        let (aliases, addresses, finality) = (Vec::new(), Vec::new(), Finality::Final);
+        Host { name: name("mx.example"), aliases, end: security, addresses, unknown: None, finality }
     }
 
     fn security(cell: &str) -> Security {

@@ -317,7 +317,7 @@ impl Noteworthy for HostLookup {
         match self {
             Self::Found(host) => Some(host.security()),
             // Two denials, and no decision depends on their security.
-            Self::NoAddress | Self::NotInFamily(_) => None,
+            Self::NoAddress(_) | Self::NotInFamily(_) => None,
         }
     }
 
@@ -328,7 +328,7 @@ impl Noteworthy for HostLookup {
                 records(f, &host.addresses, |f, address| write!(f, "{address}"))?;
                 host.unknown.iter().try_for_each(|failure| write!(f, "; {failure}"))
             }
-            Self::NoAddress => f.write_str("neither A nor AAAA"),
+            Self::NoAddress(_) => f.write_str("neither A nor AAAA"),
             Self::NotInFamily(families) => write!(f, "no address of remote.families = \"{families}\""),
         }
     }
@@ -370,8 +370,7 @@ fn records<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dns::FailureReason;
-    use crate::dns::Rtype;
+    use crate::dns::{FailureReason, Finality, Rtype};
 
     fn name(text: &str) -> Name {
         Name::parse(text).unwrap()
@@ -387,7 +386,8 @@ mod tests {
     async fn the_text_of_a_lookup() {
         let alias = Alias { owner: name("example"), target: name("other.test"), security: Security::Insecure };
         let mx = |preference, target| Mx { preference, target };
-        let lookup = |aliases, answer| Lookup { asked: name("example"), aliases, end: Security::Secure, answer };
+        let (end, finality) = (Security::Secure, Finality::Final);
+        let lookup = |aliases, answer| Lookup { asked: name("example"), aliases, end, answer, finality };
         let records =
             Answer::Records(vec![mx(10, MxTarget::Host(name("mx.example"))), mx(20, MxTarget::Invalid("1.2".into()))]);
         let step = told(Ok(lookup(vec![], records.clone()))).await;
@@ -404,7 +404,8 @@ mod tests {
         let tlsa = Lookup {
             asked: name("_25._tcp.mx.example"),
             aliases: vec![],
-            end: Security::Secure,
+            end,
+            finality,
             answer: Answer::Records(vec![RawTlsa([vec![3, 1, 1], vec![0xab; 32]].concat()), RawTlsa(vec![3])]),
         };
         assert_eq!(Displayed(&tlsa).to_string(), format!("3 1 1 {}, 3 ", "AB".repeat(32)));

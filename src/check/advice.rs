@@ -152,7 +152,7 @@ fn addresses(exchange: &ExchangeCheck) -> Option<Advice> {
             let failure = host.unknown.as_ref()?;
             Some(Advice::about(&exchange.name, "partial-lookup", format!("{failure}; its other addresses are used")))
         }
-        Some(Ok(HostLookup::NoAddress | HostLookup::NotInFamily(_)) | Err(_)) | None => None,
+        Some(Ok(HostLookup::NoAddress(_) | HostLookup::NotInFamily(_)) | Err(_)) | None => None,
     }
 }
 

@@ -92,7 +92,7 @@ impl Resolver for RecordingResolver {
                 self.signature(name, Rtype::A).await;
                 self.signature(name, Rtype::AAAA).await;
             }
-            Ok(HostLookup::NoAddress) => self.denial(name).await,
+            Ok(HostLookup::NoAddress(_)) => self.denial(name).await,
             Ok(HostLookup::Found(_) | HostLookup::NotInFamily(_)) | Err(_) => {}
         }
         self.note(|recorded| recorded.host = Some(found.clone()));
@@ -101,10 +101,6 @@ impl Resolver for RecordingResolver {
 
     async fn nat64(&self) -> Result<Option<Nat64Prefix>, Failure> {
         self.dns.nat64().await
-    }
-
-    fn falls_back(&self) -> bool {
-        self.dns.falls_back()
     }
 
     async fn tlsa(&self, owner: &Name) -> Result<Lookup<RawTlsa>, Failure> {

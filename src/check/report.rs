@@ -345,7 +345,7 @@ fn host_lookup(exchange: &ExchangeCheck) -> (LookupReport, Vec<String>) {
         Some(Ok(HostLookup::Found(host))) => {
             (LookupReport::of_host(host), host.addresses.iter().map(ToString::to_string).collect())
         }
-        Some(Ok(HostLookup::NoAddress)) => {
+        Some(Ok(HostLookup::NoAddress(_))) => {
             let denial = exchange.recorded.denial.as_ref();
             (denial.map_or_else(|| failed("it has no address".to_owned()), LookupReport::of), Vec::new())
         }

@@ -407,7 +407,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::dns::Alias;
+    use crate::dns::{Alias, Finality};
 
     fn name(text: &str) -> Name {
         Name::parse(text).unwrap()
@@ -605,6 +605,7 @@ mod tests {
                 end,
                 addresses: vec![IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))],
                 unknown: None,
+                finality: Finality::Final,
             };
             let expected: Vec<Name> = expected.into_iter().map(name).collect();
             assert_eq!(base_domains(&host), expected, "{host:?}");

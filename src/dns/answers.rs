@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use super::reply::{Data, Rtype};
-use super::{Answer, Failure, FailureReason, Families, Host, HostLookup, Lookup, Mx, RawTlsa, RawTxt};
+use super::{Answer, Failure, FailureReason, Families, Finality, Host, HostLookup, Lookup, Mx, RawTlsa, RawTxt};
 use crate::name::Name;
 
 /// More MX records than this are a failure.
@@ -92,7 +92,7 @@ fn typed<T>(
     limit: usize,
     read: impl Fn(&Data) -> Option<T>,
 ) -> Result<Lookup<T>, Failure> {
-    let Lookup { asked, aliases, end, answer } = found.map_err(|reason| fail(reason.clone()))?;
+    let Lookup { asked, aliases, end, answer, finality } = found.map_err(|reason| fail(reason.clone()))?;
     let answer = match answer {
         Answer::NoData => Answer::NoData,
         Answer::NxDomain => Answer::NxDomain,
@@ -102,7 +102,7 @@ fn typed<T>(
             None => return Err(fail(FailureReason::Malformed("records of another type".to_owned()))),
         },
     };
-    Ok(Lookup { asked: asked.clone(), aliases: aliases.clone(), end: *end, answer })
+    Ok(Lookup { asked: asked.clone(), aliases: aliases.clone(), end: *end, answer, finality: *finality })
 }
 
 /// Combines the lookups of both families into one answer about the host. A family that fails does no harm while the
@@ -114,12 +114,14 @@ pub(super) fn either_family(
     let has_address = |found: &Result<Lookup<IpAddr>, Failure>| {
         found.as_ref().is_ok_and(|lookup| !lookup.answer.records().is_empty())
     };
+    let finality = [&v4, &v6].into_iter().flatten().map(|lookup| lookup.finality).min().unwrap_or(Finality::Final);
+    let found = |host: Host| Ok(HostLookup::Found(Host { finality, ..host }));
     match (has_address(&v4), has_address(&v6)) {
-        (true, true) => Ok(HostLookup::Found(both_families(v4?, v6?))),
-        (true, false) => Ok(HostLookup::Found(Host { unknown: v6.err(), ..host(v4?) })),
-        (false, true) => Ok(HostLookup::Found(Host { unknown: v4.err(), ..host(v6?) })),
+        (true, true) => found(both_families(v4?, v6?)),
+        (true, false) => found(Host { unknown: v6.err(), ..host(v4?) }),
+        (false, true) => found(Host { unknown: v4.err(), ..host(v6?) }),
         // RFC 7672 §2.1.2: only two answers of "none" are the answer "none".
-        (false, false) => v4.and(v6).map(|_| HostLookup::NoAddress),
+        (false, false) => v4.and(v6).map(|_| HostLookup::NoAddress(finality)),
     }
 }
 
@@ -127,7 +129,7 @@ pub(super) fn either_family(
 pub(super) fn one_family(found: Result<Lookup<IpAddr>, Failure>, only: Families) -> Result<HostLookup, Failure> {
     let found = found?;
     if found.answer == Answer::NxDomain {
-        return Ok(HostLookup::NoAddress);
+        return Ok(HostLookup::NoAddress(found.finality));
     }
     let mut host = host(found);
     host.addresses.retain(|&address| only.contain(address));
@@ -154,7 +156,8 @@ fn both_families(v4: Lookup<IpAddr>, v6: Lookup<IpAddr>) -> Host {
 
 fn host(found: Lookup<IpAddr>) -> Host {
     let addresses = found.answer.records().to_vec();
-    Host { name: found.asked, aliases: found.aliases, end: found.end, addresses, unknown: None }
+    let Lookup { asked: name, aliases, end, finality, .. } = found;
+    Host { name, aliases, end, addresses, unknown: None, finality }
 }
 
 #[cfg(test)]
@@ -175,14 +178,15 @@ mod tests {
             text => Answer::Records(text.split(' ').map(|one| Data::Address(one.parse().unwrap())).collect()),
         };
         let asked = name("mx.example");
-        addresses(&name("mx.example"), rtype, Ok(&Lookup { asked, aliases: Vec::new(), end, answer }))
+        let lookup = Lookup { asked, aliases: Vec::new(), end, answer, finality: Finality::Final };
+        addresses(&name("mx.example"), rtype, Ok(&lookup))
     }
 
     /// The addresses of a host, in words.
     fn said(host: Result<HostLookup, Failure>) -> String {
         match host {
             Ok(HostLookup::Found(host)) => host.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
-            Ok(HostLookup::NoAddress) => "no address".into(),
+            Ok(HostLookup::NoAddress(_)) => "no address".into(),
             Ok(HostLookup::NotInFamily(families)) => format!("not in {families}"),
             Err(failure) => failure.to_string(),
         }
@@ -229,5 +233,28 @@ mod tests {
         let alias = Alias { owner: name("mx.example"), target: name("mx.other"), security: Insecure };
         let aliased = found(Rtype::A, "192.0.2.1", Secure).map(|lookup| Lookup { aliases: vec![alias], ..lookup });
         assert!(matches!(one_family(aliased, Ipv4), Ok(HostLookup::Found(host)) if host.security() == Insecure));
+    }
+
+    #[test]
+    fn a_host_is_as_final_as_the_answers_about_both_families() {
+        use Finality::{Final, Provisional};
+        let by = |text: &str, finality| found(Rtype::A, text, Secure).map(|lookup| Lookup { finality, ..lookup });
+        let finality = |found: Result<HostLookup, Failure>| match found.unwrap() {
+            HostLookup::Found(host) => host.finality,
+            HostLookup::NoAddress(finality) => finality,
+            HostLookup::NotInFamily(families) => panic!("not in {families}"),
+        };
+        let address = "192.0.2.1";
+        for (v4, v6) in [(address, address), (address, "-"), ("-", address), ("-", "-"), ("!", "!")] {
+            for (of_v4, of_v6) in [(Final, Final), (Final, Provisional), (Provisional, Final)] {
+                let found = either_family(by(v4, of_v4), by(v6, of_v6));
+                assert_eq!(finality(found), of_v4.min(of_v6), "{v4} {v6} {of_v4:?} {of_v6:?}");
+            }
+        }
+        let failure = Failure { name: name("mx.example"), rtype: Rtype::AAAA, reason: FailureReason::Timeout };
+        assert_eq!(finality(either_family(by(address, Provisional), Err(failure))), Provisional);
+        for text in [address, "!"] {
+            assert_eq!(finality(one_family(by(text, Provisional), Families::Ipv4)), Provisional);
+        }
     }
 }

@@ -278,7 +278,7 @@ mod tests {
 
     use super::super::reference_model::{Zone, name, toy_hash};
     use super::super::reply::{Presentation, Signature};
-    use super::super::{Answer, Lookup, RawTlsa};
+    use super::super::{Answer, Finality, Lookup, RawTlsa};
     use super::*;
     use crate::name::Name;
 
@@ -681,7 +681,8 @@ mod tests {
             }
             let asked = Name::parse("h").unwrap();
             let end = security(links[0]);
-            let lookup: Lookup<()> = Lookup { asked, aliases: chain.aliases, end, answer: Answer::NoData };
+            let (aliases, answer, finality) = (chain.aliases, Answer::NoData, Finality::Final);
+            let lookup: Lookup<()> = Lookup { asked, aliases, end, answer, finality };
             prop_assert_eq!(lookup.security(), security(links.iter().all(|secure| *secure)));
             prop_assert_eq!(CanonicalName::from(lookup.expanded()), chain.question.name);
         }

@@ -246,7 +246,7 @@ mod tests {
     use tokio::sync::Notify;
 
     use super::super::reply::Rtype;
-    use super::super::{Answer, Security};
+    use super::super::{Answer, Finality, Security};
     use super::*;
     use crate::name::Name;
     use crate::scarce::Scarcity;
@@ -265,7 +265,8 @@ mod tests {
     }
 
     fn no_data() -> DnsResult<Lookup<Data>> {
-        Ok(Lookup { asked: key().0, aliases: vec![], end: Security::Secure, answer: Answer::NoData })
+        let (aliases, answer) = (vec![], Answer::NoData);
+        Ok(Lookup { asked: key().0, aliases, end: Security::Secure, answer, finality: Finality::Final })
     }
 
     #[tokio::test]

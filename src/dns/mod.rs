@@ -80,6 +80,26 @@ impl fmt::Display for Security {
     }
 }
 
+/// Whether mail may be returned to its sender on the word of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Finality {
+    /// It may not: the authoritative servers answer, and are asked only because the configured servers, which may have names and
+    /// addresses of their own, fail the self-test.
+    Provisional,
+    /// It may.
+    Final,
+}
+
+impl Finality {
+    /// The failure that a "no" about this name is, where it is not the last word.
+    pub fn failure(self, name: &Name, rtype: Rtype) -> Option<Failure> {
+        match self {
+            Self::Provisional => Some(Failure { name: name.clone(), rtype, reason: FailureReason::DeniedByFallback }),
+            Self::Final => None,
+        }
+    }
+}
+
 /// One alias that was followed: the CNAME at `owner` (a DNAME makes one as well), and whether that record was secure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alias {
@@ -124,6 +144,8 @@ pub struct Lookup<T> {
     pub end: Security,
     /// The answer at the end of the chain.
     pub answer: Answer<T>,
+    /// Whether it is the last word on mail.
+    pub finality: Finality,
 }
 
 impl<T> Lookup<T> {
@@ -228,6 +250,8 @@ pub struct Host {
     pub addresses: Vec<IpAddr>,
     /// Why the addresses of one family are not known, if they are not: there may be more than these.
     pub unknown: Option<Failure>,
+    /// Whether the answers about both families are the last word on mail.
+    pub finality: Finality,
 }
 
 impl Host {
@@ -248,7 +272,7 @@ pub enum HostLookup {
     /// There are addresses.
     Found(Host),
     /// Neither A nor AAAA exist, and both denials are answers: the host is unreachable for now.
-    NoAddress,
+    NoAddress(Finality),
     /// There is no address of the families in use. Whether there is one of the other family was not asked.
     NotInFamily(Families),
 }
@@ -295,8 +319,7 @@ pub enum FailureReason {
     /// In mode "trust-ad": the signed root is insecure by the server's AD bit, so that the bit says nothing about other names.
     #[error("the name server has stopped validating: its answer for the signed root has no AD bit")]
     NotValidating,
-    /// The authoritative servers deny the name, or give it no way for mail, and are asked only because the configured servers,
-    /// which may have names of their own, fail the self-test.
+    /// By the answers no host takes the mail, and they are [`Provisional`](Finality::Provisional).
     #[error(
         "the public DNS has no way for this mail, and the configured name servers, which may have one, fail the self-test"
     )]
@@ -328,12 +351,6 @@ pub trait Resolver: Send + Sync + 'static {
     /// Whether the network has a prefix is not known.
     fn nat64(&self) -> impl Future<Output = Result<Option<Nat64Prefix>, Failure>> + Send {
         std::future::ready(Ok(None))
-    }
-
-    /// Whether the authoritative servers are asked only because the configured servers, which may have names and addresses of
-    /// their own, fail the self-test.
-    fn falls_back(&self) -> bool {
-        false
     }
 
     /// The TLSA records at an owner name such as `_25._tcp.mx.example`.

@@ -13,7 +13,8 @@
 //!
 //! If none passes and the settings have a fallback that does, the fallback serves in either mode: danelaw asks the root
 //! and the authoritative servers itself, and validates. The configured servers may have names that the public DNS denies, and
-//! addresses for hosts that have none there, so that such a denial is a failure then, and mail waits for a server to pass.
+//! addresses for hosts that have none there, so that each answer is [`Provisional`](Finality::Provisional) then: no mail is returned
+//! to its sender by it.
 
 mod log;
 mod round;
@@ -30,7 +31,7 @@ use tokio::time::Instant;
 use super::answers::{self, DnsResult};
 use super::backend::{Backend, BackendFactory};
 use super::budget::Budget;
-use super::cache::{CacheBounds, EntryWeight, WithTtl};
+use super::cache::{CacheBounds, WithTtl};
 use super::denial::Denied;
 use super::fitness::Fitness;
 use super::links::{AliasChain, Link, Question};
@@ -45,7 +46,7 @@ use super::special::{ResolverUse, SpecialUse, never_asked, special_use};
 pub use super::validating::QUIET;
 use super::validating::convert;
 use super::{
-    Answer, Failure, FailureReason, Families, HostLookup, Lookup, Mx, MxTarget, Nat64, Nat64Prefix,
+    Answer, Failure, FailureReason, Families, Finality, HostLookup, Lookup, Mx, Nat64, Nat64Prefix,
     NegativeTrustAnchors, RawTlsa, RawTxt, Resolver, Security,
 };
 use crate::name::Name;
@@ -72,7 +73,7 @@ pub struct Stub {
 struct StubInner {
     factory: BackendFactory,
     in_use: RwLock<Arc<InUse>>,
-    memory: Memory<LookupKey, RankedLookup>,
+    memory: Memory<LookupKey, Lookup<Data>>,
     health: watch::Sender<Health>,
     last_test: watch::Sender<Option<SelfTested>>,
     fitness: Arc<Fitness>,
@@ -83,22 +84,8 @@ struct StubInner {
 /// The servers that are asked.
 struct InUse {
     backend: Backend,
-    rank: ResolverRank,
-}
-
-/// A finished lookup, by servers of this rank.
-struct RankedLookup {
-    lookup: Lookup<Data>,
-    rank: ResolverRank,
-}
-
-/// Why they are asked.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum ResolverRank {
-    /// The settings or the system name them.
-    Configured,
-    /// No configured server passes the self-test.
-    Fallback,
+    /// That of their answers.
+    finality: Finality,
 }
 
 impl Stub {
@@ -215,7 +202,7 @@ impl Stub {
     /// # Errors
     /// The same as those of [`Resolver`], by the same rules and under the same bounds.
     pub async fn lookup(&self, name: &Name, rtype: Rtype) -> Result<Lookup<String>, Failure> {
-        answers::presented(name, rtype, lookup_of(&*self.find(name, rtype).await))
+        answers::presented(name, rtype, self.find(name, rtype).await.as_ref().as_ref())
     }
 
     /// The signatures that a name server sends with the records of one type. They are not validated here: they tell how long the
@@ -230,11 +217,11 @@ impl Stub {
 
     /// The addresses of one type.
     async fn addresses(&self, name: &Name, rtype: Rtype) -> Result<Lookup<IpAddr>, Failure> {
-        answers::addresses(name, rtype, lookup_of(&*self.find(name, rtype).await))
+        answers::addresses(name, rtype, self.find(name, rtype).await.as_ref().as_ref())
     }
 
     /// Asks for one type, following aliases, within the deadline; or remembers.
-    async fn find(&self, name: &Name, rtype: Rtype) -> Arc<DnsResult<RankedLookup>> {
+    async fn find(&self, name: &Name, rtype: Rtype) -> Arc<DnsResult<Lookup<Data>>> {
         let inner = Arc::clone(&self.inner);
         let make = move |key: LookupKey| async move { inner.look_up(&key).await };
         self.inner.memory.find((name.clone(), rtype), make).await
@@ -294,7 +281,7 @@ impl StubInner {
         }
     }
 
-    async fn look_up(&self, key: &LookupKey) -> (DnsResult<RankedLookup>, Duration) {
+    async fn look_up(&self, key: &LookupKey) -> (DnsResult<Lookup<Data>>, Duration) {
         let settings = &self.factory.settings;
         let mut ttl = settings.memory.answers;
         let found = tokio::time::timeout(settings.deadline, self.follow(key, &mut ttl)).await;
@@ -304,11 +291,13 @@ impl StubInner {
     }
 
     /// Follows aliases to the end. `ttl` becomes the least TTL on the way.
-    async fn follow(&self, key: &LookupKey, ttl: &mut Duration) -> DnsResult<RankedLookup> {
+    async fn follow(&self, key: &LookupKey, ttl: &mut Duration) -> DnsResult<Lookup<Data>> {
         let (asked, rtype) = key;
         // A chain is followed through one set of servers.
         let in_use = Arc::clone(&self.in_use.read().unwrap_or_else(PoisonError::into_inner));
         let backend = &in_use.backend;
+        // A name that no server is asked about is denied by none.
+        let finality = never_asked(asked).map_or(in_use.finality, |_| Finality::Final);
         let (mut chain, mut budget) = (AliasChain::new(asked, *rtype), Budget::lookup());
         loop {
             let name = chain.aliases.last().map_or(asked, |alias| &alias.target);
@@ -321,13 +310,9 @@ impl StubInner {
                 }
                 Link::Records(records, security) => (Answer::Records(records), security),
                 Link::Denied(Denied::NoData, security) => (Answer::NoData, security),
-                Link::Denied(Denied::NxDomain, security) => {
-                    in_use.rank.may_deny(name, *rtype)?;
-                    (Answer::NxDomain, security)
-                }
+                Link::Denied(Denied::NxDomain, security) => (Answer::NxDomain, security),
             };
-            let lookup = Lookup { asked: asked.clone(), aliases: chain.aliases, end, answer };
-            return Ok(RankedLookup { lookup, rank: in_use.rank });
+            return Ok(Lookup { asked: asked.clone(), aliases: chain.aliases, end, answer, finality });
         }
     }
 }
@@ -335,72 +320,24 @@ impl StubInner {
 impl InUse {
     /// The servers that are asked in this state. Must be called inside of a tokio runtime.
     fn of(factory: &BackendFactory, health: &Health, fitness: &Arc<Fitness>) -> Self {
-        let rank = if health.falls_back() { ResolverRank::Fallback } else { ResolverRank::Configured };
-        Self { backend: factory.backend(&in_use(factory.settings.mode, health), fitness), rank }
+        let finality = if health.falls_back() { Finality::Provisional } else { Finality::Final };
+        Self { backend: factory.backend(&in_use(factory.settings.mode, health), fitness), finality }
     }
-}
-
-impl EntryWeight for RankedLookup {
-    fn octets(&self) -> usize {
-        self.lookup.octets()
-    }
-}
-
-impl ResolverRank {
-    /// Whether their denial of a name is the last word on the mail for it. Of a name that they deny there may be a zone that
-    /// only the configured servers know. That there are no TLSA records below it is no reason to keep mail back.
-    fn may_deny(self, name: &Name, rtype: Rtype) -> Result<(), FailureReason> {
-        let is_destination = || [Rtype::MX, Rtype::A, Rtype::AAAA].contains(&rtype);
-        match self {
-            Self::Fallback if is_destination() && never_asked(name).is_none() => Err(FailureReason::DeniedByFallback),
-            Self::Fallback | Self::Configured => Ok(()),
-        }
-    }
-}
-
-/// The lookup, without its rank.
-fn lookup_of(found: &DnsResult<RankedLookup>) -> Result<&Lookup<Data>, &FailureReason> {
-    found.as_ref().map(|found| &found.lookup)
-}
-
-/// The rank of the servers that have answered.
-fn rank_of(found: &DnsResult<RankedLookup>) -> Option<ResolverRank> {
-    found.as_ref().ok().map(|found| found.rank)
-}
-
-/// The failure of a lookup for which the fallback alone was asked.
-fn denied_by_fallback(name: &Name, rtype: Rtype) -> Failure {
-    Failure { name: name.clone(), rtype, reason: FailureReason::DeniedByFallback }
 }
 
 impl Resolver for Stub {
     async fn mx(&self, domain: &Name) -> Result<Lookup<Mx>, Failure> {
-        let found = self.find(domain, Rtype::MX).await;
-        let lookup = answers::mx(domain, lookup_of(&found))?;
-        let records = lookup.answer.records();
-        let takes_no_mail = !records.is_empty() && records.iter().all(|mx| mx.target == MxTarget::Root);
-        match rank_of(&found) {
-            // RFC 7505: a null MX alone returns the mail to its sender.
-            Some(ResolverRank::Fallback) if takes_no_mail => Err(denied_by_fallback(domain, Rtype::MX)),
-            Some(ResolverRank::Fallback | ResolverRank::Configured) | None => Ok(lookup),
-        }
+        answers::mx(domain, self.find(domain, Rtype::MX).await.as_ref().as_ref())
     }
 
     async fn host(&self, name: &Name) -> Result<HostLookup, Failure> {
-        let (v4, v6) = match self.inner.factory.settings.families {
-            Families::Any => tokio::join!(self.find(name, Rtype::A), self.find(name, Rtype::AAAA)),
-            only @ Families::Ipv4 => return answers::one_family(self.addresses(name, Rtype::A).await, only),
-            only @ Families::Ipv6 => return answers::one_family(self.addresses(name, Rtype::AAAA).await, only),
-        };
-        let ranks = [rank_of(&v4), rank_of(&v6)];
-        let v4 = answers::addresses(name, Rtype::A, lookup_of(&v4));
-        let v6 = answers::addresses(name, Rtype::AAAA, lookup_of(&v6));
-        match answers::either_family(v4, v6)? {
-            // RFC 5321 §5.1: a host without any address returns the mail to its sender.
-            HostLookup::NoAddress if ranks.contains(&Some(ResolverRank::Fallback)) && never_asked(name).is_none() => {
-                Err(denied_by_fallback(name, Rtype::A))
+        match self.inner.factory.settings.families {
+            Families::Any => {
+                let (v4, v6) = tokio::join!(self.addresses(name, Rtype::A), self.addresses(name, Rtype::AAAA));
+                answers::either_family(v4, v6)
             }
-            found @ (HostLookup::Found(_) | HostLookup::NoAddress | HostLookup::NotInFamily(_)) => Ok(found),
+            only @ Families::Ipv4 => answers::one_family(self.addresses(name, Rtype::A).await, only),
+            only @ Families::Ipv6 => answers::one_family(self.addresses(name, Rtype::AAAA).await, only),
         }
     }
 
@@ -420,17 +357,12 @@ impl Resolver for Stub {
         Ok(Nat64Prefix::discovered(&addresses))
     }
 
-    fn falls_back(&self) -> bool {
-        let in_use = self.inner.in_use.read().unwrap_or_else(PoisonError::into_inner);
-        in_use.rank == ResolverRank::Fallback
-    }
-
     async fn tlsa(&self, owner: &Name) -> Result<Lookup<RawTlsa>, Failure> {
-        answers::tlsa(owner, lookup_of(&*self.find(owner, Rtype::TLSA).await))
+        answers::tlsa(owner, self.find(owner, Rtype::TLSA).await.as_ref().as_ref())
     }
 
     async fn txt(&self, owner: &Name) -> Result<Lookup<RawTxt>, Failure> {
-        answers::txt(owner, lookup_of(&*self.find(owner, Rtype::TXT).await))
+        answers::txt(owner, self.find(owner, Rtype::TXT).await.as_ref().as_ref())
     }
 }
 

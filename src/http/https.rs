@@ -154,7 +154,7 @@ impl<R: Resolver> HttpsClient<R> {
     async fn dial(&self, host: &Name) -> Result<TcpStream, HttpsError> {
         let found = match self.dns.host(host).await? {
             HostLookup::Found(found) => found,
-            HostLookup::NoAddress | HostLookup::NotInFamily(_) => return Err(HttpsError::NoAddress(host.clone())),
+            HostLookup::NoAddress(_) | HostLookup::NotInFamily(_) => return Err(HttpsError::NoAddress(host.clone())),
         };
         let prefix = self.dns.nat64().await?;
         let addresses = match prefix {

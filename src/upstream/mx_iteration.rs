@@ -23,8 +23,8 @@ use super::order::share;
 use super::sts::{StsInquiry, StsNote, StsSession};
 use super::verified::Ready;
 use super::{Connector, Request, Unrouted};
-use crate::dns::{Failure, FailureReason, Nat64Prefix, Resolver, Rtype, Security};
-use crate::mx::{NoRoute, Route};
+use crate::dns::{Nat64Prefix, Resolver, Security};
+use crate::mx::Route;
 use crate::name::Name;
 use crate::policy::{Level, Waiver};
 use crate::refusal::{Lacking, Peer, Place, Reason, Refusal, Refusals};
@@ -44,8 +44,6 @@ pub struct MxIteration<'a, R> {
     /// The level that the request asked for, before any change by a waiver.
     level: &'a Level,
     resolved: Option<Resolved>,
-    /// Whether it began while the fallback served.
-    began_by_fallback: bool,
     /// Exchanges that have not had their turn, in order.
     untried: VecDeque<Name>,
     /// Exchanges of which each address has failed a moment ago: behind all others, in order.
@@ -109,7 +107,6 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
             level: request.level,
             request,
             resolved: None,
-            began_by_fallback: connector.dns.falls_back(),
             untried: VecDeque::new(),
             last: VecDeque::new(),
             candidate: None,
@@ -145,7 +142,7 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
     /// As of [`MxIteration::next`].
     pub async fn next_at_level(&mut self) -> Result<Ready, Refusals> {
         match self.search().await {
-            Err(refusals) => self.by_newer_policy(self.deferred_if_dns_may_err(refusals)).await,
+            Err(refusals) => self.by_newer_policy(self.deferred_under_sts(refusals)).await,
             found => found,
         }
     }
@@ -174,31 +171,23 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
             self.request.trace.fact(format_args!("{}: STS policy, fetched anew: {at_hand}", route.next_hop));
         }
         self.all_untried();
-        self.search().await.map_err(|refusals| self.deferred_if_dns_may_err(refusals))
+        self.search().await.map_err(|refusals| self.deferred_under_sts(refusals))
     }
 
-    /// Defers mail that the DNS alone would return to its sender, where its word is not the last one. An MTA-STS policy is held to and
-    /// the MX records are insecure: they may be forged, and a policy's failure is never permanent (RFC 8461 §5). Or the fallback
-    /// has answered, and the configured resolvers may know another way.
-    fn deferred_if_dns_may_err(&self, mut refusals: Refusals) -> Refusals {
+    /// Defers mail that the DNS alone would return to its sender, where an MTA-STS policy is held to and the MX records are insecure:
+    /// they may be forged, and a policy's failure is never permanent (RFC 8461 §5).
+    fn deferred_under_sts(&self, mut refusals: Refusals) -> Refusals {
         let is_insecure = self.resolved.as_ref().is_some_and(|resolved| resolved.route.security == Security::Insecure);
+        let by_dns = |refusal: &Refusal| {
+            matches!(refusal.reason, Reason::NoRoute(_) | Reason::NoAddress | Reason::ReservedAddress(_))
+        };
         // An exchange that lacks an extension for good is no other word on those that the DNS hides.
-        let says_nothing = |refusal: &Refusal| is_by_dns(refusal) || matches!(refusal.reason, Reason::Lacking(_));
-        let rests_on_dns = refusals.iter().any(is_by_dns) && refusals.iter().all(says_nothing);
+        let says_nothing = |refusal: &Refusal| by_dns(refusal) || matches!(refusal.reason, Reason::Lacking(_));
+        let rests_on_dns = refusals.iter().any(by_dns) && refusals.iter().all(says_nothing);
         if is_insecure && self.sts.enforced().is_some() && rests_on_dns {
             refusals.push(Refusal::domain(Reason::UnsignedUnderSts));
         }
-        if rests_on_dns {
-            self.by_fallback().into_iter().for_each(|refusal| refusals.push(refusal));
-        }
         refusals
-    }
-
-    /// The refusal of a word of the fallback, if that may have been asked. A rule that names an address asks no resolver.
-    fn by_fallback(&self) -> Option<Refusal> {
-        let is_asked = self.began_by_fallback || self.connector.dns.falls_back();
-        let (name, rtype, reason) = (self.request.domain.clone(), Rtype::MX, FailureReason::DeniedByFallback);
-        (is_asked && self.request.address().is_none()).then(|| Refusal::domain(Failure { name, rtype, reason }))
     }
 
     /// Each exchange has its turn again.
@@ -290,12 +279,9 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
         }
     }
 
-    /// Defers mail for which MX records give no route: where they are not signed and an MTA-STS policy is held to, or where the
-    /// fallback has answered.
+    /// Defers mail for which MX records that are not signed give no route, where an MTA-STS policy is held to.
     async fn unrouted(&self, Unrouted { refusal, may_be_forged }: Unrouted) -> Refusals {
-        let by_fallback = if is_by_dns(&refusal) { self.by_fallback() } else { None };
         let mut refusals = Refusals::from(refusal);
-        by_fallback.into_iter().for_each(|refusal| refusals.push(refusal));
         if may_be_forged && self.request.level.heeds_sts() {
             self.sts.answer(self.connector.enforced_sts.as_ref(), self.request.domain, &self.request).await;
             if self.sts.enforced().is_some() {
@@ -335,14 +321,6 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
     /// The end of the time for one of so many.
     fn until(&self, untried: usize) -> Instant {
         share_until(self.request.until, untried)
-    }
-}
-
-/// Whether a refusal rests on answers of the DNS alone. Names that exist in no DNS are not looked up.
-fn is_by_dns(refusal: &Refusal) -> bool {
-    match &refusal.reason {
-        Reason::NoRoute(why) => !matches!(why, NoRoute::SpecialUse(..)),
-        reason => matches!(reason, Reason::NoAddress | Reason::ReservedAddress(_)),
     }
 }
 

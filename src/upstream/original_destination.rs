@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::{Connector, Request};
-use crate::dns::{HostLookup, Resolver};
+use crate::dns::{Finality, HostLookup, Resolver};
 use crate::trace::Trace;
 
 /// The longest time that mail waits for the relation, which only the log shows.
@@ -78,8 +78,11 @@ impl<R: Resolver> Connector<R> {
             .into_iter()
             .map(|host| match host {
                 Ok(HostLookup::Found(host)) if host.unknown.is_none() => Some(host.addresses),
-                Ok(HostLookup::NoAddress) => Some(Vec::new()),
-                Ok(HostLookup::Found(_) | HostLookup::NotInFamily(_)) | Err(_) => None,
+                Ok(HostLookup::NoAddress(Finality::Final)) => Some(Vec::new()),
+                Ok(
+                    HostLookup::NoAddress(Finality::Provisional) | HostLookup::Found(_) | HostLookup::NotInFamily(_),
+                )
+                | Err(_) => None,
             })
             .collect();
         if route.untried() > 0 {

@@ -1,12 +1,17 @@
 //! The exchanges of a domain, and for each of them the addresses to try and the policy to meet. No address is connected to
 //! here.
+//!
+//! Each "no" that rests on answers of the DNS goes through [`by_dns`]: mail is returned to its sender only where these answers are
+//! final.
 
 use std::net::{IpAddr, SocketAddr};
 
 use super::sts::{StsInquiry, StsTrial, final_for_tagged, unmeetable};
 use super::{Connector, Request, order};
 use crate::dane::tlsa::{self, Associations, NoDane};
-use crate::dns::{Failure, FailureReason, Host, HostLookup, Nat64Prefix, Resolver, Rtype, Security, by_nat64};
+use crate::dns::{
+    Failure, FailureReason, Finality, Host, HostLookup, Lookup, Mx, Nat64Prefix, Resolver, Rtype, Security, by_nat64,
+};
 use crate::mx::{self, Here, NoRoute, Route};
 use crate::name::Name;
 use crate::policy::{self, ExchangeFacts, StsDemand, StsListing, TlsPolicy, Unmeetable};
@@ -22,6 +27,8 @@ pub(crate) struct Plan {
     pub(crate) addresses: Vec<IpAddr>,
     /// Those beyond that number.
     pub(crate) beyond: Vec<IpAddr>,
+    /// Whether the answers that gave them are the last word on mail.
+    pub(crate) finality: Finality,
     /// The policy for each of them.
     pub(crate) policy: TlsPolicy,
     /// The prefix by which IPv4 addresses are reached, if they are reached by NAT64.
@@ -59,10 +66,19 @@ impl Unrouted {
         Self { refusal: Refusal::domain(why), may_be_forged: false }
     }
 
-    fn by(why: NoRoute, mx: Security) -> Self {
-        let may_be_forged = mx == Security::Insecure && !matches!(why, NoRoute::SpecialUse(..));
-        Self { refusal: Refusal::domain(why), may_be_forged }
+    fn by(why: NoRoute, mx: &Lookup<Mx>) -> Self {
+        let may_be_forged = mx.security() == Security::Insecure && !matches!(why, NoRoute::SpecialUse(..));
+        Self { refusal: Refusal::domain(by_dns(why, &mx.asked, mx.finality)), may_be_forged }
     }
+}
+
+/// A refusal because of answers of the DNS for this domain or exchange. Where they are not final, it is a lookup that failed, and
+/// the mail waits.
+pub(super) fn by_dns(why: impl Into<Reason>, asked: &Name, finality: Finality) -> Reason {
+    let why = why.into();
+    // Of the rules for failures (`failover`) that for MX records is the one for a domain without a route.
+    let rtype = if matches!(why, Reason::NoRoute(_)) { Rtype::MX } else { Rtype::A };
+    finality.failure(asked, rtype).map_or(why, Reason::from)
 }
 
 /// A host, and its TLSA records.
@@ -98,7 +114,7 @@ impl<R: Resolver> Connector<R> {
         }
         let lookup = self.dns.mx(request.domain);
         let lookup = request.trace.lookup(request.domain, "MX", lookup).await.map_err(Unrouted::surely)?;
-        mx::route(&lookup, here).map_err(|why| Unrouted::by(why, lookup.security()))
+        mx::route(&lookup, here).map_err(|why| Unrouted::by(why, &lookup))
     }
 
     /// The plan for one exchange, from the DNS and the level.
@@ -112,7 +128,8 @@ impl<R: Resolver> Connector<R> {
         let port = self.port(request);
         if host.addresses.iter().any(|address| self.own_addresses.contains(SocketAddr::new(*address, port))) {
             // RFC 5321 §5.1, A-52: under any name.
-            return Err(NoRoute::Loop(route.next_hop.clone(), exchange.clone()).into());
+            let why = NoRoute::Loop(route.next_hop.clone(), exchange.clone());
+            return Err(by_dns(why, &route.next_hop, host.finality));
         }
         let mut addresses = self.dialable(&host, request)?;
         let beyond = addresses.split_off(self.max_addresses.min(addresses.len()));
@@ -121,7 +138,8 @@ impl<R: Resolver> Connector<R> {
         request.trace.fact(format_args!("{exchange}: {associations}"));
         let (policy, trial) = self.policy(choice, KnownHost { host: &host, associations }, request).await?;
         request.trace.fact(format_args!("{exchange}: at level {} the policy is {}", request.level, policy.label()));
-        Ok(Plan { addresses, beyond, policy, nat64, not_dialled, published, trial })
+        let finality = host.finality;
+        Ok(Plan { addresses, beyond, finality, policy, nat64, not_dialled, published, trial })
     }
 
     /// The addresses of an exchange. Over an insecure MX the MTA-STS policy is asked for at the same time. If the policy in
@@ -130,10 +148,10 @@ impl<R: Resolver> Connector<R> {
     async fn host_beside_policy(&self, choice: Choice<'_>, request: &Request<'_>) -> Result<Host, Reason> {
         let Choice { route, exchange, inquiry } = choice;
         if route.security == Security::Secure || !request.level.heeds_sts() {
-            return self.host(exchange, request).await;
+            return self.host(choice, request).await;
         }
         let asked = inquiry.answer(self.enforced_sts.as_ref(), &route.next_hop, request);
-        let (host, at_hand) = tokio::join!(self.host(exchange, request), asked);
+        let (host, at_hand) = tokio::join!(self.host(choice, request), asked);
         match at_hand.demand(route, exchange)? {
             StsDemand::Enforce(StsListing::No) => Err(unmeetable(Unmeetable::NotListed, Some(at_hand), exchange)),
             StsDemand::Enforce(StsListing::Yes) | StsDemand::Testing(_) | StsDemand::Nothing => host,
@@ -163,18 +181,24 @@ impl<R: Resolver> Connector<R> {
             (Some(_), StsDemand::Nothing | StsDemand::Enforce(_)) => StsTrial::Passed,
         };
         let decided = policy::decide(facts, request.level).map_err(|why| unmeetable(why, found, exchange));
-        Ok((decided.map_err(|reason| final_for_tagged(reason, found, request.demand))?, trial))
+        let decided = decided.map_err(|reason| match host.finality {
+            Finality::Provisional => reason,
+            Finality::Final => final_for_tagged(reason, found, request.demand),
+        });
+        Ok((decided?, trial))
     }
 
-    async fn host(&self, exchange: &Name, request: &Request<'_>) -> Result<Host, Reason> {
+    async fn host(&self, choice: Choice<'_>, request: &Request<'_>) -> Result<Host, Reason> {
+        let Choice { route, exchange, .. } = choice;
         if let Some(address) = request.address() {
             request.trace.fact(format_args!("{exchange}: the rule names the address {address}; the DNS is not asked"));
-            let (name, aliases) = (exchange.clone(), Vec::new());
-            return Ok(Host { name, aliases, end: Security::Secure, addresses: vec![address], unknown: None });
+            let (name, aliases, addresses) = (exchange.clone(), Vec::new(), vec![address]);
+            let (end, finality) = (Security::Secure, Finality::Final);
+            return Ok(Host { name, aliases, end, addresses, unknown: None, finality });
         }
         match request.trace.lookup(exchange, "A/AAAA", self.dns.host(exchange)).await? {
-            HostLookup::Found(host) => Ok(host),
-            HostLookup::NoAddress => Err(Reason::NoAddress),
+            HostLookup::Found(host) => Ok(Host { finality: host.finality.min(route.finality), ..host }),
+            HostLookup::NoAddress(finality) => Err(by_dns(Reason::NoAddress, exchange, finality.min(route.finality))),
             HostLookup::NotInFamily(families) => Err(Reason::NotInFamily(families)),
         }
     }
@@ -184,13 +208,14 @@ impl<R: Resolver> Connector<R> {
         let mut allowed = order::interleaved(&host.addresses);
         // A-51 is about addresses that a stranger names. A rule is the operator's.
         allowed.retain(|&address| self.dialable.allows(address) || request.address() == Some(address));
-        match (allowed.is_empty(), &host.unknown, host.addresses.first()) {
-            (false, ..) => Ok(allowed),
+        let why = match (allowed.is_empty(), &host.unknown, host.addresses.first()) {
+            (false, ..) => return Ok(allowed),
             // RFC 7672 §2.1.2: the failed lookup may hide an address, so the refusal is not permanent.
-            (true, Some(failure), _) => Err(failure.clone().into()),
-            (true, None, Some(&reserved)) => Err(Reason::ReservedAddress(reserved)),
-            (true, None, None) => Err(Reason::NoAddress),
-        }
+            (true, Some(failure), _) => return Err(failure.clone().into()),
+            (true, None, Some(&reserved)) => Reason::ReservedAddress(reserved),
+            (true, None, None) => Reason::NoAddress,
+        };
+        Err(by_dns(why, &host.name, host.finality))
     }
 
     /// The TLSA records of a host: at the expanded name first, then at the original (RFC 7672 §2.2.3).

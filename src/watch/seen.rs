@@ -260,7 +260,7 @@ fn dane(exchange: &ExchangeCheck, digests: &Digests) -> (DaneFact, Vec<RawTlsa>)
     match &exchange.recorded.host {
         Some(Ok(HostLookup::Found(host))) if host.security() == Security::Secure => {}
         Some(Ok(HostLookup::Found(_))) => return without(DaneFact::Insecure),
-        Some(Ok(HostLookup::NoAddress | HostLookup::NotInFamily(_)) | Err(_)) | None => {
+        Some(Ok(HostLookup::NoAddress(_) | HostLookup::NotInFamily(_)) | Err(_)) | None => {
             return without(DaneFact::Unknown);
         }
     }

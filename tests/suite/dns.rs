@@ -17,7 +17,7 @@ use danelaw::dns::server::NameServer;
 use danelaw::dns::setup::{MemoryLimits, ResolverSettings, ResolverSetupError};
 use danelaw::dns::stub::Stub;
 use danelaw::dns::{
-    Answer, Failure, FailureReason, Host, HostLookup, Lookup, MxTarget, RawTlsa, Resolver, Rtype, Security,
+    Answer, Failure, FailureReason, Finality, Host, HostLookup, Lookup, MxTarget, RawTlsa, Resolver, Rtype, Security,
 };
 use danelaw::name::Name;
 use futures_util::StreamExt;
@@ -70,7 +70,7 @@ async fn tlsa_end(lab: &DnsLab, owner: &str) -> Result<(Security, &'static str),
 async fn host(lab: &DnsLab, host: &str) -> Host {
     match resolver(lab).host(&name(host)).await.unwrap() {
         HostLookup::Found(host) => host,
-        HostLookup::NoAddress | HostLookup::NotInFamily(_) => panic!("no address"),
+        HostLookup::NoAddress(_) | HostLookup::NotInFamily(_) => panic!("no address"),
     }
 }
 
@@ -223,7 +223,7 @@ async fn wildcards_count_where_nothing_closer_exists() {
         let mx = resolver(&lab).mx(&name(&format!("x.{zone}"))).await.unwrap();
         assert_eq!((mx.security(), mx.answer.records().len()), (Secure, 1));
         // The wildcard exists and lacks the type.
-        assert!(matches!(resolver(&lab).host(&name(&format!("x.{zone}"))).await, Ok(HostLookup::NoAddress)));
+        assert!(matches!(resolver(&lab).host(&name(&format!("x.{zone}"))).await, Ok(HostLookup::NoAddress(_))));
         let host = host(&lab, &format!("y.alias.{zone}")).await;
         assert_eq!((host.security(), host.aliases.len()), (Secure, 1));
     }
@@ -730,7 +730,7 @@ async fn records_that_come_twice_are_one() {
     let dns = resolver(&lab);
     let addresses = |host: danelaw::dns::HostLookup| match host {
         HostLookup::Found(host) => (host.addresses.len(), host.end),
-        HostLookup::NoAddress | HostLookup::NotInFamily(_) => (0, Secure),
+        HostLookup::NoAddress(_) | HostLookup::NotInFamily(_) => (0, Secure),
     };
     let once = dns.host(&name("mx.sec.test")).await.unwrap();
     assert_eq!(addresses(once.clone()).1, Secure);
@@ -768,8 +768,8 @@ async fn c12_one_address_family_may_fail_if_the_other_has_addresses() {
     lab.set_fault("mx.sec.test", "A", Fault::Rcode(ResponseCode::ServFail));
     assert_eq!(resolver(&lab).host(&name("mx.sec.test")).await.unwrap_err().rtype, Rtype::A);
     // Both absent is an answer.
-    assert_eq!(resolver(&lab).host(&name("sec.test")).await, Ok(HostLookup::NoAddress));
-    assert_eq!(resolver(&lab).host(&name("nothing.plain.test")).await, Ok(HostLookup::NoAddress));
+    assert_eq!(resolver(&lab).host(&name("sec.test")).await, Ok(HostLookup::NoAddress(Finality::Final)));
+    assert_eq!(resolver(&lab).host(&name("nothing.plain.test")).await, Ok(HostLookup::NoAddress(Finality::Final)));
 }
 
 #[tokio::test]

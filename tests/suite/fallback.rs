@@ -9,13 +9,16 @@ use danelaw::dns::server::ResolverFallback;
 use danelaw::dns::server::{NameServer, ResolverMode};
 use danelaw::dns::setup::{MemoryLimits, ResolverSettings};
 use danelaw::dns::stub::Stub;
-use danelaw::dns::{Answer, FailureReason, HostLookup, MxTarget, Resolver, Security};
+use danelaw::dns::{Answer, Finality, HostLookup, Resolver, Security};
 use danelaw::name::Name;
 use hickory_resolver::proto::op::Message;
 
 use crate::lab::dns::authority::{Authorities, Manner};
 use crate::lab::dns::{Fault, Tree};
-use crate::lab::{MESSAGE, Scenario};
+use crate::lab::exchange::Exchange;
+use crate::lab::mx::say;
+use crate::lab::sts::{Policies, absent};
+use crate::lab::{Lab, MESSAGE, Scenario};
 use crate::log::captured;
 
 /// Any free port of loopback.
@@ -30,6 +33,7 @@ fn tree() -> Tree {
         .record("spf.example.test", "TXT", "\"v=spf1 -all\"")
         .a("host.ent.example.test", "192.0.2.1")
         .mx("nomail.example.test", 0, ".")
+        .cname("onion.example.test", "host.onion")
         .insecure("plain.test")
         .mx("plain.test", 10, "mx.plain.test")
 }
@@ -96,8 +100,8 @@ async fn a26_a_start_without_a_server_is_served_until_the_list_has_one() {
             let health = stub.health().borrow().clone();
             assert!(health.falls_back() && !health.is_bad() && !health.all_good(), "{text:?} {health:?}");
             assert_eq!(stub.mx(&name("example.test")).await.unwrap().security(), Security::Secure, "{text:?} {mode}");
-            let denied = stub.mx(&name("corp.example.test")).await.unwrap_err().reason;
-            assert_eq!(denied, FailureReason::DeniedByFallback, "no bounce");
+            let denied = stub.mx(&name("corp.example.test")).await.unwrap();
+            assert_eq!((denied.answer, denied.finality), (Answer::NxDomain, Finality::Provisional), "no bounce");
             // The list has a server.
             std::fs::write(&list, "nameserver 127.0.53.26\n").unwrap();
             stub.self_test().await;
@@ -133,34 +137,37 @@ async fn a26_a_list_that_appears_is_followed() {
 }
 
 #[tokio::test]
-async fn a26_a_name_that_the_fallback_denies_is_no_bounce() {
+async fn a26_an_answer_of_the_fallback_is_not_the_last_word() {
     // A26.
+    use Finality::{Final, Provisional};
     let authorities = tree().delegate().await;
     let address = authorities.resolver(ANYWHERE).await.addr;
     let stub = Stub::new(&settings(&authorities, address)).unwrap();
+    let finality = async |text: &str| {
+        let (mx, host) = (stub.mx(&name(text)).await.unwrap(), stub.host(&name(text)).await.unwrap());
+        let of_host = match host {
+            HostLookup::Found(host) => host.finality,
+            HostLookup::NoAddress(finality) => finality,
+            HostLookup::NotInFamily(families) => panic!("not in {families}"),
+        };
+        [mx.finality, of_host]
+    };
+    // A name with records, one that is not there, names without any of these, and an alias of a name that no resolver has.
+    let names = ["example.test", "mx.example.test", "corp.example.test", "spf.example.test", "ent.example.test"];
+    let names = || names.into_iter().chain(["nomail.example.test", "onion.example.test"]);
     stub.self_test().await;
     assert!(stub.health().borrow().falls_back());
-    // The configured resolvers may know a zone of this name.
-    let internal = name("corp.example.test");
-    assert_eq!(stub.mx(&internal).await.unwrap_err().reason, FailureReason::DeniedByFallback);
-    assert_eq!(stub.host(&internal).await.unwrap_err().reason, FailureReason::DeniedByFallback);
-    // Nor is a name that is there without mail, address, or both: an internal zone may have them.
-    for (domain, kind) in [("spf.example.test", "TXT alone"), ("ent.example.test", "names below it alone")] {
-        assert_eq!(stub.mx(&name(domain)).await.unwrap().answer, Answer::NoData, "{kind}");
-        assert_eq!(stub.host(&name(domain)).await.unwrap_err().reason, FailureReason::DeniedByFallback, "{kind}");
+    for text in names() {
+        assert_eq!(finality(text).await, [Provisional; 2], "{text}");
     }
-    assert_eq!(stub.mx(&name("nomail.example.test")).await.unwrap_err().reason, FailureReason::DeniedByFallback);
-    // That a host has no TLSA record keeps no mail back, nor is a special-use name any resolver's.
     let tlsa = stub.tlsa(&name("_25._tcp.mx.example.test")).await.unwrap();
-    assert_eq!((tlsa.end, tlsa.answer), (Security::Secure, Answer::NxDomain));
-    assert_eq!(stub.mx(&name("host.invalid")).await.unwrap().answer, Answer::NxDomain);
-    assert!(matches!(stub.host(&name("mx.example.test")).await, Ok(HostLookup::Found(_))));
-    // A resolver that passes may deny.
+    assert_eq!((tlsa.end, tlsa.answer, tlsa.finality), (Security::Secure, Answer::NxDomain, Provisional));
+    assert_eq!(finality("host.invalid").await, [Final; 2], "no server is asked about it");
     let _resolver = authorities.resolver(address).await;
     stub.self_test().await;
-    assert_eq!(stub.mx(&internal).await.unwrap().answer, Answer::NxDomain);
-    assert_eq!(stub.host(&name("ent.example.test")).await, Ok(HostLookup::NoAddress));
-    assert_eq!(stub.mx(&name("nomail.example.test")).await.unwrap().answer.records()[0].target, MxTarget::Root);
+    for text in names() {
+        assert_eq!(finality(text).await, [Final; 2], "{text}");
+    }
 }
 
 fn clear_ad(reply: &mut Message) {
@@ -382,36 +389,94 @@ async fn a26_verified_mail_is_delivered_behind_a_resolver_that_strips_dnssec() {
 
 #[tokio::test]
 async fn a26_mail_that_the_fallback_alone_would_return_waits() {
-    // A26: split DNS, in which the public view names this very host, an address of its own network, or no host that can be.
-    let mut scenario = Scenario::new().set("remote.own_names = ['gateway.example.test']");
+    // A26: split DNS, in which the public view has no way for this mail: no domain, no address, a null MX, no host that can be,
+    // this very host by its name or its address, and an address of its own network.
+    let own = "remote.own_names = ['gateway.example.test']\nremote.own_addresses = ['127.77.0.1']";
+    let mut scenario = Scenario::new().set(own);
     let domains = [
         ("loop.example.test", "gateway.example.test", "554 5.4.6"),
+        ("own.example.test", "own-address.example.test", "554 5.4.6"),
         ("reserved.example.test", "inside.example.test", "550 5.4.4"),
         ("nohost.example.test", "1.2.3.4", "550 5.4.4"),
+        ("noaddress.example.test", "spf.example.test", "550 5.4.4"),
+        ("noname.example.test", "missing.example.test", "550 5.4.4"),
         ("null.example.test", ".", "556 5.1.10"),
     ];
+    let without_mx = [("spf.example.test", "550 5.4.4"), ("missing.example.test", "550 5.4.4")];
+    let to_nowhere = [("onion.example.test", "550 5.4.4")];
     scenario = scenario.tree(|tree, _| {
-        let tree = tree.a("inside.example.test", "10.1.2.3");
+        let tree = tree
+            .a("own-address.example.test", "127.77.0.1")
+            .a("inside.example.test", "10.1.2.3")
+            .record("spf.example.test", "TXT", "\"v=spf1 -all\"")
+            .cname("onion.example.test", "host.onion");
         domains.iter().fold(tree, |tree, (domain, exchange, _)| tree.mx(domain, 10, exchange))
     });
+    let all =
+        || domains.map(|(domain, _, returned)| (domain, returned)).into_iter().chain(without_mx).chain(to_nowhere);
     let (lab, _authorities) = scenario.start_with_authorities().await;
     let stub = lab.now().connector.dns.clone();
     let answer =
         async |domain: &str| lab.client().await.send(&[&format!("b@{domain}")], MESSAGE).await.last().to_owned();
     stub.self_test().await;
-    for (domain, _, returned) in domains {
+    for (domain, returned) in all() {
         let answer = answer(domain).await;
         assert!(answer.starts_with(returned), "{domain}: {answer}");
     }
-    for rtype in ["DNSKEY", "SOA"] {
-        lab.dns.set_fault(".", rtype, Fault::Stripped);
-    }
-    stub.self_test().await;
-    assert!(stub.health().borrow().falls_back());
-    for (domain, ..) in domains {
+    fall_back(&lab).await;
+    for (domain, _) in all() {
         let answer = answer(domain).await;
         assert!(answer.starts_with("451") && answer.contains("fail the self-test"), "{domain}: {answer}");
     }
     // No resolver knows this one.
     assert!(answer("host.invalid").await.starts_with("550 5.4.4 "));
+}
+
+/// Lets the lab's resolver fail the self-test, so that the fallback serves.
+async fn fall_back(lab: &Lab) {
+    for rtype in ["DNSKEY", "SOA"] {
+        lab.dns.set_fault(".", rtype, Fault::Stripped);
+    }
+    let stub = lab.now().connector.dns.clone();
+    stub.self_test().await;
+    assert!(stub.health().borrow().falls_back());
+}
+
+#[tokio::test]
+async fn a26_an_exchange_that_the_fallback_cannot_find_keeps_others_from_the_last_word() {
+    // A26: the first exchange has a public address that is none, and the second one lacks what the mail turns out to need.
+    let lacks = Exchange::new("example.test", "mx2.example.test").preference(20);
+    let lacks = lacks.script(|mx| mx.ehlo_under_tls = say("250-mx\r\n250 PIPELINING"));
+    let scenario = Scenario::of([lacks]);
+    let scenario = scenario
+        .tree(|tree, _| tree.mx("example.test", 10, "inside.example.test").a("inside.example.test", "10.1.2.3"));
+    let (lab, _authorities) = scenario.start_with_authorities().await;
+    let eight_bit = "Subject: green\r\n\r\ngr\u{fc}n\r\n".as_bytes();
+    let answer = async |message| lab.client().await.send(&["b@example.test"], message).await.last().to_owned();
+    lab.now().connector.dns.self_test().await;
+    let returned = answer(eight_bit).await;
+    assert!(returned.starts_with("550-5.4.4 ") && returned.contains("8BITMIME"), "{returned}");
+    fall_back(&lab).await;
+    let waits = answer(eight_bit).await;
+    assert!(waits.starts_with("451-4.4.3 ") && waits.contains("fail the self-test"), "{waits}");
+    // Mail that needs no more goes on, as before.
+    assert!(answer(MESSAGE).await.starts_with("250 2.0.0 "));
+}
+
+#[tokio::test]
+async fn a26_tagged_mail_for_which_the_fallback_names_no_host_waits() {
+    // A26, Q2: the configured resolvers may have a signed zone.
+    let host = Exchange::new("plain.test", "mx1.plain.test").tlsa([]);
+    let host = host.script(|mx| mx.ehlo_under_tls = say("250-mx\r\n250 REQUIRETLS"));
+    let scenario = Scenario::with_domain(|tree, _| tree.insecure("plain.test")).exchange(host);
+    let held = Arc::new(Policies::default().with("plain.test", absent()));
+    let scenario = scenario.policies(&held).set("listener = [{ address = '127.0.0.1:0', require_tls = 'always' }]");
+    let (lab, _authorities) = scenario.start_with_authorities().await;
+    let answer = async || lab.client().await.send(&["b@plain.test"], MESSAGE).await.last().to_owned();
+    lab.now().connector.dns.self_test().await;
+    let returned = answer().await;
+    assert!(returned.starts_with("550 5.7.10 "), "{returned}");
+    fall_back(&lab).await;
+    let waits = answer().await;
+    assert!(waits.starts_with("451 4.7.5 "), "{waits}");
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use danelaw::discovery::{MtaSts, StsFound, StsPolicies, StsSettings, StsSource};
 use danelaw::dns::stub::Stub;
 use danelaw::dns::{
-    Answer as DnsAnswer, Failure, FailureReason, Families, Host, HostLookup, Lookup, Mx, Nat64, Nat64Prefix, RawTlsa,
-    RawTxt, Resolver, Rtype, Security,
+    Answer as DnsAnswer, Failure, FailureReason, Families, Finality, Host, HostLookup, Lookup, Mx, Nat64, Nat64Prefix,
+    RawTlsa, RawTxt, Resolver, Rtype, Security,
 };
 use danelaw::http::{HttpsClient, HttpsPart};
 use danelaw::journal::Store;
@@ -84,10 +84,10 @@ impl Resolver for FakeDns {
         }
         let failure = |reason| Failure { name: asked.clone(), rtype: Rtype::A, reason };
         match self.hosts.lock().unwrap().get(asked.as_str()).cloned().transpose().map_err(failure)? {
-            None => Ok(HostLookup::NoAddress),
+            None => Ok(HostLookup::NoAddress(Finality::Final)),
             Some(addresses) => {
-                let (name, end) = (asked.clone(), Security::Insecure);
-                Ok(HostLookup::Found(Host { name, aliases: vec![], end, addresses, unknown: None }))
+                let (name, end, finality) = (asked.clone(), Security::Insecure, Finality::Final);
+                Ok(HostLookup::Found(Host { name, aliases: vec![], end, addresses, unknown: None, finality }))
             }
         }
     }
@@ -107,7 +107,8 @@ impl Resolver for FakeDns {
         let read =
             |texts: Vec<String>| DnsAnswer::Records(texts.into_iter().map(|text| RawTxt(text.into_bytes())).collect());
         let answer = texts.map_or(DnsAnswer::NxDomain, read);
-        Ok(Lookup { asked: owner.clone(), aliases: vec![], end: Security::Insecure, answer })
+        let (asked, end, finality) = (owner.clone(), Security::Insecure, Finality::Final);
+        Ok(Lookup { asked, aliases: vec![], end, answer, finality })
     }
 }
 

@@ -70,7 +70,7 @@ async fn resolver(lab: &DnsLab, mode: ResolverMode, negative: NegativeTrustAncho
 async fn addresses(dns: &Stub, host: &str) -> Result<(Security, usize), FailureReason> {
     match dns.host(&name(host)).await.map_err(|failure| failure.reason)? {
         HostLookup::Found(host) => Ok((host.security(), host.addresses.len())),
-        HostLookup::NoAddress | HostLookup::NotInFamily(_) => Ok((Security::Secure, 0)),
+        HostLookup::NoAddress(_) | HostLookup::NotInFamily(_) => Ok((Security::Secure, 0)),
     }
 }
 

@@ -184,7 +184,7 @@ async fn addresses(target: &Target, config: &Config) -> Result<Result<Vec<IpAddr
             }
             Err(failure) => Err(failure.into()),
         },
-        Ok(HostLookup::NoAddress) => Err(Reason::NoAddress),
+        Ok(HostLookup::NoAddress(_)) => Err(Reason::NoAddress),
         Ok(HostLookup::NotInFamily(families)) => Err(Reason::NotInFamily(families)),
         Err(failure) => Err(failure.into()),
     })

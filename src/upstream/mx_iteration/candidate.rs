@@ -9,7 +9,7 @@ use super::super::host_status::HostStatus;
 use super::super::{Choice, Plan, order, original_destination};
 use super::MxIteration;
 use super::reported::Published;
-use crate::dns::Resolver;
+use crate::dns::{Finality, Resolver};
 use crate::mx::Route;
 use crate::name::Name;
 use crate::policy::TlsPolicy;
@@ -23,6 +23,8 @@ pub(super) struct Candidate {
     pub(super) port: Option<u16>,
     /// The addresses that were not tried yet, in order.
     pub(super) addresses: VecDeque<IpAddr>,
+    /// Whether the answers that gave them are the last word on mail.
+    pub(super) finality: Finality,
     pub(super) policy: TlsPolicy,
     pub(super) sessions: Sessions,
     /// The reasons for which it may have addresses that are never dialled, until they are reported.
@@ -90,7 +92,7 @@ impl<R: Resolver> MxIteration<'_, R> {
     fn by_status(&mut self, exchange: Name, plan: Plan) -> Option<Candidate> {
         let (port, all) = (self.request.port(), self.by_preference(&plan));
         let AddressesByStatus { good, mut failed, mut unresponsive } = self.statuses(&all, &plan.policy);
-        let Plan { policy, nat64, mut not_dialled, published, trial, .. } = plan;
+        let Plan { finality, policy, nat64, mut not_dialled, published, trial, .. } = plan;
         self.published.extend(published.map(|tlsa| Published { exchange: exchange.clone(), tlsa }));
         self.sts.note(&exchange, trial);
         self.nat64 = nat64;
@@ -100,7 +102,8 @@ impl<R: Resolver> MxIteration<'_, R> {
         unresponsive.truncate(most - addresses.len());
         let beyond = all.len() - addresses.len() - unresponsive.len();
         not_dialled.extend((beyond > 0).then_some(Reason::NotAsked(beyond)));
-        let candidate = Candidate { exchange, port, addresses, policy, sessions: Sessions::Any, not_dialled };
+        let sessions = Sessions::Any;
+        let candidate = Candidate { exchange, port, addresses, finality, policy, sessions, not_dialled };
         for (address, reason) in unresponsive {
             self.refusals.push(Refusal::peer(&candidate.peer(address), reason).under(&candidate.policy));
         }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::candidate::{Candidate, Sessions};
 use super::{Connector, MxIteration, Observation, Request, is_waived};
-use crate::dns::Resolver;
+use crate::dns::{Finality, Resolver};
 use crate::name::Name;
 use crate::policy::{TlsPolicy, Waiver};
 use crate::refusal::{Peer, Reason, Refusal, Refusals};
@@ -74,6 +74,8 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
             exchange,
             port,
             addresses: [address].into(),
+            // It has answered, and so is no address of this host.
+            finality: Finality::Final,
             policy,
             sessions: Sessions::Any,
             not_dialled: Vec::new(),

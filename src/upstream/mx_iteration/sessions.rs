@@ -9,6 +9,7 @@ use super::super::connect::{ConnectOptions, Dialer, Won};
 use super::super::failover::NextCandidate;
 use super::super::host_session::HostLearning;
 use super::super::limits::DomainPermit;
+use super::super::plan::by_dns;
 use super::super::reuse::Identity;
 use super::super::starttls::SessionOptions;
 use super::super::tcp::{Tcp, is_of_this_host};
@@ -130,7 +131,10 @@ impl<R: Resolver> MxIteration<'_, R> {
         }
         match is_of_this_host(address) {
             Ok(false) => None,
-            Ok(true) => Some(NoRoute::Loop(self.request.domain.clone(), candidate.exchange.clone()).into()),
+            Ok(true) => {
+                let why = NoRoute::Loop(self.request.domain.clone(), candidate.exchange.clone());
+                Some(by_dns(why, self.request.domain, candidate.finality))
+            }
             Err(scarcity) => Some(scarcity.into()),
         }
     }
