@@ -67,7 +67,7 @@ impl Unrouted {
     }
 
     fn by(why: NoRoute, mx: &Lookup<Mx>) -> Self {
-        let may_be_forged = mx.security() == Security::Insecure && !matches!(why, NoRoute::SpecialUse(..));
+        let may_be_forged = mx.security() == Security::Insecure;
         Self { refusal: Refusal::domain(by_dns(why, &mx.asked, mx.finality)), may_be_forged }
     }
 }

@@ -202,9 +202,12 @@ async fn p16_forged_dns_under_an_enforced_policy_bounces_no_mail() {
         let (answer, _, _) = outcome(plain.found(policy("testing", &["x.evil.test"]))).await;
         assert!(answer.starts_with("55"), "{address:?}: {answer}");
     }
-    // MX records that leave no route.
-    for target in [".", "danelaw.test", "192.0.2.1"] {
-        let forged = |tree: Tree, _: u16| tree.mx(PLAIN, 5, target);
+    // MX records that leave no route, and an alias of a name that does not exist in any DNS.
+    for target in [".", "danelaw.test", "192.0.2.1", "host.onion"] {
+        let forged = |tree: Tree, _: u16| match target {
+            "host.onion" => tree.cname(PLAIN, target),
+            target => tree.mx(PLAIN, 5, target),
+        };
         let name = "remote.own_names = ['danelaw.test']";
         let (answer, log, _) =
             outcome(Bed::new().with(|scenario| scenario.set(name).tree(forged)).enforce(&["mx1.plain.test"])).await;
