@@ -268,6 +268,7 @@ impl<'a, R: Resolver> Search<'a, R> {
         let mut refusals = self.iteration.take_skipped();
         refusals.push(Refusal::peer(peer, lacking));
         refusals.extend(self.iteration.take_unasked());
+        let refusals = self.iteration.deferred_under_sts(refusals);
         let domains = Arc::clone(&self.iteration.connector().eight_bit);
         let undeclared = (self.wanted == Content::Ascii).then(|| (domains, self.iteration.domain().clone()));
         Unmet { refusals, undeclared, waived: self.next_try() }

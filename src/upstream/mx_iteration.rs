@@ -176,7 +176,7 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
 
     /// Defers mail that the DNS alone would return to its sender, where an MTA-STS policy is held to and the MX records are insecure:
     /// they may be forged, and a policy's failure is never permanent (RFC 8461 §5).
-    fn deferred_under_sts(&self, mut refusals: Refusals) -> Refusals {
+    pub fn deferred_under_sts(&self, mut refusals: Refusals) -> Refusals {
         let is_insecure = self.resolved.as_ref().is_some_and(|resolved| resolved.route.security == Security::Insecure);
         let by_dns = |refusal: &Refusal| {
             matches!(refusal.reason, Reason::NoRoute(_) | Reason::NoAddress | Reason::ReservedAddress(_))

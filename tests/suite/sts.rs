@@ -218,6 +218,24 @@ async fn p16_forged_dns_under_an_enforced_policy_bounces_no_mail() {
 }
 
 #[tokio::test]
+async fn p16_forged_dns_beside_a_host_that_lacks_an_extension_bounces_no_mail() {
+    // P16: the attacker names an address that is none for one host, and the other one lacks what the mail turns out to need.
+    let eight_bit = "Subject: green\r\n\r\ngr\u{fc}n\r\n".as_bytes();
+    let listed = ["x.evil.test", "mx1.plain.test"];
+    for (found, code) in [(policy("enforce", &listed), "451"), (policy("testing", &listed), "55")] {
+        let forged =
+            |tree: Tree, _: u16| tree.mx(PLAIN, 5, "x.evil.test").insecure("evil.test").a("x.evil.test", "10.0.0.1");
+        let bed = Bed::new()
+            .good("mx1.plain.test")
+            .found(found)
+            .with(|scenario| scenario.tree(forged).mx(|mx| mx.ehlo_under_tls = say("250-mx\r\n250 PIPELINING")));
+        let (lab, _) = bed.start().await;
+        let answer = lab.client().await.send(&[&format!("b@{PLAIN}")], eight_bit).await.last().to_owned();
+        assert!(answer.starts_with(code) && lab.mx().messages().is_empty(), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn p15_a_policy_in_mode_testing_delivers_and_tells() {
     // P15: the certificate, the list, and a host that would pass.
     let own = || Identity::for_name("mx1.plain.test");
