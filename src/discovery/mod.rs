@@ -126,6 +126,10 @@ impl StsFound {
     /// The failed lookup for which mail has to wait: forged answers may hide a policy, or the domain is signed, so that its
     /// lookups do not fail for lack of care; or there was no socket here to ask by. Any other failed lookup counts as no policy,
     /// with a warning: an attacker could suppress the record anyway.
+    ///
+    /// A signed domain's mail waits also where its record's name is an alias, and the zone that this leads to is not signed and
+    /// does not answer. Its record would bind, as no record has to be secure (RFC 8461 §3.1: HTTPS proves the policy), and to
+    /// silence the servers of a zone is less than to forge their answers. A rule with `mta_sts = "ignore"` ends the wait.
     pub fn defers(&self, mx: Security) -> Option<&Failure> {
         match self {
             Self::LookupFailed(failure) => {

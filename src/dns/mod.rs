@@ -277,7 +277,9 @@ pub enum HostLookup {
     NotInFamily(Families),
 }
 
-/// A lookup that did not end in an answer. It never means "insecure" and never means "none".
+/// A lookup that did not end in an answer. It never means "insecure" and never means "none": also not where aliases before the name
+/// that failed lead out of the signed zones, and any answer would be insecure (RFC 7672 §2.1.2: an error delays the mail, and
+/// §2.2.3: that of a TLSA lookup, too). So it does not tell how secure these aliases are.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{rtype} lookup for {name} failed: {reason}")]
 pub struct Failure {

@@ -327,6 +327,18 @@ async fn a14_a_chain_fails_as_a_whole() {
         let lab = chain(3).fault("l4.sec.test", "A", fault.clone()).fault("l4.sec.test", "AAAA", fault).start().await;
         assert!(resolver(&lab).host(&name("l1.sec.test")).await.is_err());
     }
+    // The zone that does not answer need not be a signed one.
+    for fault in [Fault::Drop, Fault::Rcode(ResponseCode::ServFail)] {
+        let tree = tree().cname("to.sec.test", "dead.plain.test").cname("_25._tcp.to.sec.test", "dead.plain.test");
+        let tree = tree.cname("_mta-sts.sec.test", "dead.plain.test");
+        let types = ["A", "AAAA", "TLSA", "TXT"];
+        let lab = types.iter().fold(tree, |tree, rtype| tree.fault("dead.plain.test", rtype, fault.clone()));
+        let lab = lab.start().await;
+        let dns = resolver(&lab);
+        assert!(dns.host(&name("to.sec.test")).await.is_err());
+        assert!(dns.tlsa(&name("_25._tcp.to.sec.test")).await.is_err());
+        assert!(dns.txt(&name("_mta-sts.sec.test")).await.is_err());
+    }
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ use danelaw::dns::FailureReason;
 use danelaw::mta_sts::StsFetchError;
 use danelaw::roots::Roots;
 use danelaw::scarce::Scarcity;
+use hickory_resolver::proto::op::ResponseCode;
 
 /// The unsigned domain of most scenarios.
 const PLAIN: &str = "plain.test";
@@ -678,5 +679,27 @@ async fn p14_a_policy_that_danelaw_fetches_decides_the_delivery() {
         }
         // The second mail went by the policy that is kept; a refusal has asked no second time within five minutes.
         assert_eq!(host.connections(), 1);
+    }
+}
+
+#[tokio::test]
+async fn p9_a_signed_domain_waits_for_its_record_behind_an_alias_that_leads_nowhere() {
+    // P9: the record would bind, and its zone is not signed and does not answer.
+    let ignore =
+        "rule = [{ domain = 'example.test', level = 'dane', mta_sts = 'ignore', reason = 'x', until = '2999-01-01' }]";
+    for (domain, settings, starts) in
+        [("example.test", "", "451 4.4.3 "), ("example.test", ignore, "250 2.0.0 "), (PLAIN, "", "250 2.0.0 ")]
+    {
+        let records = |tree: Tree, _: u16| {
+            let tree = tree.insecure("dead.test").fault("sts.dead.test", "TXT", Fault::Rcode(ResponseCode::ServFail));
+            tree.cname(&format!("_mta-sts.{domain}"), "sts.dead.test")
+        };
+        let scenario = Scenario::with_domain(|tree: Tree, _| tree.insecure(PLAIN));
+        let exchange = Exchange::new(domain, &format!("mx.{domain}")).tlsa([]);
+        let lab = scenario.exchange(exchange).tree(records).set(settings).policy_hosts(1).start().await;
+        let (log, _guard) = captured();
+        let answer = lab.client().await.send(&[&format!("b@{domain}")], MESSAGE).await.last().to_owned();
+        assert!(answer.starts_with(starts), "{domain} {settings}: {answer} {}", log.text());
+        assert_eq!(log.text().contains("sts-lookup-failed"), starts.starts_with("451"), "{}", log.text());
     }
 }
