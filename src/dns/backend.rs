@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustls::ClientConfig;
 
-use super::budget::Budget;
+use super::budget::{LookupBudget, Questions};
 use super::cache::WithTtl;
 use super::fitness::Fitness;
 use super::links::{Link, Question};
@@ -34,7 +34,7 @@ impl Backend {
     pub(super) async fn link(
         &self,
         question: &Question,
-        budget: &mut Budget,
+        budget: &mut LookupBudget,
     ) -> Result<WithTtl<Link<Security>>, FailureReason> {
         match self {
             Self::Validating(validating) => validating.link(question, budget).await,
@@ -109,8 +109,7 @@ impl BackendFactory {
         };
         match server.transport {
             Transport::Recursion => {
-                let mut left = Budget::lookup().questions;
-                Box::pin(self.recursion.ask(question, &mut left)).await.map(|reply| reply.octets)
+                Box::pin(self.recursion.ask(question, &Questions::of_lookup())).await.map(|reply| reply.octets)
             }
             Transport::Plain | Transport::Tls(_) => self.client(server).ask(question, purpose).await,
         }

@@ -9,7 +9,7 @@
 //! Strangers write the referrals, so the way to one answer has bounds ([`Effort`]): on its questions, on the server names
 //! that are looked up for one zone (NXNSAttack, CVE-2020-12662 and others), on how deep such look-ups nest, and on its
 //! time. A lookup, which may need many answers, has a bound on its questions in all
-//! ([`Budget`](super::budget::Budget)). All lookups together have bounds on the questions in flight ([`lanes`]).
+//! ([`Questions`](super::budget::Questions)). All lookups together have bounds on the questions in flight ([`lanes`]).
 //!
 //! There are no DNS cookies (RFC 7873): each server's would have to be kept, most servers have none, and ID, port and the case of
 //! the letters are as hard to guess for a host off the path; signatures prove the answers that decide about DANE.
@@ -38,6 +38,7 @@ use self::referral::ReplyReading;
 pub(super) use self::servers::ServerReply;
 use self::servers::{AuthoritativeServers, DoubtedReply, Effort, JudgedReply};
 use super::FailureReason;
+use super::budget::Questions;
 use super::links::Question;
 use super::reply::{Rcode, Rtype};
 use super::setup::ResolverSettings;
@@ -62,14 +63,13 @@ impl Recursion {
     }
 
     /// Puts one question to an authoritative server of its zone: for DS records to one of the parent (RFC 4035
-    /// §3.1.4.1). The reply is an answer or a denial by its own word, and is not validated. `left` is the number of questions
-    /// that may be asked, and becomes less by those that were.
+    /// §3.1.4.1). The reply is an answer or a denial by its own word, and is not validated.
     ///
     /// # Errors
     /// No server that can be found has one, within the bounds on effort and time.
-    pub(super) async fn ask(&self, question: &Question, left: &mut u32) -> Result<ServerReply, FailureReason> {
-        let (questions, time) = (MAX_QUESTIONS.min(*left), self.servers.deadline);
-        self.within(question, Effort { questions, time, pending: Vec::new(), doubted: None }, left).await
+    pub(super) async fn ask(&self, question: &Question, left: &Questions) -> Result<ServerReply, FailureReason> {
+        let (questions, time) = (left.at_most(MAX_QUESTIONS), self.servers.deadline);
+        self.within(question, Effort { questions, time, pending: Vec::new(), doubted: None }).await
     }
 
     /// Puts a question once more, and not to this server, whose answer proves nothing: one server of a zone may have old
@@ -81,22 +81,15 @@ impl Recursion {
         &self,
         question: &Question,
         server: IpAddr,
-        left: &mut u32,
+        left: &Questions,
     ) -> Result<ServerReply, FailureReason> {
         let doubted = Some(DoubtedReply { question: question.clone(), server });
-        let (questions, time) = (MAX_QUESTIONS_AGAIN.min(*left), self.servers.deadline.min(AGAIN));
-        self.within(question, Effort { questions, time, pending: Vec::new(), doubted }, left).await
+        let (questions, time) = (left.at_most(MAX_QUESTIONS_AGAIN), self.servers.deadline.min(AGAIN));
+        self.within(question, Effort { questions, time, pending: Vec::new(), doubted }).await
     }
 
-    async fn within(
-        &self,
-        question: &Question,
-        mut effort: Effort,
-        left: &mut u32,
-    ) -> Result<ServerReply, FailureReason> {
-        let (before, time) = (effort.questions, effort.time);
-        let asked = tokio::time::timeout(time, resolve(&self.servers, question, &mut effort)).await;
-        *left = left.saturating_sub(before - effort.questions);
+    async fn within(&self, question: &Question, mut effort: Effort) -> Result<ServerReply, FailureReason> {
+        let asked = tokio::time::timeout(effort.time, resolve(&self.servers, question, &mut effort)).await;
         asked.unwrap_or(Err(FailureReason::Timeout))
     }
 
@@ -151,7 +144,7 @@ async fn resolve(
                 if origin == CutOrigin::Memory
                     && position.cut.zone.depth() > 0
                     && effort.doubted.is_none()
-                    && effort.questions > 0 =>
+                    && effort.questions.are_left() =>
             {
                 servers.places.forget(&position.cut.zone);
                 (position, steps) = (start(servers, question).await?, minimise::MAX_STEPS);

@@ -32,7 +32,7 @@ use tokio::time::Instant;
 use super::FailureReason;
 use super::Security;
 use super::backend::{Backend, BackendFactory};
-use super::budget::Budget;
+use super::budget::LookupBudget;
 use super::canonical::CanonicalName;
 use super::denial::Denied;
 use super::links::{Link, Question};
@@ -342,7 +342,7 @@ fn probes() -> [Probe; 3] {
 }
 
 async fn prove(factory: &BackendFactory, backend: &Backend, probe: &Probe) -> Result<Security, FailureReason> {
-    let mut budget = Budget::lookup();
+    let mut budget = LookupBudget::new();
     let link = tokio::time::timeout(factory.settings.deadline, backend.link(&probe.question, &mut budget)).await;
     let link = link.unwrap_or(Err(FailureReason::Timeout))?;
     (probe.proven)(&link.value).ok_or_else(|| {

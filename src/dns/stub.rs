@@ -30,7 +30,7 @@ use tokio::time::Instant;
 
 use super::answers::{self, DnsResult};
 use super::backend::{Backend, BackendFactory};
-use super::budget::Budget;
+use super::budget::LookupBudget;
 use super::cache::{CacheBounds, WithTtl};
 use super::denial::Denied;
 use super::fitness::Fitness;
@@ -262,7 +262,7 @@ impl StubInner {
         backend: &Backend,
         question: &Question,
         name: &Name,
-        budget: &mut Budget,
+        budget: &mut LookupBudget,
     ) -> Result<WithTtl<Link<Security>>, FailureReason> {
         let now = OffsetDateTime::now_utc();
         let negative = self.factory.settings.negative.covering(name, now.date());
@@ -298,7 +298,7 @@ impl StubInner {
         let backend = &in_use.backend;
         // A name that no server is asked about is denied by none.
         let finality = never_asked(asked).map_or(in_use.finality, |_| Finality::Final);
-        let (mut chain, mut budget) = (AliasChain::new(asked, *rtype), Budget::lookup());
+        let (mut chain, mut budget) = (AliasChain::new(asked, *rtype), LookupBudget::new());
         loop {
             let name = chain.aliases.last().map_or(asked, |alias| &alias.target);
             let link = self.link(backend, &chain.question, name, &mut budget).await?;
@@ -376,7 +376,7 @@ async fn special_link(
     backend: &Backend,
     question: &Question,
     special: &SpecialUse,
-    budget: &mut Budget,
+    budget: &mut LookupBudget,
 ) -> Result<WithTtl<Link<Security>>, FailureReason> {
     let failed = match backend.link(question, budget).await {
         Err(why @ (FailureReason::Bogus(_) | FailureReason::Refused(_) | FailureReason::Malformed(_))) => why,

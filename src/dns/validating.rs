@@ -43,7 +43,7 @@ use self::load::{Load, load};
 use self::sets::{Section, Set, ZoneKeys, group};
 use self::source::{Queried, ReceivedReply, Replier, ReplySource};
 use self::zones::{Trust, Zones};
-use super::budget::Budget;
+use super::budget::{Budget, LookupBudget};
 use super::cache::WithTtl;
 use super::links::{Link, LinkStatus, Question, judge};
 use super::memory::now;
@@ -97,10 +97,10 @@ impl Validating {
     pub(super) async fn link(
         &self,
         question: &Question,
-        budget: &mut Budget,
+        budget: &mut LookupBudget,
     ) -> Result<WithTtl<Link<Security>>, FailureReason> {
-        let (asked, whole) = (Queried::new(question.clone())?, *budget);
-        let ReceivedReply { message, from } = self.zones.source.ask(&asked, &mut budget.questions).await?;
+        let (asked, whole) = (Queried::new(question.clone())?, budget.work);
+        let ReceivedReply { message, from } = self.zones.source.ask(&asked, &budget.questions).await?;
         let message = Arc::new(message);
         let proven = match self.proven(&asked, &message, budget).await {
             Err(FailureReason::Bogus(_)) if self.zones.renew(&question.name) => {
@@ -111,7 +111,8 @@ impl Validating {
         };
         match proven {
             Err(reason @ (FailureReason::Bogus(_) | FailureReason::Malformed(_))) => {
-                budget.renew(whole);
+                // A bad reply must not use up the work for a good one.
+                budget.work = whole;
                 Box::pin(self.proven_by_another(&asked, from, budget)).await.ok_or(reason)
             }
             proven => proven,
@@ -123,9 +124,9 @@ impl Validating {
         &self,
         asked: &Queried,
         from: Replier,
-        budget: &mut Budget,
+        budget: &mut LookupBudget,
     ) -> Option<WithTtl<Link<Security>>> {
-        let message = Arc::new(self.zones.source.ask_another(asked, from, &mut budget.questions).await?);
+        let message = Arc::new(self.zones.source.ask_another(asked, from, &budget.questions).await?);
         self.proven(asked, &message, budget).await.ok()
     }
 
@@ -149,22 +150,22 @@ impl Validating {
         &self,
         asked: &Queried,
         message: &Arc<Message>,
-        budget: &mut Budget,
+        budget: &mut LookupBudget,
     ) -> Result<WithTtl<Link<Security>>, FailureReason> {
         let mut signers = self.signers(asked, message, budget).await?;
         let unknown = signers.unknown.take();
         let judged = match load(message, asked.question.name.depth(), signers.keys()) {
-            Load::Light => judged(asked, message, &signers, budget),
+            Load::Light => judged(asked, message, &signers, &mut budget.work),
             load @ (Load::Ordinary | Load::Heavy) => {
-                let (work, mut spent) = ((asked.clone(), Arc::clone(message)), *budget);
+                let (work, mut spent) = ((asked.clone(), Arc::clone(message)), budget.work);
                 let judging = move || (judged(&work.0, &work.1, &signers, &mut spent), spent);
                 let (judged, spent) = self.zones.workers.run(load, judging).await?;
-                *budget = spent;
+                budget.work = spent;
                 judged
             }
         };
         let WithTtl { value, mut ttl } = judged.map_err(|reason| match reason {
-            FailureReason::Bogus(_) if budget.is_spent() => {
+            FailureReason::Bogus(_) if budget.work.is_spent() => {
                 FailureReason::Bogus("it costs too much to check".to_owned())
             }
             FailureReason::Bogus(_) => unknown.unwrap_or(reason),
@@ -180,7 +181,12 @@ impl Validating {
     }
 
     /// Finds the keys of the zones that signed the relevant records of the reply.
-    async fn signers(&self, asked: &Queried, message: &Message, budget: &mut Budget) -> Result<Signers, FailureReason> {
+    async fn signers(
+        &self,
+        asked: &Queried,
+        message: &Message,
+        budget: &mut LookupBudget,
+    ) -> Result<Signers, FailureReason> {
         let mut found = Signers::default();
         for signer in signers(asked, message)? {
             match self.zones.trust(&canonical(&signer), budget).await {
@@ -199,7 +205,7 @@ impl Validating {
         &self,
         status: LinkStatus,
         ttl: &mut Duration,
-        budget: &mut Budget,
+        budget: &mut LookupBudget,
     ) -> Result<Security, FailureReason> {
         let claimed = match status {
             LinkStatus::Proven(security) => return Ok(security),

@@ -10,6 +10,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::super::FailureReason;
+use super::super::budget::Questions;
 use super::super::by_nat64;
 use super::super::cache::WithTtl;
 use super::super::canonical::CanonicalName;
@@ -57,8 +58,8 @@ pub(super) struct AuthoritativeServers {
 
 /// The effort that the way to one answer may take.
 pub(super) struct Effort {
-    /// Questions that may still be asked.
-    pub(super) questions: u32,
+    /// Those that may still be sent.
+    pub(super) questions: Questions,
     pub(super) time: Duration,
     /// The zones whose servers are being looked for. A server with a name in one of them cannot be found on the way to
     /// itself.
@@ -204,7 +205,7 @@ impl AuthoritativeServers {
         let silent = servers.silent;
         match judged {
             Ok(judged) => Ok(Some(judged)),
-            Err(reason) if matches!(reason, FailureReason::Scarce(_)) || effort.questions == 0 => Err(reason),
+            Err(reason) if matches!(reason, FailureReason::Scarce(_)) || !effort.questions.are_left() => Err(reason),
             Err(reason) => {
                 attempt.silent.extend(silent);
                 attempt.last = reason;

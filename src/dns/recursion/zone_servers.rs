@@ -14,7 +14,7 @@ pub(super) struct ZoneServers<'a> {
     servers: &'a AuthoritativeServers,
     zone: &'a CanonicalName,
     addresses: Vec<IpAddr>,
-    effort: &'a mut Effort,
+    effort: &'a Effort,
     /// Those from which no reply came.
     pub(super) silent: Vec<IpAddr>,
 }
@@ -24,7 +24,7 @@ impl<'a> ZoneServers<'a> {
         servers: &'a AuthoritativeServers,
         zone: &'a CanonicalName,
         addresses: Vec<IpAddr>,
-        effort: &'a mut Effort,
+        effort: &'a Effort,
     ) -> Self {
         Self { servers, zone, addresses, effort, silent: Vec::new() }
     }
@@ -35,20 +35,17 @@ impl<'a> RacedServers for ZoneServers<'a> {
 
     async fn enter(&mut self, server: usize) -> Result<ServerPlace<'a>, FailureReason> {
         let address = *self.addresses.get(server).ok_or(FailureReason::Timeout)?;
-        let Some(left) = self.effort.questions.checked_sub(1) else {
+        if !self.effort.questions.spend() {
             return Err(FailureReason::Network(format!("the way to zone {} takes too many questions", self.zone)));
-        };
-        self.effort.questions = left;
+        }
         let place = self.servers.lanes.enter(self.zone, address, &self.servers.places).await?;
         Ok(ServerPlace { address, place })
     }
 
     fn enter_beside(&mut self, server: usize) -> Option<ServerPlace<'a>> {
         let address = *self.addresses.get(server)?;
-        let left = self.effort.questions.checked_sub(1)?;
         let place = self.servers.lanes.enter_beside(self.zone, address, &self.servers.places)?;
-        self.effort.questions = left;
-        Some(ServerPlace { address, place })
+        self.effort.questions.spend().then_some(ServerPlace { address, place })
     }
 
     fn wait(&self, server: usize, _: u32) -> Duration {

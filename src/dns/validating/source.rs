@@ -7,7 +7,7 @@ use hickory_resolver::proto::op::{Message, Query};
 use hickory_resolver::proto::rr::{Name, RecordType};
 
 use super::super::FailureReason;
-use super::super::budget::Budget;
+use super::super::budget::Questions;
 use super::super::links::Question;
 use super::super::query::Purpose;
 use super::super::recursion::Recursion;
@@ -65,11 +65,11 @@ pub(super) enum Replier {
 }
 
 impl ReplySource {
-    /// One question, one reply, not validated. `left` is the number of questions to authoritative servers that may be asked.
+    /// One question, one reply, not validated.
     ///
     /// # Errors
     /// There is none, or it is an error.
-    pub(super) async fn ask(&self, asked: &Queried, left: &mut u32) -> Result<ReceivedReply, FailureReason> {
+    pub(super) async fn ask(&self, asked: &Queried, left: &Questions) -> Result<ReceivedReply, FailureReason> {
         match self {
             Self::Resolvers(servers) => {
                 let ReadReply { value, place } = servers.ask(&asked.question, Purpose::Validate, read).await?;
@@ -90,12 +90,12 @@ impl ReplySource {
     pub(super) async fn ask_unvalidated(&self, asked: &Queried, purpose: Purpose) -> Result<Message, FailureReason> {
         match self {
             Self::Resolvers(servers) => Ok(servers.ask(&asked.question, purpose, read).await?.value),
-            Self::Recursion(_) => Ok(self.ask(asked, &mut Budget::lookup().questions).await?.message),
+            Self::Recursion(_) => Ok(self.ask(asked, &Questions::of_lookup()).await?.message),
         }
     }
 
     /// The reply of another server than this one: this one's reply is no proof. None if there is none.
-    pub(super) async fn ask_another(&self, asked: &Queried, from: Replier, left: &mut u32) -> Option<Message> {
+    pub(super) async fn ask_another(&self, asked: &Queried, from: Replier, left: &Questions) -> Option<Message> {
         match (self, from) {
             (Self::Recursion(recursion), Replier::Authority(server)) => {
                 let reply = Box::pin(recursion.ask_another(&asked.question, server, left)).await.ok()?;

@@ -13,7 +13,6 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use hickory_resolver::proto::dnssec::rdata::{DNSSECRData, DS};
@@ -22,8 +21,8 @@ use hickory_resolver::proto::rr::{Name, RData, RecordType};
 
 use super::super::FailureReason;
 use super::super::answers::DnsResult;
-use super::super::budget::Budget;
-use super::super::cache::{CacheBounds, ClockReading, EntryWeight};
+use super::super::budget::{Budget, LookupBudget, Questions};
+use super::super::cache::{CacheBounds, ClockReading, EntryWeight, WithTtl};
 use super::super::canonical::CanonicalName;
 use super::super::links::{Delegation, Question, delegation};
 use super::super::memory::{Memory, now};
@@ -96,7 +95,7 @@ impl Zones {
     ///
     /// # Errors
     /// Somewhere on the way there is neither a proof nor a denial.
-    pub(super) async fn trust(&self, name: &CanonicalName, budget: &mut Budget) -> Result<Trust, FailureReason> {
+    pub(super) async fn trust(&self, name: &CanonicalName, budget: &mut LookupBudget) -> Result<Trust, FailureReason> {
         let mut keys = None;
         for depth in 0..=name.depth() {
             let step = self.step(name.ancestor(depth), keys.clone(), budget).await;
@@ -127,27 +126,24 @@ impl Zones {
         &self,
         place: CanonicalName,
         parent: Option<Arc<ZoneKeys>>,
-        budget: &mut Budget,
+        budget: &mut LookupBudget,
     ) -> Arc<DnsResult<ZoneStep>> {
         if let Some(known) = self.steps.recall(&place) {
             return known;
         }
-        if !budget.spend_step() {
+        if !budget.work.spend_step() {
             return Arc::new(Err(bogus(&place, "there are too many places on the way to it")));
         }
-        if budget.questions == 0 {
+        if !budget.questions.are_left() {
             // It is the lookup's own failure: others make the step with the budget that each step has.
             return Arc::new(Err(FailureReason::Network(format!("the way to {place} takes too many questions"))));
         }
-        let (zones, asked) = (self.clone(), Arc::new(AtomicU32::new(0)));
-        let counted = Arc::clone(&asked);
+        // None of them is sent if another lookup makes the step.
+        let (zones, questions) = (self.clone(), budget.questions.of_step());
         let make = move |place: CanonicalName| async move {
-            let mut effort = StepEffort { ttl: LONGEST, questions: Budget::step().questions };
-            let begins = zones.look(&place, parent, &mut effort).await;
-            let StepEffort { ttl, questions } = effort;
-            counted.store(Budget::step().questions - questions, Relaxed);
+            let begins = zones.look(&place, parent, &questions).await;
             let ttl = match &begins {
-                Ok(_) => ttl,
+                Ok(begins) => begins.ttl.min(LONGEST),
                 // One reply that was lost or garbled must not cost a whole top-level domain its mail: only those that wait now
                 // share it. A resolver shows the reply that it has lost as SERVFAIL.
                 Err(
@@ -160,51 +156,48 @@ impl Zones {
             };
             let (since, now) = (tokio::time::Instant::now(), now());
             let until = now.after(ttl).unwrap_or(now);
-            (begins.map(|begins| ZoneStep { begins, since, until }), ttl)
+            (begins.map(|WithTtl { value: begins, .. }| ZoneStep { begins, since, until }), ttl)
         };
-        let step = self.steps.find(place, make).await;
-        // None, if another lookup has made the step.
-        budget.count_questions(asked.load(Relaxed));
-        step
+        self.steps.find(place, make).await
     }
 
-    /// Finds out which zone begins at a name.
+    /// Finds out which zone begins at a name. The TTL is zero, if there is no proof.
     async fn look(
         &self,
         place: &CanonicalName,
         parent: Option<Arc<ZoneKeys>>,
-        effort: &mut StepEffort,
-    ) -> Result<Begins, FailureReason> {
+        questions: &Questions,
+    ) -> Result<WithTtl<Begins>, FailureReason> {
         let Some(parent) = parent else {
-            return self.keys(place, Trusted::Anchors(self.anchors.clone()), effort).await;
+            return self.keys(place, Trusted::Anchors(self.anchors.clone()), questions).await;
         };
         let asked = Queried::new(Question { name: place.clone(), rtype: Rtype::DS })?;
-        let ReceivedReply { message, from } = self.source.ask(&asked, &mut effort.questions).await?;
+        let ReceivedReply { message, from } = self.source.ask(&asked, questions).await?;
         let mut found = self.delegated(&asked, &parent, message).await;
         // One server of the parent may be stale, or lie.
         if proves_nothing(&found)
-            && let Some(other) = self.source.ask_another(&asked, from, &mut effort.questions).await
+            && let Some(other) = self.source.ask_another(&asked, from, questions).await
         {
             let other = self.delegated(&asked, &parent, other).await;
             found = if proves_nothing(&other) { found } else { other };
         }
         let DelegationReply { delegation, records, lasts, .. } = found?;
-        effort.ttl = lasts.min(effort.ttl);
+        let lasting = |value| WithTtl { value, ttl: lasts };
         match delegation {
-            Delegation::Signed => self.keys(place, Trusted::Ds(records), effort).await,
+            Delegation::Signed => {
+                let WithTtl { value, ttl } = self.keys(place, Trusted::Ds(records), questions).await?;
+                Ok(WithTtl { value, ttl: ttl.min(lasts) })
+            }
             Delegation::Unsigned => {
                 // The parent has DS records, so the algorithms alone make the zone an unsigned one.
                 if !records.is_empty() {
                     let algorithms = unsupported::described(&records);
                     tracing::info!(zone = %place, algorithms, "a zone counts as unsigned: its algorithms are not supported");
                 }
-                Ok(Begins::Unsigned)
+                Ok(lasting(Begins::Unsigned))
             }
-            Delegation::None => Ok(Begins::Nothing),
-            Delegation::Unproven => {
-                effort.ttl = Duration::ZERO;
-                Ok(Begins::Nothing)
-            }
+            Delegation::None => Ok(lasting(Begins::Nothing)),
+            Delegation::Unproven => Ok(WithTtl { value: Begins::Nothing, ttl: Duration::ZERO }),
         }
     }
 
@@ -232,19 +225,18 @@ impl Zones {
         &self,
         apex: &CanonicalName,
         trusted: Trusted,
-        effort: &mut StepEffort,
-    ) -> Result<Begins, FailureReason> {
+        questions: &Questions,
+    ) -> Result<WithTtl<Begins>, FailureReason> {
         let asked = Queried::new(Question { name: apex.clone(), rtype: Rtype::DNSKEY })?;
-        let ReceivedReply { message, from } = self.source.ask(&asked, &mut effort.questions).await?;
+        let ReceivedReply { message, from } = self.source.ask(&asked, questions).await?;
         let mut found = self.proven_keys(&asked, &trusted, message).await;
         if matches!(found, Err(FailureReason::Bogus(_)))
-            && let Some(other) = self.source.ask_another(&asked, from, &mut effort.questions).await
+            && let Some(other) = self.source.ask_another(&asked, from, questions).await
         {
             found = self.proven_keys(&asked, &trusted, other).await.or(found);
         }
         let KeysReply { keys, lasts } = found?;
-        effort.ttl = lasts.min(effort.ttl);
-        Ok(Begins::Signed(Arc::new(keys)))
+        Ok(WithTtl { value: Begins::Signed(Arc::new(keys)), ttl: lasts })
     }
 
     /// Reads a reply to a DNSKEY question, by the evidence for the first keys.
@@ -265,14 +257,6 @@ impl Zones {
         let keys = proven.await?.map_err(|why| bogus(&asked.question.name, why))?;
         Ok(KeysReply { keys: keys.remembering(&self.verified), lasts })
     }
-}
-
-/// The questions that a step may still ask, and the TTL of its result.
-struct StepEffort {
-    /// The least TTL so far; zero, if there is no proof.
-    ttl: Duration,
-    /// Questions to authoritative servers that may be asked.
-    questions: u32,
 }
 
 /// A reply to a DS question, read.
