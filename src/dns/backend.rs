@@ -51,9 +51,10 @@ impl Backend {
         &self,
         question: &Question,
         purpose: Purpose,
+        budget: &LookupBudget,
     ) -> Result<WithTtl<Link<Security>>, FailureReason> {
         match self {
-            Self::Validating(validating) => validating.unvalidated(question, purpose).await,
+            Self::Validating(validating) => validating.unvalidated(question, purpose, &budget.questions).await,
             Self::TrustAd(trust_ad) => Box::pin(trust_ad.unvalidated(question, purpose)).await,
         }
     }

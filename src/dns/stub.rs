@@ -270,12 +270,12 @@ impl StubInner {
             (Some(special), _) if special.asked() == ResolverUse::Never => Ok(absent(Duration::MAX)),
             (_, Some(negative)) => {
                 // RFC 6840 §5.9: with CD a server that validates keeps nothing back.
-                let WithTtl { value, ttl } = backend.unvalidated(question, Purpose::Validate).await?;
+                let WithTtl { value, ttl } = backend.unvalidated(question, Purpose::Validate, budget).await?;
                 self.excepted.fetch_add(1, Ordering::Relaxed);
                 Ok(WithTtl { value, ttl: ttl.min(negative.until.time_left(now)) })
             }
             // RFC 7050 §3: with CD no DNS64 resolver makes addresses. No signature can prove those that it makes.
-            (None, None) if name.as_str() == IPV4_ONLY => backend.unvalidated(question, Purpose::TrustAd).await,
+            (None, None) if name.as_str() == IPV4_ONLY => backend.unvalidated(question, Purpose::TrustAd, budget).await,
             (Some(special), None) => special_link(backend, question, special, budget).await,
             (None, None) => backend.link(question, budget).await,
         }

@@ -43,7 +43,7 @@ use self::load::{Load, load};
 use self::sets::{Section, Set, ZoneKeys, group};
 use self::source::{Queried, ReceivedReply, Replier, ReplySource};
 use self::zones::{Trust, Zones};
-use super::budget::{Budget, LookupBudget};
+use super::budget::{Budget, LookupBudget, Questions};
 use super::cache::WithTtl;
 use super::links::{Link, LinkStatus, Question, judge};
 use super::memory::now;
@@ -138,9 +138,10 @@ impl Validating {
         &self,
         question: &Question,
         purpose: Purpose,
+        left: &Questions,
     ) -> Result<WithTtl<Link<Security>>, FailureReason> {
         let asked = Queried::new(question.clone())?;
-        let message = self.zones.source.ask_unvalidated(&asked, purpose).await?;
+        let message = self.zones.source.ask_unvalidated(&asked, purpose, left).await?;
         let reply = convert::reply(&message, |_, _| Proof::Insecure)?;
         let value = judge(question, &reply, &|_, _| None)?.with(Security::Insecure);
         Ok(WithTtl { value, ttl: reply.ttl })

@@ -26,7 +26,7 @@ fn day(days: i64) -> LastDay {
     LastDay((OffsetDateTime::now_utc() + Duration::days(days)).date())
 }
 
-fn anchor(zone: &str, days: i64) -> NegativeTrustAnchors {
+pub(crate) fn anchor(zone: &str, days: i64) -> NegativeTrustAnchors {
     NegativeTrustAnchors(vec![NegativeTrustAnchor { zone: name(zone), reason: "x".to_owned(), until: day(days) }])
 }
 

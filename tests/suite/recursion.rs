@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use danelaw::dns::selftest::ServerState;
 use danelaw::dns::setup::ResolverSettings;
 use danelaw::dns::stub::Stub;
-use danelaw::dns::{Answer, Failure, Lookup, Rtype};
+use danelaw::dns::{Answer, Failure, Lookup, NegativeTrustAnchors, Rtype};
 use hickory_resolver::proto::dnssec::rdata::{DNSSECRData, RRSIG};
 use hickory_resolver::proto::op::{Message, ResponseCode};
 use hickory_resolver::proto::rr::rdata::NS;
@@ -15,6 +15,7 @@ use tokio::net::UdpSocket;
 
 use crate::lab::dns::authority::{Authorities, Manner};
 use crate::lab::dns::{Fault, Tree};
+use crate::negative_anchors::anchor;
 
 /// A change to a reply.
 type Tamper = fn(&mut Message);
@@ -205,17 +206,21 @@ async fn a58_aliases_through_many_zones_share_one_bound() {
     for i in 0..ZONES {
         tree = tree.a(&format!("z{i}.host.test"), &plain.address(&zone(i)).to_string());
     }
-    let lab = tree.delegate().await;
-    for i in 0..ZONES {
-        assert_eq!(lab.address(&zone(i)), plain.address(&zone(i)));
-        for rtype in ["A", "MX", "NS"] {
-            lab.spoil("test", (&zone(i), rtype), Fault::Tamper(amplify));
-            lab.spoil("test", (&format!("w.{}", zone(i)), rtype), Fault::Tamper(amplify));
+    // Below a negative trust anchor too, where no proof is asked for.
+    for negative in [NegativeTrustAnchors::default(), anchor("test", 1)] {
+        let lab = tree.clone().delegate().await;
+        for i in 0..ZONES {
+            assert_eq!(lab.address(&zone(i)), plain.address(&zone(i)));
+            for rtype in ["A", "MX", "NS"] {
+                lab.spoil("test", (&zone(i), rtype), Fault::Tamper(amplify));
+                lab.spoil("test", (&format!("w.{}", zone(i)), rtype), Fault::Tamper(amplify));
+            }
         }
+        let stub = Stub::new(&ResolverSettings { negative, ..lab.settings() }).unwrap();
+        let found = found(&stub, "w.z0.test", "MX").await;
+        assert!(found.starts_with("failed"), "{found}");
+        assert!((200..300).contains(&lab.count()), "{} questions", lab.count());
     }
-    let found = found(&stub(&lab), "w.z0.test", "MX").await;
-    assert!(found.starts_with("failed"), "{found}");
-    assert!((200..300).contains(&lab.count()), "{} questions", lab.count());
 }
 
 #[tokio::test]

@@ -87,10 +87,15 @@ impl ReplySource {
     ///
     /// # Errors
     /// There is none, or it is an error.
-    pub(super) async fn ask_unvalidated(&self, asked: &Queried, purpose: Purpose) -> Result<Message, FailureReason> {
+    pub(super) async fn ask_unvalidated(
+        &self,
+        asked: &Queried,
+        purpose: Purpose,
+        left: &Questions,
+    ) -> Result<Message, FailureReason> {
         match self {
             Self::Resolvers(servers) => Ok(servers.ask(&asked.question, purpose, read).await?.value),
-            Self::Recursion(_) => Ok(self.ask(asked, &Questions::of_lookup()).await?.message),
+            Self::Recursion(_) => Ok(self.ask(asked, left).await?.message),
         }
     }
 
