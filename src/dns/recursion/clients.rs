@@ -12,10 +12,7 @@ use std::time::Duration;
 use rustls::ClientConfig;
 use tokio::time::Instant;
 
-use super::super::Nat64Prefix;
-use super::super::by_nat64::connect_address;
 use super::super::query::QueryClient;
-use super::super::server::NameServer;
 
 /// How many clients are kept. Each may have connections.
 const MAX_CLIENTS: usize = 256;
@@ -28,8 +25,6 @@ pub(super) struct AuthorityClients {
     /// The longest time for connecting.
     timeout: Duration,
     tls: Arc<ClientConfig>,
-    /// The prefix by which IPv4 addresses are reached, where it is set.
-    nat64: Option<Nat64Prefix>,
     kept: Mutex<HashMap<IpAddr, KeptClient>>,
 }
 
@@ -41,15 +36,10 @@ struct KeptClient {
 impl AuthorityClients {
     /// Clients of servers at this port. There is none yet.
     pub(super) fn new(port: u16, timeout: Duration, tls: Arc<ClientConfig>) -> Self {
-        Self { port, timeout, tls, nat64: None, kept: Mutex::default() }
+        Self { port, timeout, tls, kept: Mutex::default() }
     }
 
-    /// The same, in a network in which IPv4 addresses are reached by this prefix.
-    pub(super) fn behind(self, nat64: Option<Nat64Prefix>) -> Self {
-        Self { nat64, ..self }
-    }
-
-    /// The client of the server at this address.
+    /// The client of the server that is dialled at this address.
     pub(super) fn to(&self, address: IpAddr) -> Arc<QueryClient> {
         let now = Instant::now();
         // Entries are put in and taken out whole.
@@ -71,12 +61,7 @@ impl AuthorityClients {
 
     /// A client that shares no connection with others.
     pub(super) fn open(&self, address: IpAddr, timeout: Duration) -> QueryClient {
-        QueryClient::new(self.server(address), timeout, Arc::clone(&self.tls))
-    }
-
-    /// The server as it is dialled.
-    fn server(&self, address: IpAddr) -> NameServer {
-        SocketAddr::new(connect_address(address, self.nat64), self.port).into()
+        QueryClient::new(SocketAddr::new(address, self.port).into(), timeout, Arc::clone(&self.tls))
     }
 }
 
@@ -84,29 +69,11 @@ impl AuthorityClients {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use super::super::super::Nat64;
     use super::super::super::setup::ResolverSettings;
     use super::*;
 
     fn server(number: usize) -> IpAddr {
         Ipv4Addr::from_bits(u32::try_from(number).unwrap()).into()
-    }
-
-    #[test]
-    fn a_server_with_an_ipv4_address_is_dialled_below_the_prefix() {
-        let tls = ResolverSettings::default().tls_client().unwrap();
-        let clients = AuthorityClients::new(53, Duration::from_secs(1), tls);
-        let Ok(Nat64::By(prefix)) = "64:ff9b::/96".parse() else { panic!() };
-        let dialled = |clients: &AuthorityClients, address: &str| clients.server(address.parse().unwrap()).to_string();
-        assert_eq!(dialled(&clients, "198.41.0.4"), "198.41.0.4:53");
-        let clients = clients.behind(Some(prefix));
-        for (address, expected) in [
-            ("198.41.0.4", "[64:ff9b::c629:4]:53"),
-            ("2001:503:ba3e::2:30", "[2001:503:ba3e::2:30]:53"),
-            ("127.0.0.1", "127.0.0.1:53"),
-        ] {
-            assert_eq!(dialled(&clients, address), expected);
-        }
     }
 
     #[tokio::test(start_paused = true)]

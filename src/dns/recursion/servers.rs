@@ -11,7 +11,6 @@ use tokio::time::timeout;
 
 use super::super::FailureReason;
 use super::super::budget::Questions;
-use super::super::by_nat64;
 use super::super::cache::WithTtl;
 use super::super::canonical::CanonicalName;
 use super::super::links::Question;
@@ -20,7 +19,6 @@ use super::super::query::Purpose;
 use super::super::race::race;
 use super::super::reply::Rtype;
 use super::super::setup::ResolverSettings;
-use super::super::{Nat64, Nat64Prefix};
 use super::clients::AuthorityClients;
 use super::families::{FamilyRoutes, RoutedFamilies};
 use super::hints::RootHints;
@@ -48,8 +46,6 @@ pub(super) struct AuthoritativeServers {
     pub(super) priming: Mutex<Option<PrimingFailure>>,
     dialable: Dialable,
     families: RoutedFamilies,
-    /// The prefix by which IPv4 addresses are reached, where it is set.
-    nat64: Option<Nat64Prefix>,
     pub(super) port: u16,
     timeout: Duration,
     clients: AuthorityClients,
@@ -133,23 +129,16 @@ impl ZoneQuestion<'_> {
 
 impl AuthoritativeServers {
     pub(super) fn new(hints: RootHints, settings: &ResolverSettings, tls: Arc<ClientConfig>) -> Self {
-        let nat64 = match settings.nat64 {
-            Nat64::By(prefix) => Some(prefix),
-            // No authoritative server knows the prefix of this network.
-            Nat64::Off | Nat64::Auto => None,
-        };
         Self {
             dialable: hints.dialable(),
-            families: RoutedFamilies::behind(nat64),
-            nat64,
+            families: RoutedFamilies::new(settings),
             hints,
             places: DelegationMemory::new(),
             deadline: settings.deadline,
             priming: Mutex::default(),
             port: settings.recursion_port,
             timeout: settings.timeout,
-            clients: AuthorityClients::new(settings.recursion_port, settings.timeout.min(FIRST_WAIT), tls)
-                .behind(nat64),
+            clients: AuthorityClients::new(settings.recursion_port, settings.timeout.min(FIRST_WAIT), tls),
             lanes: Lanes::new(),
         }
     }
@@ -256,7 +245,7 @@ impl AuthoritativeServers {
     ) -> Result<Vec<u8>, FailureReason> {
         let ServerQuestion { question, purpose, .. } = *asked;
         let wait = self.places.wait(address).min(self.timeout);
-        let client = self.clients.to(address);
+        let client = self.clients.to(self.families.dialled(address));
         let ask = async |purpose| {
             timeout(wait, client.exchange(question, purpose)).await.unwrap_or(Err(FailureReason::Timeout))
         };
@@ -283,16 +272,12 @@ impl AuthoritativeServers {
         question: &Question,
         wait: Duration,
     ) -> Result<(), FailureReason> {
-        self.clients.open(address, wait).ask_over_tcp(question).await.map(drop)
+        self.clients.open(self.families.dialled(address), wait).ask_over_tcp(question).await.map(drop)
     }
 
     /// The addresses that may be asked, in the order in which they are.
     pub(super) fn usable(&self, addresses: &[IpAddr]) -> Vec<IpAddr> {
-        // An address below the prefix is the IPv4 address inside, which may be a private one.
-        let addresses = match self.nat64 {
-            Some(prefix) => by_nat64::identities(addresses.to_vec(), prefix),
-            None => addresses.to_vec(),
-        };
+        let addresses = self.families.identities(addresses);
         let dialable: Vec<IpAddr> = addresses.into_iter().filter(|address| self.dialable.allows(*address)).collect();
         let mut ordered = self.places.in_order(&dialable);
         // The sort is stable. Without a route to the addresses of a family they come last.
