@@ -33,7 +33,7 @@ impl LookupBudget {
 }
 
 /// The questions to authoritative servers that may still be sent: for a lookup, or for a part of it, whose questions count in both.
-/// Clones are one count.
+/// Clones are one count. A question that the same server gets once more, over TCP or without EDNS, is one question.
 #[derive(Clone)]
 pub(super) struct Questions(Arc<QuestionCount>);
 

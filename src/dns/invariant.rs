@@ -19,7 +19,7 @@ use super::reply::{Data, DnsReply, DsSupport, Presentation, Proof, Rcode, RrSet,
 use super::{FailureReason, RawTlsa, Security};
 
 /// Names that questions, forged records and renamed ones are about.
-const NAMES: [&str; 27] = [
+const NAMES: [&str; 31] = [
     "a.t",
     "a.s.t",
     "_25._tcp.a.s.t",
@@ -45,6 +45,10 @@ const NAMES: [&str; 27] = [
     "g.t",
     "s.g.t",
     "a.s.g.t",
+    "x.v.t",
+    "y.x.v.t",
+    "v.t",
+    "x.b.s.t",
     "t",
     "",
 ];
@@ -100,6 +104,7 @@ impl World {
                         ("s.g.t", &[Rtype::NS, Rtype::DS]),
                         ("*.w.t", &[Rtype::TLSA]),
                         ("q.w.t", &[Rtype::A]),
+                        ("*.v.t", &[Rtype::CNAME]),
                         ("c.t", &[Rtype::CNAME]),
                         ("d.t", &[Rtype::DNAME]),
                     ],
@@ -114,6 +119,7 @@ impl World {
                         ("_25._tcp.a.s.t", &[Rtype::TLSA]),
                         ("b.s.t", &[Rtype::CNAME]),
                         ("e.f.s.t", &[Rtype::A]),
+                        ("*.s.t", &[Rtype::MX]),
                     ],
                 ),
                 denies(seed / 3),
