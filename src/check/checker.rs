@@ -18,7 +18,7 @@ use crate::discovery::{MtaSts, RunningPolicy, StsPolicies};
 use crate::dns::stub::Stub;
 use crate::http::HostCertificates;
 use crate::mta_sts::record::policy_host;
-use crate::mx::Route;
+use crate::mx::{NoRoute, Route};
 use crate::name::Name;
 use crate::policy::{Level, TlsPolicy};
 use crate::refusal::{Lacking, Peer, Place, Reason, Refusal, Stage};
@@ -223,7 +223,7 @@ impl Checker {
             inquiry.answer(Some(&self.policies.source), &route.next_hop, request).await;
         }
         let choice = |exchange| Choice { route, exchange, inquiry };
-        match self.pace {
+        let mut checks = match self.pace {
             SessionPace::Together => {
                 join_all(route.exchanges().iter().map(|exchange| self.check_exchange(choice(exchange), request))).await
             }
@@ -231,10 +231,18 @@ impl Checker {
                 let mut checks = Vec::new();
                 for exchange in route.exchanges() {
                     checks.push(self.check_exchange(choice(exchange), request).await);
+                    if checks.last().is_some_and(ExchangeCheck::is_us) {
+                        break;
+                    }
                 }
                 checks
             }
+        };
+        // RFC 5321 §5.1: what is not better than this host is never tried.
+        if let Some(ours) = checks.iter().position(ExchangeCheck::is_us) {
+            checks.truncate(ours + 1);
         }
+        checks
     }
 
     async fn check_exchange(&self, choice: Choice<'_>, request: &Request<'_>) -> ExchangeCheck {
@@ -243,6 +251,10 @@ impl Checker {
         let connector = self.connector(&resolver, self.tls.clone());
         let planned = timeout(self.config.timeouts.route, connector.plan(choice, request)).await;
         let plan = planned.unwrap_or(Err(Reason::OutOfTime));
+        let plan = plan.and_then(|plan| match connector.comes_back(exchange, &plan.addresses, plan.finality, request) {
+            None => Ok(plan),
+            Some(reason) => Err(reason),
+        });
         let asked = plan.as_ref().map_or(Vec::new(), |plan| self.asked(exchange, plan));
         let has_unasked = plan.as_ref().is_ok_and(|plan| asked.len() < plan.addresses.len());
         let sessions = match &plan {
@@ -384,6 +396,11 @@ impl SessionCheck {
 }
 
 impl ExchangeCheck {
+    /// Whether mail to it would come back to this host.
+    fn is_us(&self) -> bool {
+        matches!(self.plan, Err(Reason::NoRoute(NoRoute::Loop(..))))
+    }
+
     /// The first address at which a session met the policy and the mail's tag.
     fn taken(&self) -> Option<(IpAddr, &Channel)> {
         self.sessions.iter().find_map(|(address, session)| Some((*address, session.taken(self.demand).ok()?)))

@@ -7,6 +7,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::sts::{StsInquiry, StsTrial, final_for_tagged, unmeetable};
+use super::tcp::is_of_this_host;
 use super::{Connector, Request, order};
 use crate::dane::tlsa::{self, Associations, NoDane};
 use crate::dns::{
@@ -103,7 +104,7 @@ impl<R: Resolver> Connector<R> {
     /// The exchanges to try, in order.
     pub(crate) async fn route(&self, request: &Request<'_>) -> Result<Route, Unrouted> {
         let seed = fastrand::u64(..);
-        let names = if self.comes_back(request.port()) { self.names_here(request.hello) } else { Vec::new() };
+        let names = if self.may_come_back(request.port()) { self.names_here(request.hello) } else { Vec::new() };
         let here = Here { names: &names, most: self.max_exchanges, seed };
         match request.next_hop.map(|next_hop| &next_hop.host) {
             Some(NextHopHost::Name(host)) => {
@@ -256,9 +257,31 @@ impl<R: Resolver> Connector<R> {
         request.port().unwrap_or(self.dialer.port)
     }
 
+    /// The reason for which mail to one of these addresses of an exchange would come back to this host, or for which that is
+    /// not known. `finality` is that of the answers that gave them. RFC 5321 §5.1, A-52: a relay that is among the exchanges drops itself and all that is not better.
+    pub(crate) fn comes_back<'a>(
+        &self,
+        exchange: &Name,
+        addresses: impl IntoIterator<Item = &'a IpAddr>,
+        finality: Finality,
+        request: &Request<'_>,
+    ) -> Option<Reason> {
+        if !self.may_come_back(request.port()) {
+            return None;
+        }
+        addresses.into_iter().find_map(|&address| match is_of_this_host(address) {
+            Ok(false) => None,
+            Ok(true) => {
+                let why = NoRoute::Loop(request.domain.clone(), exchange.clone());
+                Some(by_dns(why, request.domain, finality))
+            }
+            Err(scarcity) => Some(scarcity.into()),
+        })
+    }
+
     /// Whether mail may come back from this host's own addresses at the port that a rule names. Another program of this host
     /// may take mail at a port that is not ours.
-    pub(super) fn comes_back(&self, port: Option<u16>) -> bool {
+    fn may_come_back(&self, port: Option<u16>) -> bool {
         port.is_none_or(|port| self.own_addresses.are_reached_at(port))
     }
 

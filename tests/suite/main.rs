@@ -84,6 +84,7 @@ mod store;
 // The program: its commands, files, manual pages, alerts and dashboard.
 mod check;
 mod check_lists;
+mod check_loops;
 mod check_sts;
 mod configuration;
 mod manual;

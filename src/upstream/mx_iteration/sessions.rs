@@ -9,16 +9,14 @@ use super::super::connect::{ConnectOptions, Dialer, Won};
 use super::super::failover::NextCandidate;
 use super::super::host_session::HostLearning;
 use super::super::limits::DomainPermit;
-use super::super::plan::by_dns;
 use super::super::reuse::Identity;
 use super::super::starttls::SessionOptions;
-use super::super::tcp::{Tcp, is_of_this_host};
+use super::super::tcp::Tcp;
 use super::super::verified::Ready;
 use super::candidate::{Candidate, Sessions};
 use super::reported::Dialled;
 use super::{MxIteration, share_until};
 use crate::dns::Resolver;
-use crate::mx::NoRoute;
 use crate::refusal::{Peer, Reason, Refusal};
 
 impl<R: Resolver> MxIteration<'_, R> {
@@ -33,8 +31,9 @@ impl<R: Resolver> MxIteration<'_, R> {
 
     /// A new session with one of the addresses of the exchange.
     async fn open(&mut self, candidate: &mut Candidate, permit: &DomainPermit) -> Option<Ready> {
-        // RFC 5321 §5.1, A-52: a relay that is among the exchanges drops itself and all that is not better.
-        if let Some(reason) = candidate.addresses.iter().find_map(|address| self.is_us(candidate, *address)) {
+        let Candidate { exchange, addresses, finality, .. } = &*candidate;
+        let comes_back = self.connector.comes_back(exchange, addresses, *finality, &self.request);
+        if let Some(reason) = comes_back {
             self.refuse(Refusal::host(&candidate.exchange, reason));
             return None;
         }
@@ -120,22 +119,6 @@ impl<R: Resolver> MxIteration<'_, R> {
                 self.report_session(dialled, Err(&reason));
                 Err(self.refuse(Refusal::peer(peer, reason).under(&candidate.policy)))
             }
-        }
-    }
-
-    /// The reason for which mail to this address would come back to this host (RFC 5321 §6.3), or for which that is not
-    /// known.
-    fn is_us(&self, candidate: &Candidate, address: IpAddr) -> Option<Reason> {
-        if !self.connector.comes_back(self.request.port()) {
-            return None;
-        }
-        match is_of_this_host(address) {
-            Ok(false) => None,
-            Ok(true) => {
-                let why = NoRoute::Loop(self.request.domain.clone(), candidate.exchange.clone());
-                Some(by_dns(why, self.request.domain, candidate.finality))
-            }
-            Err(scarcity) => Some(scarcity.into()),
         }
     }
 
