@@ -15,6 +15,7 @@ use super::sessions::{SessionChecks, SessionGauge, SessionPace, SparedPeers};
 use crate::config::Config;
 use crate::dane::pkix::PkixWorth;
 use crate::discovery::{MtaSts, RunningPolicy, StsPolicies};
+use crate::dns::Security;
 use crate::dns::stub::Stub;
 use crate::http::HostCertificates;
 use crate::mta_sts::record::policy_host;
@@ -33,7 +34,7 @@ use crate::trace::Trace;
 use crate::upstream::starttls::SessionOptions;
 use crate::upstream::sts::{PolicySource, StsAtHand, StsInquiry};
 use crate::upstream::verified::Channel;
-use crate::upstream::{Choice, Connector, Plan, Request};
+use crate::upstream::{Choice, Connector, Plan, Request, Unrouted};
 
 /// Whether mail servers are connected to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,8 +128,9 @@ pub(crate) struct DomainCheck {
     pub(crate) running: Option<RunningPolicy>,
     /// The exchanges, in the order mail would try them; none without a route.
     pub(crate) exchanges: Vec<ExchangeCheck>,
-    /// That there are more exchanges than are ever tried, if there are.
-    not_tried: Option<Reason>,
+    /// The refusals of the domain beyond those of its exchanges: that there are more than are ever tried, and the doubt about the
+    /// MX records.
+    beyond: Vec<Reason>,
 }
 
 /// The check of one exchange.
@@ -180,31 +182,18 @@ impl Checker {
         let resolver = RecordingResolver::new(&self.dns);
         let connector = self.connector(&resolver, self.tls.clone());
         let (trace, inquiry) = (Trace::default(), StsInquiry::default());
-        let CheckTarget { level, floor, demand, next_hop, sts } = target;
-        let (hello, original_destination, reporting) = (&self.hello, None, Reporting::Off);
-        let request = Request {
-            domain,
-            next_hop,
-            hello,
-            level,
-            demand,
-            sts,
-            until: Instant::now() + self.config.timeouts.route,
-            original_destination,
-            reporting,
-            trace: &trace,
-        };
-        let route = connector.route(&request).await.map_err(|unrouted| unrouted.refusal);
-        let exchanges = match &route {
-            Ok(route) => self.check_exchanges(route, &inquiry, &request).await,
-            Err(_) => Vec::new(),
-        };
+        let request = self.request(domain, target, &trace);
+        let route = connector.route(&request).await;
+        let mx = route.as_ref().map_or_else(|unrouted| unrouted.mx, |route| route.security);
+        let exchanges = self.exchanges(&route, &inquiry, &request).await;
+        let route = route.map_err(|unrouted| unrouted.refusal);
         let untried = route.as_ref().map_or(0, Route::untried);
-        let asked = route.as_ref().ok().map(|route| route.next_hop.clone()).filter(|_| inquiry.known().is_some());
-        DomainCheck {
+        let next_hop = route.as_ref().map_or(domain, |route| &route.next_hop);
+        let asked = inquiry.known().map(|_| next_hop.clone());
+        let mut check = DomainCheck {
             domain: domain.clone(),
-            level: level.clone(),
-            floor,
+            level: target.level.clone(),
+            floor: target.floor,
             connections: self.connections,
             recorded: resolver.recorded(),
             route,
@@ -213,7 +202,35 @@ impl Checker {
             sts_domain: asked,
             running: None,
             exchanges,
-            not_tried: (untried > 0).then_some(Reason::NotTried(untried)),
+            beyond: (untried > 0).then_some(Reason::NotTried(untried)).into_iter().collect(),
+        };
+        check.beyond.extend(check.doubt(mx, &inquiry));
+        check
+    }
+
+    /// The request of a delivery that is checked.
+    fn request<'a>(&'a self, domain: &'a Name, target: CheckTarget<'a>, trace: &'a Trace) -> Request<'a> {
+        let CheckTarget { level, floor: _, demand, next_hop, sts } = target;
+        let (hello, original_destination, reporting) = (&self.hello, None, Reporting::Off);
+        let until = Instant::now() + self.config.timeouts.route;
+        Request { domain, next_hop, hello, level, demand, sts, until, original_destination, reporting, trace }
+    }
+
+    /// The checks of the exchanges. Without a route the policy is asked for, where anybody may have made the MX records.
+    async fn exchanges(
+        &self,
+        route: &Result<Route, Unrouted>,
+        inquiry: &StsInquiry,
+        request: &Request<'_>,
+    ) -> Vec<ExchangeCheck> {
+        match route {
+            Ok(route) => self.check_exchanges(route, inquiry, request).await,
+            Err(unrouted) => {
+                if unrouted.mx == Security::Insecure && request.level.heeds_sts() {
+                    inquiry.answer(Some(&self.policies.source), request.domain, request).await;
+                }
+                Vec::new()
+            }
         }
     }
 
@@ -366,8 +383,19 @@ impl DomainCheck {
     /// Everything that stands in the way, in the order mail would meet it; if the mail is refused, that is why.
     pub(crate) fn obstacles(&self) -> Vec<(Place, &Reason)> {
         let domain = self.route.as_ref().err().map(|refusal| (refusal.at.clone(), &refusal.reason));
-        let beyond = self.not_tried.as_ref().map(|reason| (Place::Domain, reason));
+        let beyond = self.beyond.iter().map(|reason| (Place::Domain, reason));
         domain.into_iter().chain(self.exchanges.iter().flat_map(ExchangeCheck::obstacles)).chain(beyond).collect()
+    }
+
+    /// The doubt about MX records of this security, if mail is refused by the word of the DNS alone.
+    fn doubt(&self, mx: Security, inquiry: &StsInquiry) -> Option<Reason> {
+        match self.forecast() {
+            Forecast::Delivered(..) => None,
+            Forecast::Refused => {
+                let reasons: Vec<_> = self.obstacles().into_iter().map(|(_, reason)| reason).collect();
+                inquiry.doubt(mx, &reasons)
+            }
+        }
     }
 
     /// Whether the mail is refused for want of TLS or of a proof at some host, so that it goes on if that is waived.

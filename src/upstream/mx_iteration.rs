@@ -17,7 +17,7 @@ use std::net::IpAddr;
 
 use tokio::time::Instant;
 
-use super::failover::{self, NextCandidate, rule};
+use super::failover::{NextCandidate, may_be_of_the_session, rule};
 use super::limits::DomainPermit;
 use super::order::share;
 use super::sts::{StsInquiry, StsNote, StsSession};
@@ -174,19 +174,20 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
         self.search().await.map_err(|refusals| self.deferred_under_sts(refusals))
     }
 
-    /// Defers mail that the DNS alone would return to its sender, where an MTA-STS policy is held to and the MX records are insecure:
-    /// they may be forged, and a policy's failure is never permanent (RFC 8461 §5).
-    pub fn deferred_under_sts(&self, mut refusals: Refusals) -> Refusals {
-        let is_insecure = self.resolved.as_ref().is_some_and(|resolved| resolved.route.security == Security::Insecure);
-        let by_dns = |refusal: &Refusal| {
-            matches!(refusal.reason, Reason::NoRoute(_) | Reason::NoAddress | Reason::ReservedAddress(_))
-        };
-        // An exchange that lacks an extension for good is no other word on those that the DNS hides.
-        let says_nothing = |refusal: &Refusal| by_dns(refusal) || matches!(refusal.reason, Reason::Lacking(_));
-        let rests_on_dns = refusals.iter().any(by_dns) && refusals.iter().all(says_nothing);
-        if is_insecure && self.sts.enforced().is_some() && rests_on_dns {
-            refusals.push(Refusal::domain(Reason::UnsignedUnderSts));
+    /// Defers mail that the DNS alone would return to its sender, where its word is not the last one (RFC 8461 §5).
+    pub fn deferred_under_sts(&self, refusals: Refusals) -> Refusals {
+        // Without a route there was a doubt already.
+        match &self.resolved {
+            Some(Resolved { route, .. }) => self.doubted(refusals, route.security),
+            None => refusals,
         }
+    }
+
+    /// The refusals, with the doubt about MX records of this security.
+    fn doubted(&self, mut refusals: Refusals, mx: Security) -> Refusals {
+        let reasons: Vec<&Reason> = refusals.iter().map(|refusal| &refusal.reason).collect();
+        let doubt = self.sts.doubt(mx, &reasons);
+        doubt.into_iter().for_each(|doubt| refusals.push(Refusal::domain(doubt)));
         refusals
     }
 
@@ -235,7 +236,7 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
         match (rule(&reason, &self.connector.timeouts).next, self.reused.take()) {
             // RFC 5321 §3.8: a session that waited may end at any moment, and the remote may allow no more mails over it.
             // That is no failure of the host, which is tried again, and has its word over the new session.
-            (next, Some(address)) if may_be_of_the_session(next, &reason) => {
+            (next, Some(address)) if asks_for_new_session(next, &reason) => {
                 if let Some(candidate) = &mut self.candidate {
                     candidate.addresses.push_front(address);
                     candidate.sessions = Sessions::New;
@@ -279,16 +280,12 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
         }
     }
 
-    /// Defers mail for which MX records that are not signed give no route, where an MTA-STS policy is held to.
-    async fn unrouted(&self, Unrouted { refusal, may_be_forged }: Unrouted) -> Refusals {
-        let mut refusals = Refusals::from(refusal);
-        if may_be_forged && self.request.level.heeds_sts() {
+    /// Mail for which MX records give no route, with the doubt about them.
+    async fn unrouted(&self, Unrouted { refusal, mx }: Unrouted) -> Refusals {
+        if mx == Security::Insecure && self.request.level.heeds_sts() {
             self.sts.answer(self.connector.enforced_sts.as_ref(), self.request.domain, &self.request).await;
-            if self.sts.enforced().is_some() {
-                refusals.push(Refusal::domain(Reason::UnsignedUnderSts));
-            }
         }
-        refusals
+        self.doubted(refusal.into(), mx)
     }
 
     async fn found(&mut self, route: &Route, permit: &DomainPermit) -> Option<Ready> {
@@ -335,9 +332,9 @@ fn share_until(until: Instant, untried: usize) -> Instant {
 }
 
 /// Whether the reason may be about the session and not about the host or the mail, so that a new session is the answer.
-fn may_be_of_the_session(next: NextCandidate, reason: &Reason) -> bool {
+fn asks_for_new_session(next: NextCandidate, reason: &Reason) -> bool {
     match reason {
-        Reason::Refused { stage, reply } => failover::may_be_of_the_session(*stage, reply),
+        Reason::Refused { stage, reply } => may_be_of_the_session(*stage, reply),
         // It offered none when it began, and the host may by now: mail does not bounce for an old answer.
         Reason::Lacking(Lacking::RequireTls) => true,
         // The host offers the same extensions in a new session.

@@ -58,18 +58,18 @@ pub(crate) struct Choice<'a> {
 pub(crate) struct Unrouted {
     /// The refusal of the domain.
     pub(crate) refusal: Refusal,
-    /// Whether MX records that are not signed say so, so that anybody on the path may have made them.
-    pub(crate) may_be_forged: bool,
+    /// The security of the MX records that say so.
+    pub(crate) mx: Security,
 }
 
 impl Unrouted {
+    /// The configuration says so, or no MX record does.
     fn surely(why: impl Into<Reason>) -> Self {
-        Self { refusal: Refusal::domain(why), may_be_forged: false }
+        Self { refusal: Refusal::domain(why), mx: Security::Secure }
     }
 
     fn by(why: NoRoute, mx: &Lookup<Mx>) -> Self {
-        let may_be_forged = mx.security() == Security::Insecure;
-        Self { refusal: Refusal::domain(by_dns(why, &mx.asked, mx.finality)), may_be_forged }
+        Self { refusal: Refusal::domain(by_dns(why, &mx.asked, mx.finality)), mx: mx.security() }
     }
 }
 

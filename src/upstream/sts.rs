@@ -18,7 +18,7 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use crate::discovery::{MtaSts, StsFound, StsInForce, StsSource};
-use crate::dns::Resolver;
+use crate::dns::{Resolver, Security};
 use crate::mta_sts::{StsFetchError, StsMode, StsUse};
 use crate::mx::Route;
 use crate::name::Name;
@@ -327,6 +327,18 @@ impl StsInquiry {
     /// The answer, if it was asked for.
     pub fn known(&self) -> Option<&StsAtHand> {
         self.at_hand.get()
+    }
+
+    /// The reason to defer mail that is refused for these reasons, where the DNS alone would return it to its sender: the policy is
+    /// held to and MX records of this security may be forged. A policy's failure is never permanent (RFC 8461 §5).
+    pub(crate) fn doubt(&self, mx: Security, reasons: &[&Reason]) -> Option<Reason> {
+        let by_dns =
+            |reason: &&Reason| matches!(reason, Reason::NoRoute(_) | Reason::NoAddress | Reason::ReservedAddress(_));
+        // An exchange that lacks an extension for good is no other word on those that the DNS hides.
+        let says_nothing = |reason: &&Reason| by_dns(reason) || matches!(reason, Reason::Lacking(_));
+        let rests_on_dns = reasons.iter().any(by_dns) && reasons.iter().all(says_nothing);
+        let is_doubtful = rests_on_dns && mx == Security::Insecure && self.enforced().is_some();
+        is_doubtful.then_some(Reason::UnsignedUnderSts)
     }
 
     /// The policy that mail was refused by, if one is held to.

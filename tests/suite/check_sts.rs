@@ -96,6 +96,24 @@ async fn a_policy_is_fetched_once_and_decides_the_verdict() {
 }
 
 #[tokio::test]
+async fn p16_a_word_of_the_dns_that_may_be_forged_is_not_the_last_one() {
+    // P16: as a delivery, by the names and by the addresses of the exchanges.
+    let settings = ["remote.own_names = ['mx1.plain.test']", "remote.own_addresses = ['127.0.0.1']"];
+    for (mode, address, verdict, reason, status) in [
+        ("enforce", "127.0.43.21", "deferred", "sts-unsigned-dns", 4),
+        ("testing", "127.0.43.22", "rejected", "mail-loop", 5),
+    ] {
+        let bed = Bed::new("plain.test", address, &policy(mode, "*.plain.test")).await;
+        for toml in settings {
+            let said = bed.check(toml, &["plain.test", "--json"]).await;
+            let found = said.object();
+            let told = (&found["verdict"], &found["refusal"]["reason"], said.status);
+            assert_eq!(told, (&verdict.into(), &reason.into(), status), "{toml}: {found}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn p12_a_host_that_is_not_listed_is_refused_without_a_connection_too() {
     // P12.
     let bed = Bed::new("plain.test", "127.0.43.2", &policy("enforce", "*.mx.plain.test")).await;
