@@ -237,7 +237,7 @@ impl fmt::Display for Protection {
                 write!(f, " by the CA \"{}\" for its name", vouched.authority)
             }
             Authentication::Unverified(why, worth) => {
-                write!(f, ", not verified: {why}; to public CAs its certificate is {worth}")
+                write!(f, ", not verified: {why}; {worth}")
             }
         }
     }
@@ -285,8 +285,8 @@ impl Tls {
         (Self { shown: Some(shown.clone()), ..self.clone() }, shown)
     }
 
-    /// The same TLS without SNI, for a server that does not know its own name (RFC 6066 §3). Its policy must ask for no proof, and
-    /// its certificates have no worth to public CAs.
+    /// The same TLS without SNI, for a server that does not know its own name (RFC 6066 §3). Its policy must ask for no proof. Its
+    /// certificates are [`PkixWorth::SniRefused`].
     #[must_use]
     pub fn without_sni(&self) -> Self {
         Self { sni: Sni::Omitted, ..self.clone() }

@@ -13,6 +13,7 @@ use super::sts::StsReport;
 use super::tagged::{ListenerReport, RequireTlsReport};
 use super::verdict::{CheckStatus, MailVerdict, Need, no_dane};
 use crate::dane::agility::Digests;
+use crate::dane::pkix::PkixWorth;
 use crate::dane::tlsa;
 use crate::dns::{Alias, Answer, Host, HostLookup, Lookup, Mx, MxTarget, NegativeTrustAnchors, RawTlsa, Security};
 use crate::name::Name;
@@ -140,7 +141,7 @@ pub(crate) struct SessionReport {
     /// The public CA that vouches for the host, if its policy asks for one.
     pub(crate) authority: Option<String>,
     /// The worth of the certificate to public CAs, where the host is not verified.
-    pub(crate) pkix: Option<&'static str>,
+    pub(crate) pkix: Option<PkixWorth>,
     /// Whether the host offers REQUIRETLS.
     pub(crate) requiretls: Option<bool>,
     pub(crate) certificates: Vec<CertificateReport>,
@@ -412,7 +413,7 @@ impl SessionReport {
             tlsa_depth: matched.map(|matched| matched.depth),
             verified_by: protection.and_then(Protection::verified_by).map(VerifiedBy::as_str),
             authority: protection.and_then(authority),
-            pkix: protection.and_then(Protection::unverified).map(|(_, worth)| worth.as_str()),
+            pkix: protection.and_then(Protection::unverified).map(|(_, worth)| worth),
             requiretls: session.offers_require_tls,
             certificates: session.chain.iter().filter_map(|der| CertificateReport::of(der, context.now)).collect(),
             refusal: session.outcome.as_ref().err().map(|reason| RefusalReport::of(&Place::Domain, reason, least)),

@@ -190,8 +190,9 @@ fn of_exchange(exchange: &ExchangeCheck, in_force: &StsInForce) -> Option<Advice
     let sessions = exchange.sessions.iter().filter(|(_, session)| by_dane && session.outcome.is_ok());
     let worth = sessions.map(|(_, session)| session.worth).find(|worth| *worth != PkixWorth::Valid)?;
     let text = format!(
-        "its certificate passes by DANE and not by the domain's policy of MTA-STS: to public CAs it is {worth}, so senders that know \
-         MTA-STS alone send it no mail"
+        "its certificate passes by DANE and not by the domain's policy of MTA-STS: to public CAs it is {}, so senders that know \
+         MTA-STS alone send it no mail",
+        worth.as_str()
     );
     about("sts-contradicts-dane", text)
 }

@@ -6,6 +6,7 @@
 use std::fmt;
 
 use rustls_pki_types::UnixTime;
+use serde::Serialize;
 
 use super::certificate::Certificate;
 use super::mismatch::{Holder, Mismatch, Untrusted};
@@ -37,7 +38,8 @@ impl Vouched {
 }
 
 /// The worth of a server's certificate to the Web PKI: whether a public CA vouches for it and for the server's name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(into = "&'static str")]
 pub enum PkixWorth {
     /// A CA vouches for it under the server's name.
     Valid,
@@ -53,11 +55,13 @@ pub enum PkixWorth {
     UnknownAuthority,
     /// It breaks another rule.
     Invalid,
+    /// The server has refused a session under its name (SNI), and has shown it in one without.
+    SniRefused,
 }
 
 impl PkixWorth {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Valid,
         Self::Expired,
         Self::NotYetValid,
@@ -65,9 +69,10 @@ impl PkixWorth {
         Self::SelfSigned,
         Self::UnknownAuthority,
         Self::Invalid,
+        Self::SniRefused,
     ];
 
-    /// The word in logs and metrics.
+    /// The word in logs, metrics and the store.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Valid => "valid",
@@ -77,13 +82,24 @@ impl PkixWorth {
             Self::SelfSigned => "self-signed",
             Self::UnknownAuthority => "unknown-authority",
             Self::Invalid => "invalid",
+            Self::SniRefused => "sni-refused",
         }
     }
 }
 
+/// For people: a half sentence about the server.
 impl fmt::Display for PkixWorth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        match self {
+            Self::SniRefused => f.write_str("it refuses a session under its name (SNI)"),
+            certificate => write!(f, "to public CAs its certificate is {}", certificate.as_str()),
+        }
+    }
+}
+
+impl From<PkixWorth> for &'static str {
+    fn from(worth: PkixWorth) -> Self {
+        worth.as_str()
     }
 }
 

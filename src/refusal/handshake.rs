@@ -80,6 +80,7 @@ impl PkixWorth {
             Self::NotYetValid => Some(Label::CertificateNotYetValid),
             Self::OtherName => Some(Label::NameMismatch),
             Self::SelfSigned | Self::UnknownAuthority | Self::Invalid => Some(Label::UntrustedAuthority),
+            Self::SniRefused => Some(Label::SniRefused),
         }
     }
 }

@@ -223,6 +223,8 @@ impl PkixWorth {
             Self::NotYetValid | Self::SelfSigned | Self::UnknownAuthority | Self::Invalid => {
                 Some(ResultType::CertificateNotTrusted)
             }
+            // As in `of_handshake`.
+            Self::SniRefused => Some(ResultType::ValidationFailure),
         }
     }
 }
@@ -353,6 +355,13 @@ mod tests {
             ]);
         }
         all.into_iter().map(Refusal::domain).collect()
+    }
+
+    #[test]
+    fn a_session_without_sni_is_told_as_the_refusal_of_one_with_it() {
+        let refused = Reason::from(TlsFailure::NameNotKnown);
+        assert_eq!(PkixWorth::SniRefused.result_type(), refused.result_type());
+        assert_eq!(PkixWorth::SniRefused.refusal(), Some(refused.view().label));
     }
 
     #[test]

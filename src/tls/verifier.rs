@@ -206,8 +206,7 @@ impl ServerCertVerifier for Verifier {
             KeyDemand::Nothing(name) => {
                 self.findings().worth = Some(match self.sni {
                     Sni::Sent => authorities.worth(&chain, &sent, name),
-                    // By its name the server refuses the session, so a policy that asks for a proof is not met.
-                    Sni::Omitted => PkixWorth::Invalid,
+                    Sni::Omitted => PkixWorth::SniRefused,
                 });
             }
         }

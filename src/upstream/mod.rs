@@ -204,8 +204,7 @@ impl<R: Resolver> Connector<R> {
         let proven = secured.as_ref().map(|ready| &ready.terms().channel);
         options.trace.since(began, What::Tls(label(&proven)), account(peer, &proven));
         if let Some((_, worth)) = proven.as_ref().ok().and_then(|channel| channel.protection()?.unverified()) {
-            let text = format_args!("{peer}: to public CAs its certificate is {worth} for its name");
-            options.trace.unverified(worth.as_str(), text);
+            options.trace.unverified(worth.as_str(), format_args!("{peer}: {worth}"));
         }
         if let Ok(ready) = &secured {
             let offered = ready.terms().offers_require_tls();

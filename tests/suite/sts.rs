@@ -11,6 +11,7 @@ use crate::lab::policy_host::{Answer, PolicyHost, served};
 use crate::lab::sts::{Policies, absent, failed, policy, unfetched};
 use crate::lab::{Lab, MESSAGE, Scenario};
 use crate::log::captured;
+use crate::starttls::knows_no_name;
 use crate::tlsrpt::told;
 use danelaw::admin::client::ask;
 use danelaw::discovery::StsFound;
@@ -241,11 +242,15 @@ async fn p15_a_policy_in_mode_testing_delivers_and_tells() {
     // P15: the certificate, the list, and a host that would pass.
     let own = || Identity::for_name("mx1.plain.test");
     let bed = || Bed::new().exchange("mx1.plain.test", own());
+    let nameless = || Bed::new().good("mx1.plain.test").with(|scenario| scenario.mx(knows_no_name));
     for (bed, would) in [
         (bed().found(policy("testing", &["*.plain.test"])), Some("untrusted-authority")),
         (bed().enforce(&["*.plain.test"]).told(), Some("untrusted-authority")),
         (bed().found(policy("testing", &["other.test"])), Some("mx-not-in-policy")),
         (Bed::new().good("mx1.plain.test").found(policy("testing", &["*.plain.test"])), None),
+        // Its certificate is good, and it refuses the session in which it would have to show it.
+        (nameless().found(policy("testing", &["*.plain.test"])), Some("sni-refused")),
+        (nameless().enforce(&["*.plain.test"]).told(), Some("sni-refused")),
     ] {
         let (lab, _) = bed.pooled().start().await;
         for _ in 0..2 {
@@ -562,8 +567,13 @@ async fn p19_reports_tell_of_policies_and_of_the_failures_to_fetch_them() {
         let identity = bed.ca.issue("www.plain.test");
         bed.exchange("mx1.plain.test", identity)
     };
+    let nameless = || good().with(|scenario| scenario.mx(knows_no_name));
     let verify = |scenario: Scenario| scenario.set("tls.level = 'verify'");
     for (bed, expected) in [
+        // G15: a name is left out where no proof is asked for, and then no policy asks for one. By a policy on trial one would.
+        (nameless().found(absent()), "no-policy-found plain.test: success"),
+        (nameless().found(policy("testing", &["*.plain.test"])), "sts plain.test: validation-failure sni-refused"),
+        (nameless().enforce(&["*.plain.test"]), "sts plain.test: validation-failure sni-refused"),
         (good().enforce(&["*.plain.test"]), "sts plain.test: success"),
         (other().enforce(&["*.plain.test"]), "sts plain.test: certificate-host-mismatch name-mismatch"),
         (good().enforce(&["mx9.plain.test"]), "sts plain.test: validation-failure mx-not-in-policy"),

@@ -99,8 +99,8 @@ fn is_valid(name: &str, session: &SessionReport) -> Result<(), String> {
     match (&session.refusal, session.protection, session.pkix) {
         (Some(refusal), ..) => Err(format!("{name} [{address}]: {}", refusal.reason)),
         // A host with DANE is held to that, by a rule for `verify` too.
-        (None, "verified" | "host-verified", _) | (None, _, Some("valid")) => Ok(()),
-        (None, _, Some(worth)) => Err(format!("{name} [{address}]: to public CAs its certificate is {worth}")),
+        (None, "verified" | "host-verified", _) | (None, _, Some(PkixWorth::Valid)) => Ok(()),
+        (None, _, Some(worth)) => Err(format!("{name} [{address}]: {worth}")),
         (None, protection, None) => Err(format!("{name} [{address}]: {protection}")),
     }
 }

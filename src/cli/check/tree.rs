@@ -12,6 +12,7 @@ use crate::check::report::{
 };
 use crate::check::sts::StsReport;
 use crate::check::verdict::Need;
+use crate::dane::pkix::PkixWorth;
 use crate::tls::Protection;
 
 const GOOD: Style = AnsiColor::Green.on_default();
@@ -220,8 +221,8 @@ fn session(session: &SessionReport) -> Node {
         below.push(Node::new(styled(GOOD, &format!("the CA \"{authority}\" vouches for its name"))));
     }
     below.extend(session.pkix.map(|worth| match worth {
-        "valid" => plain("certificate good for its name; a rule with level = \"verify\" would hold"),
-        worth => plain(&format!("to public CAs its certificate is {worth}")),
+        PkixWorth::Valid => plain("certificate good for its name; a rule with level = \"verify\" would hold"),
+        worth => plain(&worth.to_string()),
     }));
     below.extend(
         session.requiretls.map(|offered| plain(if offered { "REQUIRETLS offered" } else { "REQUIRETLS not offered" })),
