@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{ACCEPT, ALLOW, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{Method, Response, StatusCode};
+use hyper::{Method, Response, StatusCode, Uri};
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
@@ -38,7 +38,7 @@ use crate::watch::hosts::SettledHosts;
 const LIVE: &str = "/livez";
 const METRICS: &str = "/metrics";
 const EXPLAIN: &str = "/explain/";
-const PATHS: &str = "danelaw: /livez, /readyz, /metrics, /status/, /status/DOMAIN, /explain/, /explain/last, /explain/ID, /mta-sts/DOMAIN, /hosts/NAME, /report/MONTH, /tlsrpt/counts/DAY, /tlsrpt/preview/, /watch/, /watch/DOMAIN\n";
+const PATHS: &str = "the paths are /livez, /readyz, /metrics, /status/, /status/DOMAIN, /explain/, /explain/last, /explain/ID, /mta-sts/DOMAIN, /hosts/NAME, /report/MONTH, /tlsrpt/counts/DAY, /tlsrpt/preview/, /watch/, /watch/DOMAIN\n";
 
 /// The answer to another machine that asks about mail.
 const NOT_THERE: &str = "questions about mail are answered on this machine alone, whatever admin.allow says: use `ssh -L` or \
@@ -47,9 +47,14 @@ const NOT_THERE: &str = "questions about mail are answered on this machine alone
 const OF_ANOTHER_SITE: &str =
     "questions about mail are not answered to the page of another site: open this address itself\n";
 /// The answer where no attempt can be explained.
-const NONE_REMEMBERED: &str = "no attempt that did not end in a delivery is remembered (admin.remember)\n";
+const NONE_REMEMBERED: &str = "no attempt that did not end in a delivery is remembered: there was none since danelaw has started, or \
+    admin.remember is 0\n";
 /// The answer about a domain without mail and without a look of the watch.
-const NO_MAIL: &str = "no mail to this domain since danelaw has started, or not for a long time\n";
+const NO_MAIL: &str =
+    "no mail to this domain since danelaw has started, or not for a long time, and no look of the watch at it\n";
+/// The answer about a policy that is not kept.
+const NO_POLICY: &str = "no MTA-STS policy of this domain is kept and in force: it has none, or no mail has asked for it, or \
+    mta_sts.mode is \"off\"\n";
 
 /// The answer to a request that a web page of another site may have sent.
 const NOT_HERE: &str = "questions about mail are answered for the Host localhost alone: ask on this machine, by `danelaw status`, `danelaw explain` \
@@ -161,31 +166,59 @@ async fn about_mail(path: &str, request: &Parts, state: &AdminState) -> Response
     }
 
     if let Some(domain) = behind(client::WATCH) {
-        return watch(state, domain);
+        return found(watch(state, domain));
     }
     if let Some(name) = behind(client::HOSTS) {
-        return hosts::host(state, name);
+        return found(hosts::host(state, name));
     }
     match (behind(EXPLAIN), behind(client::POLICY), behind(client::STATUS)) {
         (Some(""), ..) => remembered(state),
-        (Some(id), ..) => explain(state, id),
-        (_, Some(domain), _) => policy(state, domain),
+        (Some(id), ..) => found(explain(state, id)),
+        (_, Some(given), _) => found(domain(given).and_then(|name| policy(state, &name))),
         (.., Some("")) => text(StatusCode::OK, StatusView::of(state).to_string()),
-        (.., Some(domain)) => domain_status(state, domain),
+        (.., Some(given)) => found(domain(given).and_then(|name| domain_status(state, &name))),
         (None, None, None) => match ReportQuestion::of(&request.uri) {
             Some(question) => reports(state, &question).await,
-            None => text(StatusCode::NOT_FOUND, PATHS),
+            None => nothing_at(state, &request.uri),
         },
     }
 }
 
+/// The answer where there is none at a path: why, and the paths that there are.
+fn nothing_at(state: &AdminState, uri: &Uri) -> Response<Full<Bytes>> {
+    let why = match uri.path() {
+        _ if PageQuestion::of(uri).is_some() && !state.page => {
+            "the pages for browsers are off: set admin.page = true, and restart danelaw"
+        }
+        path if path.starts_with(client::COUNTS) => {
+            "give a day as in /tlsrpt/counts/2026-11-28, and no parameter but after=DOMAIN"
+        }
+        path if path.starts_with(client::PREVIEW) => "give a domain or none, and no parameter but after=DOMAIN",
+        path if path.starts_with("/domains") => {
+            "give a domain as in /domains/example.com, or no parameters but state=failing or state=all, and after=DOMAIN"
+        }
+        _ => "nothing is at this path",
+    };
+    text(StatusCode::NOT_FOUND, format!("{why}\n{PATHS}"))
+}
+
+/// A domain in a path.
+///
+/// # Errors
+/// The answer that it is none.
+pub(super) fn domain(given: &str) -> Result<Name, String> {
+    Name::parse(given).map_err(|error| format!("{given:?} is no domain: {error}\n"))
+}
+
+/// The answer, or that there is none for this reason.
+pub(super) fn found(answer: Result<Response<Full<Bytes>>, String>) -> Response<Full<Bytes>> {
+    answer.unwrap_or_else(|why| text(StatusCode::NOT_FOUND, why))
+}
+
 /// The knowledge of a domain.
-fn domain_status(state: &AdminState, domain: &str) -> Response<Full<Bytes>> {
-    let view = Name::parse(domain).ok().map(|name| DomainView::of(state, &name));
-    match view.filter(DomainView::is_known) {
-        Some(view) => text(StatusCode::OK, view.to_string()),
-        None => text(StatusCode::NOT_FOUND, NO_MAIL),
-    }
+fn domain_status(state: &AdminState, name: &Name) -> Result<Response<Full<Bytes>>, String> {
+    let view = Some(DomainView::of(state, name)).filter(DomainView::is_known);
+    view.map(|view| text(StatusCode::OK, view.to_string())).ok_or_else(|| NO_MAIL.to_owned())
 }
 
 /// Whether danelaw's own resolver serves, and whether each configured one passes the self-test.
@@ -228,47 +261,36 @@ fn remembered(state: &AdminState) -> Response<Full<Bytes>> {
 }
 
 /// The account of one attempt; "last" is no id, since an id has hexadecimal digits alone.
-fn explain(state: &AdminState, id: &str) -> Response<Full<Bytes>> {
+fn explain(state: &AdminState, id: &str) -> Result<Response<Full<Bytes>>, String> {
     let reporter = &state.shared().reporter;
-    let is_last = id == "last";
-    match if is_last { reporter.explain_last() } else { reporter.explain(id) } {
-        Some(told) => text(StatusCode::OK, told),
-        None if is_last => text(StatusCode::NOT_FOUND, NONE_REMEMBERED),
-        None => text(
-            StatusCode::NOT_FOUND,
+    let told = match id {
+        "last" => reporter.explain_last().ok_or(NONE_REMEMBERED),
+        id if !id.bytes().all(|octet| octet.is_ascii_hexdigit()) => Err("an id is like 5F0C63B1A7D2\n"),
+        id => reporter.explain(id).ok_or(
             "no attempt with this id is remembered: it ended in a delivery, danelaw has started since, or others have \
              followed (admin.remember); its log event may still be there\n",
         ),
-    }
+    };
+    told.map(|told| text(StatusCode::OK, told)).map_err(str::to_owned)
 }
 
 /// The MTA-STS policy that is kept for a domain.
-fn policy(state: &AdminState, domain: &str) -> Response<Full<Bytes>> {
-    let kept = |domain: Name| state.shared().connector.mta_sts.policies().running(&domain);
-    let written = Name::parse(domain).ok().and_then(kept).and_then(|kept| serde_json::to_string(&kept).ok());
-    match written {
-        Some(written) => json(written),
-        None => text(StatusCode::NOT_FOUND, "no MTA-STS policy of this domain is kept and in force\n"),
-    }
+fn policy(state: &AdminState, domain: &Name) -> Result<Response<Full<Bytes>>, String> {
+    let kept = state.shared().connector.mta_sts.policies().running(domain);
+    let written = kept.and_then(|kept| serde_json::to_string(&kept).ok());
+    written.map(json).ok_or_else(|| NO_POLICY.to_owned())
 }
 
 /// The findings of the watch, or those about one domain.
-fn watch(state: &AdminState, domain: &str) -> Response<Full<Bytes>> {
-    let Some(watch) = &state.watch else {
-        return text(
-            StatusCode::NOT_FOUND,
-            "this danelaw does not watch: set watch.every, as in \"24h\", and restart it\n",
-        );
+fn watch(state: &AdminState, given: &str) -> Result<Response<Full<Bytes>>, String> {
+    let watch =
+        state.watch.as_ref().ok_or("this danelaw does not watch: set watch.every, as in \"24h\", and restart it\n")?;
+    let view = match given {
+        "" => Some(watch.view()),
+        given => watch.view_of(&domain(given)?),
     };
-    let view = match Name::parse(domain) {
-        _ if domain.is_empty() => Some(watch.view()),
-        Ok(name) => watch.view_of(&name),
-        Err(_) => None,
-    };
-    match view.and_then(|view| serde_json::to_string(&view).ok()) {
-        Some(written) => json(written),
-        None => text(StatusCode::NOT_FOUND, "this domain is not watched, or no look at it has ended yet\n"),
-    }
+    let written = view.and_then(|view| serde_json::to_string(&view).ok());
+    written.map(json).ok_or_else(|| "this domain is not watched, or no look at it has ended yet\n".to_owned())
 }
 
 /// A page about TLS reports.

@@ -73,6 +73,36 @@ async fn health_is_told_in_words() {
 }
 
 #[tokio::test]
+async fn what_is_not_there_is_told_with_its_reason() {
+    let lab = Scenario::new().start().await;
+    let (admin, off) = (lab.admin().await, lab.admin_without_page().await);
+    for (path, why) in [
+        ("/none", "nothing is at this path\nthe paths are /livez, /readyz, "),
+        ("/status/a..b", "\"a..b\" is no domain: it has an empty label\n"),
+        ("/status/never.test", "no mail to this domain since danelaw has started"),
+        ("/mta-sts/192.0.2.1", "\"192.0.2.1\" is no domain: it is an IP address, not a name\n"),
+        ("/mta-sts/never.test", "no MTA-STS policy of this domain is kept and in force: "),
+        ("/watch/", "this danelaw does not watch: set watch.every"),
+        ("/hosts/mx.test", "this danelaw remembers no hosts: set watch.every"),
+        ("/explain/", "no attempt that did not end in a delivery is remembered: there was none since"),
+        ("/explain/last", "no attempt that did not end in a delivery is remembered: there was none since"),
+        ("/explain/id", "an id is like 5F0C63B1A7D2\n"),
+        ("/explain/0123456789AB", "no attempt with this id is remembered: "),
+        ("/tlsrpt/counts/today", "give a day as in /tlsrpt/counts/2026-11-28"),
+        ("/tlsrpt/preview/?before=a.test", "give a domain or none"),
+        ("/tlsrpt/preview/", "this danelaw does not run with tlsrpt.mode"),
+        ("/report/2026-13", "a month is written as 2026-11: "),
+        ("/domains?state=other", "give a domain as in /domains/example.com, or no parameters but state=failing"),
+        ("/domains/a..b", "give a domain as in /domains/example.com"),
+    ] {
+        let (status, text) = get(&admin, path).await;
+        assert!(status == 404 && text.starts_with(why), "{path}: {status} {text}");
+    }
+    let (status, text) = get(&off, "/domains").await;
+    assert!(status == 404 && text.starts_with("the pages for browsers are off: set admin.page = true"), "{text}");
+}
+
+#[tokio::test]
 async fn requests_of_another_form_are_refused() {
     let admin = Scenario::new().start().await.admin().await;
     let (status, paths) = get(&admin, "/none").await;
