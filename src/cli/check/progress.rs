@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use indicatif::{HumanDuration, HumanFloatCount, ProgressBar, ProgressState, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 
 use crate::check::sessions::SessionGauge;
 
@@ -50,10 +50,14 @@ fn style() -> ProgressStyle {
 /// The rate and the time left, which are averages of the last domains. Before the first one there is neither.
 fn pace(state: &ProgressState, line: &mut dyn Write) {
     if state.per_sec() > 0.0 {
-        let (rate, left) = (HumanFloatCount(state.per_sec()), HumanDuration(state.eta()));
         // A write into a text in memory does not fail.
-        let _ = write!(line, ", {rate}/s, {left:#} left");
+        let _ = write!(line, ", {}, {:#} left", rate(state.per_sec()), HumanDuration(state.eta()));
     }
+}
+
+/// A number of domains in a second, or in a minute where it is small.
+fn rate(in_a_second: f64) -> String {
+    if in_a_second >= 1.0 { format!("{in_a_second:.1}/s") } else { format!("{:.1}/min", in_a_second * 60.0) }
 }
 
 impl SessionGauge for Progress {
@@ -112,6 +116,14 @@ mod tests {
 
         fn flush(&self) -> io::Result<()> {
             Ok(())
+        }
+    }
+
+    #[test]
+    fn a_rate_has_one_decimal() {
+        for (in_a_second, shown) in [(212.34567, "212.3/s"), (1.0, "1.0/s"), (0.98765, "59.3/min"), (0.004, "0.2/min")]
+        {
+            assert_eq!(rate(in_a_second), shown);
         }
     }
 
