@@ -69,7 +69,7 @@ Exit status:
   4   deferred: no host could be reached, or none was in order
   5   rejected: the domain does not exist or takes no mail
   64  the command line is wrong
-  71  the system refuses something
+  71  the system refuses something, such as a file with domains
   78  the configuration is wrong
   130 interrupted by ^C
   Of several domains the first of 1, 3, 4, 5 that applies to any of them.

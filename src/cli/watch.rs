@@ -30,7 +30,7 @@ Exit status:
   64  the command line is wrong
   69  no danelaw answers at admin.address, it does not watch, or it does not
       watch this domain
-  71  the system refuses something, such as the file of --state
+  71  the system refuses something, such as the file of --state or --file
   75  no look has ended yet, or the last one had no answers: no name server
       can be used, or most hosts fail that were good before; look at this
       machine first
@@ -186,7 +186,7 @@ fn once(config: Config, state: &Path, arguments: &WatchArguments) -> ExitCode {
     let mut domains = config.watch.named();
     match arguments.file.as_ref().map(|path| check::listed_in(path)).transpose() {
         Ok(listed) => domains.extend(listed.into_iter().flatten().filter(|domain| !config.watch.skips(domain))),
-        Err(why) => super::Arguments::usage_error("watch", ErrorKind::ValueValidation, &format!("--file: {why}")),
+        Err(why) => return NotTold { code: EX_OSERR, why: format!("--file: {why}") }.complain(),
     }
     domains.sort();
     domains.dedup();

@@ -195,10 +195,15 @@ async fn domains_that_cannot_be_written_to() {
         );
     }
     assert_eq!(lab.mx().connections(), 0);
-    for arguments in [&[][..], &["a..b"], &["example.test", "--parallel", "0"], &["--file", "/nowhere/at/all"], &["-"]]
-    {
+    for arguments in [&[][..], &["a..b"], &["example.test", "--parallel", "0"], &["-"]] {
         let said = check(&lab, "", arguments, "# nothing\n").await;
         assert_eq!((said.status, said.out.as_str()), (64, ""), "{arguments:?}: {}", said.err);
+    }
+    for arguments in [&["--file", "/nowhere/at/all"][..], &["--file", "/"], &["a.test", "--resume", "/nowhere/at/all"]]
+    {
+        let said = check(&lab, "", arguments, "").await;
+        assert_eq!((said.status, said.out.as_str()), (71, ""), "{arguments:?}: {}", said.err);
+        assert!(said.err.contains(arguments[arguments.len() - 1]) && !said.err.contains("Usage"), "{}", said.err);
     }
 }
 

@@ -27,6 +27,7 @@ use self::list::{DomainList, EarlierRun};
 use self::output::{CheckEnd, ReportForm, Results};
 use self::progress::Progress;
 use super::run::{self, StartError};
+use super::{EX_OSERR, log};
 use crate::admin::client;
 use crate::check::checker::{CheckTarget, Checker, Connections, PolicyChecks};
 use crate::check::reach::Reach;
@@ -146,33 +147,35 @@ impl CheckArguments {
 
     /// The domains, each once, in the order they came. Lines of a list that name none are told and left out: lists come
     /// out of logs, and logs have all sorts of things.
-    fn domains(&self) -> Result<Vec<Name>, String> {
+    fn domains(&self) -> Result<Vec<Name>, NoList> {
         let mut all = Vec::new();
         for text in self.domains.iter().filter(|text| *text != "-") {
-            all.push(domain(text).map_err(|error| format!("{text:?} is no domain: {error}"))?);
+            all.push(domain(text).map_err(|error| NoList::Misused(format!("{text:?} is no domain: {error}")))?);
         }
         if self.reads_standard_input() {
             let mut octets = Vec::new();
-            io::stdin().lock().read_to_end(&mut octets).map_err(|error| format!("standard input: {error}"))?;
+            let unread = |error| NoList::Unread(format!("standard input: {error}"));
+            io::stdin().lock().read_to_end(&mut octets).map_err(unread)?;
             all.extend(listed("standard input", &octets));
         }
         if let Some(path) = self.file.as_ref().filter(|path| path.as_os_str() != "-") {
-            all.extend(listed_in(path)?);
+            all.extend(listed_in(path).map_err(NoList::Unread)?);
         }
         let mut seen = HashSet::new();
         all.retain(|name| seen.insert(name.clone()));
-        if all.is_empty() { Err("there is no domain to check".to_owned()) } else { Ok(all) }
+        if all.is_empty() { Err(NoList::Misused("there is no domain to check".to_owned())) } else { Ok(all) }
     }
 
     /// The domains without those that an earlier run has checked, and whether that run has reached a mail server.
-    fn rest(&self) -> Result<(Vec<Name>, Reach), String> {
+    fn rest(&self) -> Result<(Vec<Name>, Reach), NoList> {
         let (mut domains, reach) = (self.domains()?, Reach::default());
         let Some(path) = &self.resume else {
             return Ok((domains, reach));
         };
         let wrong = |why: String| format!("--resume {}: {why}", path.display());
-        let json = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-        let (EarlierRun { checked, has_reached }, all) = (list::earlier(&json).map_err(wrong)?, domains.len());
+        let json = fs::read_to_string(path).map_err(|error| NoList::Unread(wrong(error.to_string())))?;
+        let earlier = list::earlier(&json).map_err(|why| NoList::Misused(wrong(why)))?;
+        let (EarlierRun { checked, has_reached }, all) = (earlier, domains.len());
         domains.retain(|domain| !checked.contains(&domain.to_string()));
         let (left, done) = (domains.len(), all - domains.len());
         eprintln!("danelaw: {} has {done} of the {all} domains; {left} are left", path.display());
@@ -181,6 +184,14 @@ impl CheckArguments {
         }
         Ok((domains, reach))
     }
+}
+
+/// Why there are no domains to check.
+enum NoList {
+    /// The command line is wrong.
+    Misused(String),
+    /// A file cannot be read.
+    Unread(String),
 }
 
 /// The domains of a list in a file.
@@ -218,10 +229,14 @@ pub(super) fn has_listener(config: &Config, address: &Address) -> Result<(), Str
 
 /// Checks and reports.
 pub(super) fn run(config: Config, arguments: &CheckArguments) -> ExitCode {
-    let known = arguments.listener(&config).map(drop);
+    let known = arguments.listener(&config).map(drop).map_err(NoList::Misused);
     let (domains, reach) = match known.and_then(|()| arguments.rest()) {
         Ok(rest) => rest,
-        Err(why) => super::Arguments::usage_error("check", ErrorKind::ValueValidation, &why),
+        Err(NoList::Misused(why)) => super::Arguments::usage_error("check", ErrorKind::ValueValidation, &why),
+        Err(NoList::Unread(why)) => {
+            log::complain(&why);
+            return ExitCode::from(EX_OSERR);
+        }
     };
     let checked = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
