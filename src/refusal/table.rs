@@ -67,8 +67,8 @@ rows! {
             "the domain's operator must repair its MX records",
         );
         MAIL_LOOP MailLoop "mail-loop" = refused(Code::TRANSACTION_FAILED, 4, 6), words(
-            "The domain's best MX is this host, or the mail server it works for.",
-            "your mail server must deliver this domain itself; or correct remote.own_names",
+            "The domain's best MX is this host or the mail server it works for, by its name or by an address of its interfaces or of the settings.",
+            "your mail server must deliver this domain itself; or correct remote.own_names, remote.own_addresses or the DNS",
         );
         NO_ADDRESS NoAddress "no-address" = refused(Code::MAILBOX_UNAVAILABLE, 4, 4), words(
             "The host that the MX record names has neither an IPv4 nor an IPv6 address.",
