@@ -1,4 +1,4 @@
-//! The last day of an exception: a rule or a negative trust anchor holds through this day (UTC), and no longer.
+//! The last day of a rule or of a negative trust anchor: it holds through this day (UTC), and no longer.
 
 use std::fmt;
 

@@ -45,6 +45,7 @@
 //! [`Permit::TlsRequiredNo`] ([`Waiver`]).
 
 pub mod host_session;
+mod protection_word;
 mod waiver;
 
 use std::fmt;
@@ -59,6 +60,7 @@ use crate::mta_sts::MxPattern;
 use crate::mx::Route;
 use crate::name::Name;
 
+pub use protection_word::ProtectionWord;
 pub use waiver::{ListenerMail, Waiver};
 
 /// How much a session must prove, in Postfix's words.

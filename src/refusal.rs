@@ -21,7 +21,7 @@
 mod row;
 
 pub mod examples;
-pub mod exception;
+pub mod rule_to_copy;
 mod handshake;
 mod lacking;
 mod result_type;

@@ -39,7 +39,7 @@ use crate::dane::pkix::{PkixWorth, Vouched};
 use crate::dane::tlsa::NoDane;
 use crate::dane::verify::{Match, Sent};
 use crate::name::Name;
-use crate::policy::{TlsPolicy, VerifiedBy};
+use crate::policy::{ProtectionWord, TlsPolicy, VerifiedBy};
 use crate::refusal::TlsFailure;
 use crate::roots::Roots;
 
@@ -159,13 +159,6 @@ impl KeyProof {
 }
 
 impl Protection {
-    /// The word for [`Authentication::Verified`].
-    pub const VERIFIED: &str = "verified";
-    /// The word for [`Authentication::HostVerified`].
-    pub const HOST_VERIFIED: &str = "host-verified";
-    /// The word for [`Authentication::Unverified`].
-    pub const ENCRYPTED: &str = "encrypted";
-
     /// The TLSA record that matched, if one did.
     pub fn matched(&self) -> Option<&Match> {
         self.proof().and_then(KeyProof::record)
@@ -191,12 +184,12 @@ impl Protection {
         &self.authentication
     }
 
-    /// The word for it in log lines.
-    pub fn label(&self) -> &'static str {
+    /// The word for it.
+    pub fn word(&self) -> ProtectionWord {
         match self.authentication {
-            Authentication::Verified(_) => Self::VERIFIED,
-            Authentication::HostVerified(_) => Self::HOST_VERIFIED,
-            Authentication::Unverified(..) => Self::ENCRYPTED,
+            Authentication::Verified(_) => ProtectionWord::Verified,
+            Authentication::HostVerified(_) => ProtectionWord::HostVerified,
+            Authentication::Unverified(..) => ProtectionWord::Encrypted,
         }
     }
 
@@ -225,7 +218,7 @@ impl Protection {
 /// For people, in one line.
 impl fmt::Display for Protection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {}: {}", self.version, self.cipher_suite, self.key_exchange, self.label())?;
+        write!(f, "{} {} {}: {}", self.version, self.cipher_suite, self.key_exchange, self.word())?;
         match &self.authentication {
             Authentication::Verified(KeyProof::Record(found))
             | Authentication::HostVerified(KeyProof::Record(found)) => {

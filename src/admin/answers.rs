@@ -17,7 +17,7 @@ use super::guest::{self, AskedAt, Misdirected};
 use super::hosts;
 use super::months::{self, NoMonthReport};
 use super::page::{self, PageQuestion};
-use super::readiness::{Readiness, exceptions, readiness};
+use super::readiness::{Readiness, readiness, rules_and_anchors};
 use super::reports::ReportQuestion;
 use super::response::{self, json, text};
 use super::status::StatusView;
@@ -237,7 +237,7 @@ fn metrics(state: &AdminState, format: Format) -> Response<Full<Bytes>> {
         fallen_back,
         resolvers,
         memory: shared.connector.dns.questions(),
-        excepted: shared.connector.dns.excepted(),
+        negative_anchor_answers: shared.connector.dns.negative_anchor_answers(),
         mta_sts: shared.connector.mta_sts.policies().figures(),
         store: shared.journal.store().figures(),
         watch: state.watch.as_ref().map(|watch| watch.figures()),
@@ -325,7 +325,7 @@ impl AdminState {
         let shared = self.shared();
         let health = shared.connector.dns.health();
         let health = health.borrow();
-        let exceptions = exceptions(&shared.rules, shared.connector.dns.negative_trust_anchors());
-        readiness(*self.phase.borrow(), shared.connector.mode, &health, exceptions)
+        let listed = rules_and_anchors(&shared.rules, shared.connector.dns.negative_trust_anchors());
+        readiness(*self.phase.borrow(), shared.connector.mode, &health, listed)
     }
 }

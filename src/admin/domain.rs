@@ -10,21 +10,17 @@ use super::status::{ago, stamp, verdict};
 use crate::excerpt::printable;
 use crate::name::Name;
 use crate::refusal::Label;
-use crate::refusal::exception::ExceptionRule;
-use crate::refusal::table::ROWS;
+use crate::refusal::rule_to_copy::RuleToCopy;
 use crate::report::recent::{RecentDomain, VerdictCounts};
 use crate::rules::Rule;
 use crate::watch::kinds::FindingKind;
 use crate::watch::looked::LookedDomain;
 use crate::watch::view::{FindingRow, FindingWord, lasting};
 
-/// How long a rule that is to be copied would hold.
-const EXCEPTION: Duration = Duration::weeks(2);
+/// How long a rule to copy would hold.
+const COPY_HOLDS: Duration = Duration::weeks(2);
 /// The most findings of one domain that are told.
 pub(super) const MOST_FINDINGS: usize = 20;
-
-/// The words for mail to a server that was verified.
-const PROVEN: [&str; 2] = ["verified", "host-verified"];
 
 /// The knowledge of one domain.
 pub(super) struct DomainView {
@@ -43,7 +39,7 @@ pub(super) struct DomainView {
     /// The findings about it and its hosts, the most urgent first.
     pub(super) findings: Vec<FindingRow>,
     /// The rule that would let its mail pass, if it fails and a rule can do that.
-    pub(super) exception: Option<ExceptionRule>,
+    pub(super) rule_to_copy: Option<RuleToCopy>,
 }
 
 impl DomainView {
@@ -66,7 +62,7 @@ impl DomainView {
             level: level.label(),
             looked: watch.and_then(|watch| watch.looked(name, now)),
             findings,
-            exception: reason.and_then(|reason| ExceptionRule::of(name, level, reason, (now + EXCEPTION).date())),
+            rule_to_copy: reason.and_then(|reason| RuleToCopy::of(name, level, reason, (now + COPY_HOLDS).date())),
             last,
         }
     }
@@ -88,7 +84,7 @@ impl DomainView {
         let last = self.last.as_ref();
         if let Some((last, reason)) = last.and_then(|last| Some((last, last.reason?))) {
             commands.extend([format!("danelaw explain {}", last.id), format!("danelaw refusals {reason}")]);
-        } else if self.rule.is_none() && last.is_some_and(|last| !PROVEN.contains(&last.protection)) {
+        } else if self.rule.is_none() && last.is_some_and(|last| !last.protection.is_of_proven_host()) {
             commands.push(format!("danelaw rules suggest {name}"));
         }
         if self.looked.is_some() {
@@ -147,8 +143,8 @@ impl fmt::Display for DomainView {
             line("finding", &format!("{state}: {severity} {kind}, {}: {}", row.about(), row.text))?;
         }
         self.commands().iter().try_for_each(|command| line("see", command))?;
-        match &self.exception {
-            Some(rule) => write!(f, "\n{EXCEPTION_WORDS}:\n{rule}"),
+        match &self.rule_to_copy {
+            Some(rule) => write!(f, "\n{COPY_WORDS}:\n{rule}"),
             None => Ok(()),
         }
     }
@@ -156,10 +152,10 @@ impl fmt::Display for DomainView {
 
 /// The refusal that the watch expects for mail to the domain, if this finding is about one.
 fn broken_by(row: &FindingRow) -> Option<Label> {
-    let word = row.reason.as_ref().filter(|_| row.kind == FindingKind::BrokenNow && row.state != FindingWord::Ended)?;
-    ROWS.iter().map(|refusal| refusal.label).find(|label| label.as_str() == word)
+    let holds = row.kind == FindingKind::BrokenNow && row.state != FindingWord::Ended;
+    Label::of_word(row.reason.as_ref().filter(|_| holds)?)
 }
 
 /// The words before such a rule.
-pub(super) const EXCEPTION_WORDS: &str = "a rule that would let its mail pass, to copy before its other rules if you accept the risk; a listener's level and \
+pub(super) const COPY_WORDS: &str = "a rule that would let its mail pass, to copy before its other rules if you accept the risk; a listener's level and \
     REQUIRETLS hold in spite of it";

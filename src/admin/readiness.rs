@@ -21,7 +21,7 @@ pub(super) struct Readiness {
 
 /// A line for each rule that has ended and for each negative trust anchor. They are no reason to be taken out of service: the mail
 /// of the domain of a rule goes by the next rule, or by the default.
-pub(super) fn exceptions(rules: &Rules, negative: &NegativeTrustAnchors) -> Vec<String> {
+pub(super) fn rules_and_anchors(rules: &Rules, negative: &NegativeTrustAnchors) -> Vec<String> {
     let today = OffsetDateTime::now_utc().date();
     let rules = rules.ended(today).map(|rule| format!("rule for {}: has ended, and is left out", rule.domains));
     let negative = negative.0.iter().map(|anchor| match anchor.until.is_over(today) {
@@ -34,7 +34,7 @@ pub(super) fn exceptions(rules: &Rules, negative: &NegativeTrustAnchors) -> Vec<
 }
 
 /// Whether mail has a chance, by the facts.
-pub(super) fn readiness(phase: Phase, mode: Mode, health: &Health, exceptions: Vec<String>) -> Readiness {
+pub(super) fn readiness(phase: Phase, mode: Mode, health: &Health, rules_and_anchors: Vec<String>) -> Readiness {
     let mut lines = Vec::new();
     match mode {
         Mode::Enforce => {}
@@ -55,7 +55,7 @@ pub(super) fn readiness(phase: Phase, mode: Mode, health: &Health, exceptions: V
         }
     };
     lines.extend(resolvers(health));
-    lines.extend(exceptions);
+    lines.extend(rules_and_anchors);
     let ready = serving && health.resolves();
     lines.insert(0, if ready { "ready" } else { "not ready" }.to_owned());
     Readiness { ready, text: lines.join("\n") + "\n" }
@@ -180,8 +180,8 @@ mod tests {
             reason: "x".to_owned(),
             until: LastDay(until),
         });
-        let exceptions = exceptions(&rules, &NegativeTrustAnchors(negative.into()));
-        let readiness = readiness(Phase::Serving, Mode::Enforce, &health(&[ServerState::Good]), exceptions);
+        let listed = rules_and_anchors(&rules, &NegativeTrustAnchors(negative.into()));
+        let readiness = readiness(Phase::Serving, Mode::Enforce, &health(&[ServerState::Good]), listed);
         let lines = "\nrule for a.test: has ended, and is left out\n\
                      negative trust anchor for b.test: has ended, and is left out\n\
                      negative trust anchor for c.test: nothing below it is validated until 9999-12-31\n";

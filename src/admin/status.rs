@@ -119,10 +119,8 @@ pub(super) fn replica(state: &AdminState) -> Option<String> {
     let shared = state.shared();
     let is_one_of_several = shared.journal.store().is_shared();
     is_one_of_several.then(|| {
-        format!(
-            "this is danelaw on {}, one of all with the same store.url: it tells of its own mail",
-            shared.us.hostname
-        )
+        let host = &shared.us.hostname;
+        format!("danelaw on {host}, one of several with the same store.url; it tells of its own mail alone")
     })
 }
 

@@ -17,8 +17,7 @@ use crate::dane::pkix::PkixWorth;
 use crate::dane::tlsa;
 use crate::dns::{Alias, Answer, Host, HostLookup, Lookup, Mx, MxTarget, NegativeTrustAnchors, RawTlsa, Security};
 use crate::name::Name;
-use crate::policy::TlsPolicy;
-use crate::policy::VerifiedBy;
+use crate::policy::{ProtectionWord, TlsPolicy, VerifiedBy};
 use crate::refusal::{Place, Reason};
 use crate::rules::{LevelFloor, Rule, Rules};
 use crate::tls::{KeyProof, Protection};
@@ -130,7 +129,7 @@ pub(crate) struct RecordReport {
 pub(crate) struct SessionReport {
     pub(crate) address: String,
     /// As in the log: `verified`, `host-verified`, `encrypted`, `cleartext`; `none` if there was no session.
-    pub(crate) protection: &'static str,
+    pub(crate) protection: ProtectionWord,
     pub(crate) tls_version: Option<&'static str>,
     pub(crate) cipher: Option<String>,
     pub(crate) key_exchange: Option<String>,
@@ -405,7 +404,7 @@ impl SessionReport {
         let matched = protection.and_then(Protection::matched);
         Self {
             address: address.to_string(),
-            protection: session.outcome.as_ref().map_or("none", Channel::label),
+            protection: session.outcome.as_ref().map_or(ProtectionWord::None, Channel::word),
             tls_version: protection.map(Protection::version),
             cipher: protection.map(|protection| protection.cipher_suite().to_owned()),
             key_exchange: protection.map(|protection| protection.key_exchange().to_owned()),

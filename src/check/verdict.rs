@@ -4,9 +4,9 @@ use serde::Serialize;
 
 use super::checker::{DomainCheck, Forecast};
 use crate::dane::tlsa::NoDane;
-use crate::policy::{Level, NamedBy, TlsPolicy};
+use crate::policy::{Level, NamedBy, ProtectionWord, TlsPolicy};
 use crate::refusal::Reason;
-use crate::tls::{Authentication, Protection};
+use crate::tls::Authentication;
 use crate::upstream::verified::Channel;
 
 /// The outcome for mail to a domain now. The words are those of the log's `protection` and `verdict`; without
@@ -133,10 +133,10 @@ impl MailVerdict {
     /// The word in JSON and in lists.
     pub(crate) fn label(self) -> &'static str {
         match self {
-            Self::Verified => Protection::VERIFIED,
-            Self::HostVerified => Protection::HOST_VERIFIED,
-            Self::Encrypted => Protection::ENCRYPTED,
-            Self::Cleartext => Channel::CLEARTEXT,
+            Self::Verified => ProtectionWord::Verified.as_str(),
+            Self::HostVerified => ProtectionWord::HostVerified.as_str(),
+            Self::Encrypted => ProtectionWord::Encrypted.as_str(),
+            Self::Cleartext => ProtectionWord::Cleartext.as_str(),
             Self::Deferred => "deferred",
             Self::Rejected => "rejected",
             Self::Dane => "dane",

@@ -18,6 +18,7 @@ use crate::tlsrpt::gzip::gzip;
 use crate::tlsrpt::mime::{ReportMail, ReportParts};
 use crate::tlsrpt::read::words::shown;
 use crate::tlsrpt::record::{ReportAddress, ReportMailbox};
+use crate::tlsrpt::report_end::ReportEnd;
 use crate::tlsrpt::schedule::{ReportKey, ReportTried};
 use crate::tlsrpt::tally::TalliedDomain;
 use crate::tlsrpt::window::ReportWindow;
@@ -166,8 +167,8 @@ impl SentReport {
 
     fn label(&self) -> &'static str {
         match self.tried {
-            ReportTried::Accepted => "sent",
-            ReportTried::Refused => "refused",
+            ReportTried::Accepted => ReportEnd::Sent.as_str(),
+            ReportTried::Refused => ReportEnd::Refused.as_str(),
             ReportTried::Failed => "failed",
         }
     }

@@ -1,8 +1,8 @@
 //! Negative trust anchors (RFC 7646): zones below which the operator of this host has validation switched off.
 //!
 //! A zone with broken signatures, or one of the own network that is signed by no parent, is bogus to a validator, and mail to
-//! it waits. Below a negative trust anchor every answer is insecure: it is used, and DANE is not had. It is an exception
-//! that strangers can use as well as the operator, so each has a reason and a last day. A name is covered by its place alone,
+//! it waits. Below a negative trust anchor every answer is insecure: it is used, and DANE is not had. Strangers can use
+//! that as well as the operator, so each has a reason and a last day. A name is covered by its place alone,
 //! whichever zone signs its records.
 
 use std::fmt;

@@ -78,7 +78,7 @@ struct StubInner {
     last_test: watch::Sender<Option<SelfTested>>,
     fitness: Arc<Fitness>,
     /// Answers that a negative trust anchor made insecure.
-    excepted: AtomicU64,
+    unvalidated: AtomicU64,
 }
 
 /// The servers that are asked.
@@ -105,9 +105,9 @@ impl Stub {
         let in_use = RwLock::new(Arc::new(InUse::of(&factory, &health, &fitness)));
         let bounds = CacheBounds { entries: settings.memory.entries, octets: settings.memory.octets };
         let (memory, health) = (Memory::of(bounds, Arc::clone(&fitness)), watch::Sender::new(health));
-        let excepted = AtomicU64::new(0);
+        let unvalidated = AtomicU64::new(0);
         let last_test = watch::Sender::new(None);
-        Ok(Self { inner: Arc::new(StubInner { factory, in_use, memory, health, last_test, fitness, excepted }) })
+        Ok(Self { inner: Arc::new(StubInner { factory, in_use, memory, health, last_test, fitness, unvalidated }) })
     }
 
     /// The state of each server, as the last self-test found it; to read at any time, or to wait for a change.
@@ -132,8 +132,8 @@ impl Stub {
 
     /// How many answers were taken without validation, because a negative trust anchor covers the name. An answer from memory
     /// is not counted again.
-    pub fn excepted(&self) -> u64 {
-        self.inner.excepted.load(Ordering::Relaxed)
+    pub fn negative_anchor_answers(&self) -> u64 {
+        self.inner.unvalidated.load(Ordering::Relaxed)
     }
 
     /// Tests every server once and takes into use those that pass, each as soon as it has. The fallback serves where none
@@ -271,7 +271,7 @@ impl StubInner {
             (_, Some(negative)) => {
                 // RFC 6840 §5.9: with CD a server that validates keeps nothing back.
                 let WithTtl { value, ttl } = backend.unvalidated(question, Purpose::Validate, budget).await?;
-                self.excepted.fetch_add(1, Ordering::Relaxed);
+                self.unvalidated.fetch_add(1, Ordering::Relaxed);
                 Ok(WithTtl { value, ttl: ttl.min(negative.until.time_left(now)) })
             }
             // RFC 7050 §3: with CD no DNS64 resolver makes addresses. No signature can prove those that it makes.

@@ -28,6 +28,27 @@ macro_rules! rows {
                     $(Self::$without => $word,)*
                 }
             }
+
+            /// The label with this word, if there is one: the word may be that of another version.
+            pub fn of_word(word: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|label| label.as_str() == word)
+            }
+
+            /// The cause, in whole sentences.
+            pub const fn cause(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name.cause,)*
+                    $(Self::$without => $quiet.cause,)*
+                }
+            }
+
+            /// The remedy.
+            pub const fn remedy(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name.remedy,)*
+                    $(Self::$without => $quiet.remedy,)*
+                }
+            }
         }
 
         $(pub(super) const $name: View = $codes.row(Label::$variant, $words);)*

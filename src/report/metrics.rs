@@ -91,7 +91,7 @@ pub struct Moment {
     /// Lookups that were answered from memory, that joined one under way, and that were made.
     pub memory: [u64; 3],
     /// Answers that negative trust anchors made insecure.
-    pub excepted: u64,
+    pub negative_anchor_answers: u64,
     /// Lookups, fetches and policies of MTA-STS.
     pub mta_sts: StsFigures,
     /// Operations of the store.
@@ -178,7 +178,7 @@ impl Metrics {
             outcome.verdict.label(),
             outcome.reason.map_or("", Label::as_str),
             outcome.policy().unwrap_or("none"),
-            outcome.protection(),
+            outcome.protection().as_str(),
         ]);
         if let (Some(would), None) = (&outcome.would, outcome.permit()) {
             self.observed.count([would.reason.as_str()]);
@@ -395,7 +395,7 @@ fn counters(to: &mut DescriptorEncoder<'_>, metrics: &Metrics, moment: &Moment) 
     let help = "Recipients whose remote accepted the message, while the client had cut the connection before the reply";
     counter(to, About("orphaned_accepts", help), &metrics.orphaned)?;
     let help = "Answers of the DNS that were taken without validation, because a negative trust anchor covers the name";
-    counter(to, About("negative_trust_anchor_answers", help), &AtomicU64::new(moment.excepted))?;
+    counter(to, About("negative_trust_anchor_answers", help), &AtomicU64::new(moment.negative_anchor_answers))?;
     let help = "Lines of the log that were dropped, because standard error did not take them";
     counter(to, About("log_dropped_lines", help), &AtomicU64::new(moment.log_dropped))
 }
@@ -456,7 +456,7 @@ mod tests {
             resolvers: vec![true, false],
             fallen_back: false,
             memory: [3, 2, 1],
-            excepted: 4,
+            negative_anchor_answers: 4,
             mta_sts: StsFigures { fetches: vec![("ok", 7)], policies: vec![("enforce", 2)], ..StsFigures::default() },
             store: StoreFigures::default(),
             watch: None,

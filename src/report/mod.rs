@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 
 use crate::excerpt;
 use crate::name::Name;
-use crate::policy::{Level, ListenerMail, Mode, VerifiedBy};
+use crate::policy::{Level, ListenerMail, Mode, ProtectionWord, VerifiedBy};
 use crate::refusal::{Label, Peer, Shortfall, Urgency};
 use crate::requiretls::TagResult;
 use crate::rules::{LevelFloor, Rule};
@@ -390,8 +390,8 @@ impl Outcome {
     }
 
     /// The word for the protection of the mail in transit, if it was sent.
-    fn protection(&self) -> &'static str {
-        self.remote.as_ref().map_or("none", |remote| remote.channel.label())
+    fn protection(&self) -> ProtectionWord {
+        self.remote.as_ref().map_or(ProtectionWord::None, |remote| remote.channel.word())
     }
 
     /// The policy that has refused, or that of the session.
@@ -444,7 +444,7 @@ impl Outcome {
             exchange = remote.map(|remote| tracing::field::display(&remote.peer.exchange)),
             address = remote.map(|remote| tracing::field::display(remote.peer.address)),
             port = remote.and_then(|remote| remote.peer.port),
-            policy = self.policy(), permit = self.permit(), protection = self.protection(),
+            policy = self.policy(), permit = self.permit(), protection = self.protection().as_str(),
             earlier_mails = remote.map(|remote| remote.earlier_mails).filter(|mails| *mails > 0),
             tls_version = protection.map(Protection::version), cipher = protection.map(Protection::cipher_suite),
             tlsa = matched.map(|matched| matched.record.to_string()),

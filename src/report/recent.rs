@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 
 use super::{Outcome, Verdict};
 use crate::name::Name;
+use crate::policy::ProtectionWord;
 use crate::refusal::Label;
 use crate::tls::Protection;
 
@@ -96,7 +97,7 @@ pub struct RecentDomain {
     /// The exchange and the policy, if one was reached.
     pub remote: Option<(Name, &'static str)>,
     /// The word for the protection of the mail.
-    pub protection: &'static str,
+    pub protection: ProtectionWord,
     /// The version of TLS with the remote, if it had any.
     pub tls: Option<&'static str>,
     /// The reason for anything but a delivery.

@@ -21,7 +21,7 @@ const POLICIES: [usize; 2] = [512 * 1024, 0];
 /// The octets of a policy beside its texts, about.
 const POLICY: usize = 256;
 /// How many failures of a policy are told with their hosts, in the order of the attempts to keep within the octets.
-const ROWS: [usize; 6] = [usize::MAX, 128, 32, 8, 2, 0];
+const MOST_FAILURES: [usize; 6] = [usize::MAX, 128, 32, 8, 2, 0];
 
 /// The author of reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,7 +140,7 @@ impl ReportTitle<'_> {
         let mut written = Vec::new();
         for most in POLICIES {
             let policies = shortened(policies, most)?;
-            for rows in ROWS {
+            for rows in MOST_FAILURES {
                 written = serde_json::to_vec(&self.json(&policies, rows))?;
                 if written.len() <= MAX_OCTETS {
                     return Ok(written);

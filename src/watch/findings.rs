@@ -7,6 +7,7 @@ use super::facts::{
     BrokenHost, DaneFact, DomainFacts, HostFacts, MxFact, RecordFact, SeenFault, SignatureFact, StsFact,
 };
 use super::kinds::{FindingKind, Ownership, Severity};
+use crate::refusal::Label;
 
 /// A day, in seconds.
 pub(crate) const DAY: i64 = 24 * 60 * 60;
@@ -140,7 +141,7 @@ fn stopped(compared: Compared<'_, DomainFacts>, past: DomainPast) -> Option<Seen
 
 /// Whether STARTTLS is not offered.
 fn is_stripped(fault: &SeenFault) -> bool {
-    ["starttls-missing", "starttls-refused"].contains(&fault.label.as_str())
+    matches!(Label::of_word(&fault.label), Some(Label::StartTlsMissing | Label::StartTlsRefused))
 }
 
 /// How mail to the domains of a host goes.

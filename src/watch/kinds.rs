@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::refusal::table;
+use crate::refusal::Label;
 
 /// The kinds of findings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -115,9 +115,8 @@ impl FindingKind {
 
     /// The remedy of a finding: that of the refusal that it is about, or its own.
     pub(crate) fn remedy(self, label: Option<&str>) -> Option<&'static str> {
-        let of_refusal = || table::ROWS.iter().find(|row| Some(row.label.as_str()) == label).map(|row| row.remedy);
         match self {
-            Self::BrokenNow | Self::HostBroken | Self::StarttlsLost => of_refusal(),
+            Self::BrokenNow | Self::HostBroken | Self::StarttlsLost => Label::of_word(label?).map(Label::remedy),
             Self::DaneLost => Some("if this is not meant, publish the TLSA records again or sign the zone again"),
             Self::MxWithoutDane => Some("publish TLSA records for each exchange of the domain"),
             Self::WillBreakRenewal => Some("publish TLSA 3 1 1, of the key, and keep the key at renewals"),

@@ -19,7 +19,6 @@ use crate::config::Config;
 use crate::dns::stub::Stub;
 use crate::name::Name;
 use crate::policy::Level;
-use crate::refusal::table;
 use crate::report::Reporter;
 use crate::report::deliveries::RefusedDomain;
 use crate::rules::{Rule, Rules};
@@ -166,8 +165,7 @@ impl Lookout {
             (Some(refused), _) => {
                 let label = refused.label.as_str();
                 if is_unasked {
-                    let row = table::ROWS.iter().find(|row| row.label == refused.label);
-                    let fault = SeenFault::new(label, row.map_or(label, |row| row.cause), None);
+                    let fault = SeenFault::new(label, refused.label.cause(), None);
                     (of_domain.standing, of_domain.refused) = (Standing::Broken(fault), Some(refused.last));
                 }
                 if refused.times >= CONFIRMING {

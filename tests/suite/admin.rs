@@ -207,7 +207,7 @@ fn a111_a_client_cannot_make_a_metric_series() {
             resolvers: vec![],
             fallen_back: false,
             memory: [0; 3],
-            excepted: 0,
+            negative_anchor_answers: 0,
             mta_sts: StsFigures::default(),
             watch: None,
             store: StoreFigures::default(),

@@ -116,7 +116,7 @@ async fn p13_what_a_public_ca_must_vouch_for() {
             let asked = shake_with(&tls, server(version, chain, key), &sts()).await;
             match (asked, reason) {
                 (Ok(protection), None) => {
-                    assert_eq!(protection.label(), "verified", "{what}");
+                    assert_eq!(protection.word().as_str(), "verified", "{what}");
                     assert_eq!(protection.verified_by().map(|by| by.as_str()), Some("mta-sts"));
                     assert!(
                         protection.to_string().ends_with("verified by the CA \"Root\" for its name"),
@@ -128,7 +128,7 @@ async fn p13_what_a_public_ca_must_vouch_for() {
             }
             let noted = shake_with(&tls, server(version, chain, key), &encrypt()).await.unwrap();
             assert_eq!(noted.authentication(), &Authentication::Unverified(NoDane::NoTlsa, *worth), "{what}");
-            assert_eq!((noted.label(), noted.verified_by()), ("encrypted", None));
+            assert_eq!((noted.word().as_str(), noted.verified_by()), ("encrypted", None));
         }
     }
 }
@@ -205,7 +205,7 @@ async fn the_words_for_each_policy() {
         (may, "may", "encrypted", None),
     ] {
         let proven = shake_with(&tls, server(&TLS13, &chain, &own), &policy).await.unwrap();
-        let words = (policy.label(), proven.label(), proven.verified_by().map(|by| by.as_str()));
+        let words = (policy.label(), proven.word().as_str(), proven.verified_by().map(|by| by.as_str()));
         assert_eq!(words, (label, protection, by));
     }
     // DANE decides alone: a certificate that every CA vouches for does not save it.

@@ -133,7 +133,7 @@ async fn dane_ee_looks_at_nothing_but_the_key() {
                 let protection = protection.unwrap_or_else(|why| panic!("{what} {numbers} {version:?}: {why}"));
                 let Some(matched) = protection.proof().and_then(KeyProof::record) else { panic!("{protection:?}") };
                 assert_eq!((matched.record.to_string(), matched.depth), (record, 0), "{what}");
-                assert_eq!(protection.label(), "verified");
+                assert_eq!(protection.word().as_str(), "verified");
             }
         }
     }
@@ -225,7 +225,7 @@ async fn kinds_of_keys() {
             let certificate = Spec::default().issue_for(&own.subject_public_key_info(), &key());
             let policy = dane(&[tlsa("3 1 1", &certificate, &own.subject_public_key_info())]);
             let protection = shake(server(version, &[certificate], &own), &policy).await.unwrap();
-            assert_eq!(protection.label(), "verified");
+            assert_eq!(protection.word().as_str(), "verified");
         }
     }
 }
@@ -259,11 +259,11 @@ async fn encryption_alone_and_the_words_for_it() {
         let chain = [certificate.clone()];
         let protection = shake(server(version, &chain, &own), &encrypt()).await.unwrap();
         assert_eq!(protection.authentication(), &Authentication::Unverified(NoDane::NoTlsa, PkixWorth::SelfSigned));
-        assert_eq!(protection.label(), "encrypted");
+        assert_eq!(protection.word().as_str(), "encrypted");
         let protection = shake(server(version, &chain, &own), &half).await.unwrap();
         // C18.
         assert!(matches!(protection.authentication(), Authentication::HostVerified(_)));
-        assert_eq!(protection.label(), "host-verified");
+        assert_eq!(protection.word().as_str(), "host-verified");
     }
 }
 

@@ -10,9 +10,7 @@ use maud::{DOCTYPE, Markup, html};
 use time::OffsetDateTime;
 
 use super::super::status;
-use super::ROWS;
-use crate::refusal::Label;
-use crate::refusal::table::{ROWS as REPLIES, SILENT};
+use super::MOST_ROWS;
 use crate::report::recent::SeenReason;
 
 pub(in crate::admin) use domains::{domain, domains};
@@ -68,7 +66,7 @@ impl AdminPage {
                         a href="/tlsrpt" { "TLS reports" }
                     }
                     main { h1 { (title) } (body) }
-                    @if let Some(replica) = replica { footer { p { "One of several: " (replica) "." } } }
+                    @if let Some(replica) = replica { footer { p { "This is " (replica) "." } } }
                 }
             }
         };
@@ -95,23 +93,11 @@ pub(in crate::admin) fn reasons(seen: &[SeenReason], now: OffsetDateTime) -> Adm
                 (times(one.times)) ", last " (status::ago(one.last, now)) " ago for "
                 a href=(format!("/domains/{}", one.domain)) { bdi { (one.domain) } } "."
             }
-            @if let Some(words) = words_of(one.label) { p { (words.cause) } p { strong { "To do: " } (words.remedy) "." } }
+            p { (one.label.cause()) }
+            p { strong { "To do: " } (one.label.remedy()) "." }
         }
     };
     AdminPage::still("Refusals", body)
-}
-
-/// The words of the table of refusals.
-struct ReasonWords {
-    cause: &'static str,
-    remedy: &'static str,
-}
-
-fn words_of(label: Label) -> Option<ReasonWords> {
-    let replied = REPLIES.iter().find(|row| row.label == label);
-    let replied = replied.map(|row| ReasonWords { cause: row.cause, remedy: row.remedy });
-    let silent = || SILENT.iter().find(|row| row.label == label);
-    replied.or_else(|| silent().map(|row| ReasonWords { cause: row.cause, remedy: row.remedy }))
 }
 
 /// The attempts that can be explained, each with its id first.
@@ -119,12 +105,12 @@ pub(in crate::admin) fn attempts(lines: &[String]) -> AdminPage {
     let body = html! {
         @if lines.is_empty() { p { "No attempt that did not end in a delivery is remembered (admin.remember)." } }
         ul {
-            @for line in lines.iter().take(ROWS) {
+            @for line in lines.iter().take(MOST_ROWS) {
                 @let (id, rest) = line.split_once(' ').unwrap_or((line, ""));
                 li { a href=(format!("/explain/{id}")) { (id) } " " (rest) }
             }
         }
-        @if lines.len() > ROWS { p { "and " (lines.len() - ROWS) " more, which " code { "danelaw explain" } " lists." } }
+        @if lines.len() > MOST_ROWS { p { "and " (lines.len() - MOST_ROWS) " more, which " code { "danelaw explain" } " lists." } }
     };
     AdminPage::still("Attempts", body)
 }
@@ -162,8 +148,8 @@ mod tests {
             account("0", None),
             findings(None, OffsetDateTime::UNIX_EPOCH),
         ] {
-            assert!(page.written(Some(words)).contains(&format!("<footer><p>One of several: {words}.</p></footer>")));
-            assert!(!page.written(None).contains("One of several"));
+            assert!(page.written(Some(words)).contains(&format!("<footer><p>This is {words}.</p></footer>")));
+            assert!(!page.written(None).contains("<footer>"));
         }
     }
 }

@@ -31,7 +31,7 @@ pub(crate) use html::month_page;
 /// The one style sheet.
 const STYLE: &str = include_str!("style.css");
 /// How many rows a page has.
-const ROWS: usize = 100;
+const MOST_ROWS: usize = 100;
 
 /// A question that a browser asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,8 +107,8 @@ pub(super) fn answer(state: &AdminState, question: &PageQuestion) -> Response<Fu
         PageQuestion::Overview => html::overview(&StatusView::of(state)),
         PageQuestion::Domains(shown, after) => {
             let listed = recent.map(|recent| match shown {
-                DomainsShown::Failing => recent.failing(after.as_ref(), ROWS),
-                DomainsShown::All => recent.all(after.as_ref(), ROWS),
+                DomainsShown::Failing => recent.failing(after.as_ref(), MOST_ROWS),
+                DomainsShown::All => recent.all(after.as_ref(), MOST_ROWS),
             });
             html::domains(*shown, &listed.unwrap_or_default(), now)
         }

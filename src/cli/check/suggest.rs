@@ -4,6 +4,7 @@ use super::CheckRun;
 use super::output::ReportForm;
 use crate::admin::client;
 use crate::check::report::{DomainReport, ExchangeReport, SessionReport};
+use crate::check::verdict::MailVerdict;
 use crate::dane::pkix::PkixWorth;
 use crate::policy::host_session::SessionWord;
 use crate::watch::findings::counted;
@@ -76,7 +77,7 @@ fn wanted(report: &DomainReport) -> Result<(), String> {
     if report.rule.is_some() {
         return Err("the configuration has one".to_owned());
     }
-    if ["verified", "host-verified"].contains(&report.verdict) {
+    if matches!(report.outcome.0, MailVerdict::Verified | MailVerdict::HostVerified) {
         return Err("its mail is verified without one".to_owned());
     }
     if let Some(refusal) = report.refusal.as_ref().filter(|_| report.exchanges.is_empty()) {
@@ -99,7 +100,8 @@ fn is_valid(name: &str, session: &SessionReport) -> Result<(), String> {
     match (&session.refusal, session.protection, session.pkix) {
         (Some(refusal), ..) => Err(format!("{name} [{address}]: {}", refusal.reason)),
         // A host with DANE is held to that, by a rule for `verify` too.
-        (None, "verified" | "host-verified", _) | (None, _, Some(PkixWorth::Valid)) => Ok(()),
+        (None, word, _) if word.is_of_proven_host() => Ok(()),
+        (None, _, Some(PkixWorth::Valid)) => Ok(()),
         (None, _, Some(worth)) => Err(format!("{name} [{address}]: {worth}")),
         (None, protection, None) => Err(format!("{name} [{address}]: {protection}")),
     }

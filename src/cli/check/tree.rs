@@ -13,7 +13,7 @@ use crate::check::report::{
 use crate::check::sts::StsReport;
 use crate::check::verdict::Need;
 use crate::dane::pkix::PkixWorth;
-use crate::tls::Protection;
+use crate::policy::ProtectionWord;
 
 const GOOD: Style = AnsiColor::Green.on_default();
 const BAD: Style = AnsiColor::Red.on_default().bold();
@@ -204,11 +204,11 @@ fn record(record: &RecordReport) -> Node {
 
 fn session(session: &SessionReport) -> Node {
     let style = match session.protection {
-        Protection::VERIFIED | Protection::HOST_VERIFIED => GOOD,
-        "none" => BAD,
-        _ => DOUBT,
+        ProtectionWord::Verified | ProtectionWord::HostVerified => GOOD,
+        ProtectionWord::None => BAD,
+        ProtectionWord::Encrypted | ProtectionWord::Cleartext => DOUBT,
     };
-    let mut text = format!("{}: {}", session.address, styled(style, session.protection));
+    let mut text = format!("{}: {}", session.address, styled(style, session.protection.as_str()));
     if let (Some(version), Some(cipher), Some(group)) = (session.tls_version, &session.cipher, &session.key_exchange) {
         let _ = write!(text, ", {version} {cipher} {group}");
     }

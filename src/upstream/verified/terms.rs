@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::policy::{Permit, TlsPolicy};
+use crate::policy::{Permit, ProtectionWord, TlsPolicy};
 use crate::requiretls::TaggedRemote;
 use crate::smtp::extensions::Extensions;
 use crate::tls::{Authentication, Protection};
@@ -48,11 +48,11 @@ impl Channel {
         }
     }
 
-    /// The word for it in log lines and reports.
-    pub fn label(&self) -> &'static str {
+    /// The word for it.
+    pub fn word(&self) -> ProtectionWord {
         match self {
-            Self::Secured(protection) => protection.label(),
-            Self::Cleartext(_) => Self::CLEARTEXT,
+            Self::Secured(protection) => protection.word(),
+            Self::Cleartext(_) => ProtectionWord::Cleartext,
         }
     }
 
@@ -63,9 +63,6 @@ impl Channel {
             Self::Cleartext(_) => None,
         }
     }
-
-    /// The word for mail without TLS.
-    pub const CLEARTEXT: &str = "cleartext";
 }
 
 /// For people: the protection as it was proven when the session was opened.
@@ -73,7 +70,7 @@ impl fmt::Display for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Secured(protection) => protection.fmt(f),
-            Self::Cleartext(_) => f.write_str(Self::CLEARTEXT),
+            Self::Cleartext(_) => ProtectionWord::Cleartext.fmt(f),
         }
     }
 }

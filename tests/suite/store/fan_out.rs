@@ -167,14 +167,14 @@ async fn y15_one_of_several_says_so() {
     let server = Server::start();
     let lab = lab(&server, |_| {}).await;
     let admin = lab.admin().await;
-    let words = "this is danelaw on danelaw.test, one of all with the same store.url: it tells of its own mail";
+    let words = "danelaw on danelaw.test, one of several with the same store.url; it tells of its own mail alone";
     let (_, status) = get(&admin, "/status/").await;
     assert!(status.contains(&format!("\nreplica: {words}\n")), "{status}");
     for path in ["/", "/domains", "/domains/example.test", "/refusals", "/explain/", "/watch", "/tlsrpt"] {
         let page = browsed(&admin, path).await;
-        assert!(page.contains(&format!("<footer><p>One of several: {words}.</p></footer>")), "{path}: {page}");
+        assert!(page.contains(&format!("<footer><p>This is {words}.</p></footer>")), "{path}: {page}");
     }
     let alone = Scenario::new().start().await.admin().await;
     assert!(!get(&alone, "/status/").await.1.contains("replica"));
-    assert!(!browsed(&alone, "/").await.contains("One of several"));
+    assert!(!browsed(&alone, "/").await.contains("<footer>"));
 }

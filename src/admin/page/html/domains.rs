@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 use time::OffsetDateTime;
 
-use super::super::super::domain::{DomainView, EXCEPTION_WORDS};
+use super::super::super::domain::{COPY_WORDS, DomainView};
 use super::super::super::status;
 use super::super::DomainsShown;
 use super::findings::finding;
@@ -35,7 +35,7 @@ pub(in crate::admin) fn domains(shown: DomainsShown, listed: &ListedDomains, now
 
 /// The knowledge of one domain.
 pub(in crate::admin) fn domain(view: &DomainView) -> AdminPage {
-    let DomainView { name, now, last, looked, findings, exception, .. } = view;
+    let DomainView { name, now, last, looked, findings, rule_to_copy, .. } = view;
     let reason = last.as_ref().and_then(|last| last.reason);
     let body = html! {
         @match last {
@@ -56,7 +56,7 @@ pub(in crate::admin) fn domain(view: &DomainView) -> AdminPage {
         @if !findings.is_empty() { h2 { "Findings of the watch" } @for row in findings { (finding(row, *now)) } }
         h2 { "Commands" }
         pre { @for command in view.commands() { (command) "\n" } }
-        @if let Some(rule) = exception { h2 { "A rule to copy" } p { "This is " (EXCEPTION_WORDS) "." } pre { (rule) } }
+        @if let Some(rule) = rule_to_copy { h2 { "A rule to copy" } p { "This is " (COPY_WORDS) "." } pre { (rule) } }
     };
     AdminPage::still(name.as_str(), body)
 }

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 use time::OffsetDateTime;
 
-use super::super::{ROWS, watch};
+use super::super::{MOST_ROWS, watch};
 use super::{AdminPage, MAX_TEXT};
 use crate::excerpt;
 use crate::watch::view::{FindingRow, UnknownRow, WatchView, lasting};
@@ -20,8 +20,8 @@ pub(in crate::admin) fn findings(view: Option<&WatchView>, now: OffsetDateTime) 
 fn listed(view: &WatchView, now: OffsetDateTime) -> Markup {
     let WatchView { findings, unknown, more, .. } = view;
     let of = |state| findings.iter().filter(move |row| row.state == state);
-    let ordered: Vec<_> = watch::STATES.iter().flat_map(|(_, state)| of(*state)).take(ROWS).collect();
-    let silent: Vec<&UnknownRow> = unknown.iter().take(ROWS - ordered.len()).collect();
+    let ordered: Vec<_> = watch::STATES.iter().flat_map(|(_, state)| of(*state)).take(MOST_ROWS).collect();
+    let silent: Vec<&UnknownRow> = unknown.iter().take(MOST_ROWS - ordered.len()).collect();
     let left = findings.len() + more + unknown.len() - ordered.len() - silent.len();
     html! {
         p { (view.last_look(now.unix_timestamp())) "." }
@@ -100,7 +100,7 @@ mod tests {
         let unknown = UnknownRow { domain: "a.test".to_owned(), whose: Ownership::Ours, text: "\"".repeat(500) };
         let view = WatchView { findings: findings_of_all, unknown: vec![unknown; 90], more: 5, ..WatchView::default() };
         let page = findings(Some(&view), OffsetDateTime::UNIX_EPOCH).written(Some("x"));
-        assert_eq!(page.matches("<h3>").count(), ROWS);
+        assert_eq!(page.matches("<h3>").count(), MOST_ROWS);
         // 60 and 40 of 180, none of the 90, and 5 that the view has left out.
         assert!(page.contains("and 175 more, which <code>danelaw watch --all</code> lists"), "{page}");
         assert!(page.len() <= 256 * 1024, "{}", page.len());

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 use time::OffsetDateTime;
 
 use super::super::super::status::{self, CapUse, EndingRules, FindingCounts, StatusView, StoreState};
-use super::super::{ROWS, watch};
+use super::super::{MOST_ROWS, watch};
 use super::domains::table_of;
 use super::{AdminPage, Renewal, scrolling, times};
 use crate::report::recent::{RecentSummary, SeenReason, VerdictCounts};
@@ -19,8 +19,8 @@ pub(in crate::admin) fn overview(view: &StatusView) -> AdminPage {
     let body = html! {
         p { strong class=(if first == "ready" { "good" } else { "bad" }) { (first) } " · danelaw " (version::VERSION) " · mode " (mode) }
         ul {
-            @for line in lines.iter().take(ROWS) { li { (line) } }
-            @if lines.len() > ROWS { li { "and " (lines.len() - ROWS) " more lines: " code { "danelaw ready" } } }
+            @for line in lines.iter().take(MOST_ROWS) { li { (line) } }
+            @if lines.len() > MOST_ROWS { li { "and " (lines.len() - MOST_ROWS) " more lines: " code { "danelaw ready" } } }
             @for cap in caps { (cap_line(*cap)) }
             li class=[(*store == StoreState::Down).then_some("bad")] { "store: " (store.words()) }
             @if let Some(counts) = findings { (finding_line(counts)) }

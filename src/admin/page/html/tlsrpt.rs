@@ -6,16 +6,14 @@ use time::OffsetDateTime;
 use super::super::super::status::{ago, stamp};
 use super::{AdminPage, scrolling};
 use crate::report::metrics::TlsReportFigures;
-
-/// The result of a report that its receiver has taken.
-const SENT: &str = "sent";
+use crate::tlsrpt::report_end::ReportEnd;
 
 /// The TLS reports that wait and that were sent; none for a danelaw that sends none.
 pub(in crate::admin) fn tls_reports(figures: Option<&TlsReportFigures>, now: OffsetDateTime) -> AdminPage {
     let body = match figures {
         None => html! { p { "This danelaw sends no TLS reports (tlsrpt.mode)." } },
         Some(TlsReportFigures { waiting, last_sent, reports }) => {
-            let is_sent = reports.iter().any(|([_, result], _)| *result == SENT);
+            let is_sent = reports.iter().any(|([_, result], _)| *result == ReportEnd::Sent.as_str());
             let last = i64::try_from(*last_sent).ok().and_then(|at| OffsetDateTime::from_unix_timestamp(at).ok());
             let table = html! {
                 table {
@@ -55,9 +53,9 @@ mod tests {
         let none = page(Vec::new());
         assert!(none.contains("3 of those that are due wait") && none.contains("No receiver has taken one"), "{none}");
         // `last_sent` is that of the start until one was sent.
-        let refused = page(vec![(["mail", "refused"], 2)]);
+        let refused = page(vec![(["mail", ReportEnd::Refused.as_str()], 2)]);
         assert!(refused.contains("No receiver has taken one") && refused.contains("<td>refused</td>"), "{refused}");
-        let sent = page(vec![(["https", "sent"], 1)]);
+        let sent = page(vec![(["https", ReportEnd::Sent.as_str()], 1)]);
         assert!(sent.contains("A receiver took one last at 2023-11-14T22:13:20Z"), "{sent}");
         let off = tls_reports(None, OffsetDateTime::UNIX_EPOCH).written(None);
         assert!(off.contains("This danelaw sends no TLS reports (tlsrpt.mode)."), "{off}");

@@ -28,7 +28,7 @@ const BY_STS: &[Label] = &[Label::MxNotInPolicy, Label::StsLookupFailed];
 
 /// The rule as TOML.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ExceptionRule {
+pub struct RuleToCopy {
     domain: Name,
     label: Label,
     demand: String,
@@ -36,7 +36,7 @@ pub struct ExceptionRule {
     until: Date,
 }
 
-impl ExceptionRule {
+impl RuleToCopy {
     /// The rule for a domain at this level with this refusal, until this day; none for a refusal that no rule takes back.
     pub fn of(domain: &Name, level: &Level, label: Label, until: Date) -> Option<Self> {
         let (demand, meaning) = if UNAUTHENTICATED.contains(&label) {
@@ -63,7 +63,7 @@ fn level_of(level: &Level) -> String {
     format!("level = \"{label}\"")
 }
 
-impl fmt::Display for ExceptionRule {
+impl fmt::Display for RuleToCopy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { domain, label, demand, meaning, until } = self;
         writeln!(f, "# Mail to {domain} goes {meaning}, until the end of that day.")?;
@@ -79,7 +79,7 @@ mod tests {
     fn a_rule_lowers_no_more_than_it_must() {
         let day = Date::MAX;
         let name = "example.com".parse().unwrap();
-        let rule = |label| ExceptionRule::of(&name, &Level::Verify, label, day).map(|rule| rule.to_string());
+        let rule = |label| RuleToCopy::of(&name, &Level::Verify, label, day).map(|rule| rule.to_string());
         for (label, demand) in [
             (Label::TlsaMismatch, "level = \"encrypt\""),
             (Label::StartTlsMissing, "level = \"may\""),
@@ -106,7 +106,7 @@ mod tests {
             Label::StoreDown,
         ] {
             let name = "example.com".parse().unwrap();
-            assert_eq!(ExceptionRule::of(&name, &Level::DaneOnly, label, Date::MIN), None, "{label}");
+            assert_eq!(RuleToCopy::of(&name, &Level::DaneOnly, label, Date::MIN), None, "{label}");
         }
     }
 }
