@@ -63,6 +63,7 @@ const PURE: &[&str] = &[
     "store/kept",
     "store/key",
     "transaction",
+    "check/ends",
     "watch/agenda",
     "watch/book",
     "watch/entry",

@@ -8,6 +8,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::checker::{DomainCheck, ExchangeCheck, Forecast, SessionCheck};
+use super::ends::{CERTIFICATE_SOON, DAY, is_signature_late};
 use super::recording::RecordedAnswers;
 use super::sts;
 use crate::dane::agility::Digests;
@@ -18,13 +19,6 @@ use crate::dns::{HostLookup, Rtype, SignatureValidity};
 use crate::name::Name;
 use crate::policy::TlsPolicy;
 use crate::refusal::Reason;
-
-/// A certificate that counts should not have less time left: authorities renew a month before the end.
-pub(crate) const MIN_DAYS_LEFT: i64 = 14;
-
-/// A DNSSEC signature should have more than this part of its time left: signers renew it long before, whether it holds for
-/// two days or for thirty.
-const LAST_PART: i64 = 10;
 
 /// One thing to mend.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -74,7 +68,7 @@ pub(crate) fn advice(check: &DomainCheck, digests: &Digests, now: OffsetDateTime
 fn signatures(host: Option<&Name>, recorded: &RecordedAnswers, now: OffsetDateTime) -> Vec<Advice> {
     let advice = |(name, rtype, validity): &(Name, Rtype, SignatureValidity)| {
         let left = validity.left_at(now);
-        (left * LAST_PART < validity.term()).then(|| Advice {
+        is_signature_late(left, validity.term()).then(|| Advice {
             kind: "signature-ends",
             host: host.map(ToString::to_string),
             text: format!(
@@ -163,13 +157,13 @@ fn certificates(exchange: &Name, session: &SessionCheck, now: OffsetDateTime) ->
     let mut all: Vec<_> =
         matched.warning.map(|warning| about("anchor-dates", warning.to_string())).into_iter().collect();
     for facts in session.chain.iter().filter_map(|certificate| facts::read(certificate)) {
-        let days = facts.not_after.saturating_sub(now.unix_timestamp()).div_euclid(24 * 60 * 60);
+        let left = facts.not_after.saturating_sub(now.unix_timestamp());
         let subject = &facts.subject;
         // RFC 7671 §5.1: under usage 3 no date counts.
-        if matched.record.usage() == Usage::TrustAnchor && (0..MIN_DAYS_LEFT).contains(&days) {
+        if matched.record.usage() == Usage::TrustAnchor && (0..CERTIFICATE_SOON).contains(&left) {
             all.push(about(
                 "certificate-ends",
-                format!("the certificate of \"{subject}\" ends in {days} days, and its date counts"),
+                format!("the certificate of \"{subject}\" ends in {} days, and its date counts", left / DAY),
             ));
         }
         // A self-signed certificate is not believed for its signature.

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use time::{Date, OffsetDateTime};
 
+use super::ends::DAY;
 use crate::dane::facts;
 
 /// One certificate as the server showed it.
@@ -27,7 +28,7 @@ impl CertificateReport {
             names: facts.names,
             not_before: day(facts.not_before).to_string(),
             not_after: day(facts.not_after).to_string(),
-            days_left: facts.not_after.saturating_sub(now.unix_timestamp()).div_euclid(24 * 60 * 60),
+            days_left: facts.not_after.saturating_sub(now.unix_timestamp()).div_euclid(DAY),
         })
     }
 }

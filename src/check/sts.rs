@@ -6,9 +6,10 @@ use humantime_serde::re::humantime::format_duration;
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::advice::{Advice, MIN_DAYS_LEFT};
+use super::advice::Advice;
 use super::certificate::CertificateReport;
 use super::checker::{DomainCheck, ExchangeCheck};
+use super::ends::{CERTIFICATE_SOON, DAY};
 use crate::dane::pkix::PkixWorth;
 use crate::discovery::{RunningPolicy, StsFound, StsInForce, StsSource};
 use crate::mta_sts::{MxPattern, NoStsRecord, StsFetchError, StsMode};
@@ -136,7 +137,7 @@ pub(crate) fn advice(check: &DomainCheck, now: OffsetDateTime) -> Vec<Advice> {
         );
         all.push(said("sts-id-unchanged", text));
     }
-    all.extend(days_left(check, now).filter(|days| *days < MIN_DAYS_LEFT).map(|days| {
+    all.extend(days_left(check, now).filter(|days| *days < CERTIFICATE_SOON / DAY).map(|days| {
         let text = format!("the certificate of the policy host ends in {days} days; no policy is fetched from then on");
         said("sts-certificate-ends", text)
     }));

@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::{WatchEntry, ttl};
 use super::facts::{DaneFact, DomainFacts, HostFacts, SignatureFact, Standing};
-use super::findings::{self, Compared, DAY, DomainsBehind};
+use super::findings::{self, Compared, DomainsBehind};
 use super::kinds::{FindingKind, Ownership};
 use super::states::{FindingNews, FindingState, LookTime};
+use crate::check::ends::DAY;
 
 /// An entry that no look has renewed for so long is forgotten.
 const FORGOTTEN_AFTER: i64 = 90 * DAY;

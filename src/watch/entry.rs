@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::book::{RunFacts, RunReason, SubjectName, ToldFinding};
 use super::facts::{DomainFacts, HostFacts, SeenFault, SignatureFact};
-use super::findings::{DAY, DomainPast, HostPast, SeenFinding};
+use super::findings::{DomainPast, HostPast, SeenFinding};
 use super::kinds::{FindingKind, Ownership};
 use super::states::{self, FindingNews, FindingStage, FindingState, LookTime};
+use crate::check::ends::DAY;
 
 /// The memory of one domain or host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,20 +7,13 @@ use super::facts::{
     BrokenHost, DaneFact, DomainFacts, HostFacts, MxFact, RecordFact, SeenFault, SignatureFact, StsFact,
 };
 use super::kinds::{FindingKind, Ownership, Severity};
+use crate::check::ends::{CERTIFICATE_SOON, DAY, is_signature_late};
 use crate::refusal::Label;
 
-/// A day, in seconds.
-pub(crate) const DAY: i64 = 24 * 60 * 60;
-/// A path that ends sooner is told: authorities renew a month before the end.
-const ENDS_SOON: i64 = 14 * DAY;
-/// The same for the operator's own hosts.
+/// A certificate on the path of the operator's own host that ends sooner is told.
 const OWN_ENDS_SOON: i64 = 60 * DAY;
 /// From then on it is an alarm.
 const OWN_ENDS_NOW: i64 = 4 * DAY;
-/// A signature should have more than this part of its term left.
-const LAST_PART: i64 = 10;
-/// A signature that lasts longer than this is not told of: a month's has three days left of a tenth.
-const SIGNATURE_SOON: i64 = 2 * DAY;
 /// A policy of MTA-STS that cannot be fetched is told of so long before its end.
 const STS_ENDS_SOON: i64 = 7 * DAY;
 /// A rule is told of so many days before its end.
@@ -264,7 +257,7 @@ fn renewal(now: &HostFacts, at: i64) -> Option<String> {
              before the renewal"
                 .to_owned(),
         ),
-        (2, _) => anchor_ends.filter(|ends| ends - at < ENDS_SOON).map(|ends| {
+        (2, _) => anchor_ends.filter(|ends| ends - at < CERTIFICATE_SOON).map(|ends| {
             format!(
                 "its TLSA records hold one authority (2 x x), whose certificate ends in {}, and no other record waits; an authority \
                  may take another intermediate at any renewal",
@@ -279,7 +272,7 @@ fn renewal(now: &HostFacts, at: i64) -> Option<String> {
 fn certificate_ends(now: &HostFacts, whose: Ownership, at: i64) -> Option<SeenFinding> {
     let soon = match whose {
         Ownership::Ours => OWN_ENDS_SOON,
-        Ownership::Theirs => ENDS_SOON,
+        Ownership::Theirs => CERTIFICATE_SOON,
     };
     let counts = now.addresses.iter().filter(|fact| by_authority(fact.matched.as_ref()));
     let left = counts.filter_map(|fact| fact.path_ends).min()? - at;
@@ -289,21 +282,14 @@ fn certificate_ends(now: &HostFacts, whose: Ownership, at: i64) -> Option<SeenFi
     Some(if is_urgent { finding } else { SeenFinding { severity: Severity::Warn, ..finding } })
 }
 
-/// Whether a signature with so many seconds left of its term should have been renewed.
-pub(super) fn is_late(left: i64, term: i64) -> bool {
-    left * LAST_PART < term
-}
-
-/// Both bounds: a tenth of a month is three days, of two days five hours.
 fn signature_ends(signature: &SignatureFact, whose: Ownership, at: i64) -> Option<SeenFinding> {
     let left = signature.ends - at;
-    let is_soon = is_late(left, signature.term) && left < SIGNATURE_SOON;
     let text = format!(
         "the DNSSEC signature of {} ends in {}: the signer has stopped, and mail waits from then on",
         signature.records,
         counted(left.max(0) / 3600, "hour")
     );
-    FindingKind::SignatureEnds.of(whose, text).filter(|_| is_soon)
+    FindingKind::SignatureEnds.of(whose, text).filter(|_| is_signature_late(left, signature.term))
 }
 
 /// The policy of MTA-STS.

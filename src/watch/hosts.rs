@@ -8,11 +8,11 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::findings::DAY;
 use super::settled::{
     self, DaySessions, FORGOTTEN, FloodState, HostChange, HostEntry, HostKey, HostMemory, LearnTime, Learnt,
     RememberedHost,
 };
+use crate::check::ends::DAY;
 use crate::name::Name;
 use crate::policy::host_session::{LeafNote, SessionNote, SessionWord};
 use crate::report::Reporter;

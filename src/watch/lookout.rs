@@ -10,9 +10,9 @@ use tokio::time::timeout;
 
 use super::book::{Book, RunFacts, RunReason};
 use super::facts::{DomainFacts, FactSource, HostFacts, SeenFault, Standing};
-use super::findings::DAY;
 use super::seen::{DeliveredFacts, RuledLook, Seeing, SeenDomain, of_delivery};
 use crate::check::checker::{CheckTarget, Checker, Connections, PolicyChecks};
+use crate::check::ends::DAY;
 use crate::check::reach::Reach;
 use crate::check::sessions::{SessionChecks, SessionPace, SparedPeers};
 use crate::config::Config;

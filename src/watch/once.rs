@@ -1,10 +1,10 @@
 //! A look without a danelaw that runs, with a file for a memory.
 
 use super::book::{RunEnd, RunReason};
-use super::findings::DAY;
 use super::kept::{MemoryFile, StateFileError};
 use super::lookout::{Lookout, RunPlan};
 use super::view::WatchView;
+use crate::check::ends::DAY;
 use crate::name::Name;
 
 /// A domain that is on no list for three times as long is not watched any more, in seconds. How often cron calls is not known.

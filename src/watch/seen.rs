@@ -10,8 +10,8 @@ use super::facts::{
     AddressFact, DaneFact, DomainFacts, FactSource, HostFacts, MxFact, RecordFact, RuleFact, SeenFault, SignatureFact,
     Standing, StsFact,
 };
-use super::findings::{DAY, is_late};
 use crate::check::checker::{DomainCheck, ExchangeCheck, Forecast, SessionCheck};
+use crate::check::ends::{DAY, is_signature_late};
 use crate::check::verdict::{MailVerdict, Need};
 use crate::dane::agility::Digests;
 use crate::dane::facts;
@@ -205,7 +205,7 @@ fn rule(ruled: &RuledLook<'_>, check: &DomainCheck, seeing: Seeing<'_>) -> RuleF
 /// The signature that ends first. One that should have been renewed comes before one that is short because its zone signs for
 /// short times.
 fn signature(signatures: &[(Name, Rtype, SignatureValidity)], now: OffsetDateTime) -> Option<SignatureFact> {
-    let is_late = |validity: &SignatureValidity| is_late(validity.left_at(now), validity.term());
+    let is_late = |validity: &SignatureValidity| is_signature_late(validity.left_at(now), validity.term());
     let first = signatures.iter().min_by_key(|(.., validity)| (!is_late(validity), validity.left_at(now)))?;
     let (name, rtype, validity) = first;
     // The keys of a zone often have a long TTL, which holds back no finding but the one about them.

@@ -21,7 +21,7 @@ mod view;
 
 use serde::{Deserialize, Serialize};
 
-use super::findings::DAY;
+use crate::check::ends::DAY;
 use crate::dane::pkix::PkixWorth;
 use crate::policy::host_session::{LeafNote, SessionWord};
 

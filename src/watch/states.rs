@@ -5,8 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::findings::{DAY, SeenFinding};
+use super::findings::SeenFinding;
 use super::kinds::Severity;
+use crate::check::ends::DAY;
 
 /// The least time between two looks that tell a finding.
 const CONFIRMED_AFTER: i64 = 60 * 60;

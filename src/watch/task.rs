@@ -14,11 +14,11 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::agenda::{self, Watched};
 use super::book::{BlindStart, Book, RunEnd, RunFacts, RunReason};
-use super::findings::DAY;
 use super::looked::LookedDomain;
 use super::lookout::{LookParts, Lookout, RunPlan};
 use super::view::WatchView;
 use crate::check::checker::PolicyChecks;
+use crate::check::ends::DAY;
 use crate::config::Config;
 use crate::dns::stub::Stub;
 use crate::name::Name;
