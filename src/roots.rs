@@ -65,11 +65,20 @@ pub struct RootsError {
     error: CaFileError,
 }
 
+/// A file of the configuration that cannot be read, in words.
+pub fn unreadable(path: &Path, why: &io::Error) -> String {
+    let advice = match why.kind() {
+        io::ErrorKind::PermissionDenied => "; danelaw's user must be able to read it",
+        _ => "",
+    };
+    format!("cannot read {}: {why}{advice}", path.display())
+}
+
 /// Why a file of certificates cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CaFileError {
     /// It cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("{}", unreadable(path, source))]
     Unreadable {
         /// The file.
         path: PathBuf,

@@ -13,6 +13,7 @@ mod lines;
 mod load;
 mod log;
 mod man;
+mod name_servers;
 mod policies;
 mod ports;
 mod ready;

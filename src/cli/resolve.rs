@@ -13,6 +13,7 @@ use futures_util::stream::{self, StreamExt};
 use serde::Serialize;
 use time::OffsetDateTime;
 
+use super::name_servers;
 use super::run::{self, StartError};
 use super::stdout::Stdout;
 use crate::config::{Config, Server};
@@ -95,7 +96,10 @@ impl ResolveArguments {
         match (self.name.as_str(), self.rtype) {
             ("-", None) => Box::new(io::BufReader::new(io::stdin()).lines()),
             ("-", Some(_)) => usage(ErrorKind::TooManyValues, "with \"-\" the types stand on standard input"),
-            (name, Some(rtype)) => Box::new(std::iter::once(Ok(format!("{name} {rtype}")))),
+            (name, Some(rtype)) => match parse(name) {
+                Ok(_) => Box::new(std::iter::once(Ok(format!("{name} {rtype}")))),
+                Err(why) => usage(ErrorKind::ValueValidation, &unasked(name, why)),
+            },
             (_, None) => usage(ErrorKind::MissingRequiredArgument, "the record TYPE is missing, such as MX"),
         }
     }
@@ -136,6 +140,10 @@ async fn ask(
         worst = worst.max(report.security);
         write(&report, &mut out).map_err(StartError::system)?;
     }
+    if worst == LookupStatus::Failed {
+        dns.self_test().await;
+        name_servers::tell_faults(&dns);
+    }
     Ok(worst)
 }
 
@@ -158,9 +166,13 @@ async fn answer(dns: &Stub, line: &str) -> LookupOutput {
             }
             Err(failure) => LookupOutput::failed(&name.to_string(), &rtype.to_string(), failure.reason.to_string()),
         },
-        (Err(why), _) => LookupOutput::failed(name, rtype, format!("{name:?} is no name that can be asked for: {why}")),
+        (Err(why), _) => LookupOutput::failed(name, rtype, unasked(name, why)),
         (Ok(_), Err(why)) => LookupOutput::failed(name, rtype, why.to_string()),
     }
+}
+
+fn unasked(name: &str, why: NameError) -> String {
+    format!("{name:?} is no name that can be asked for: {why}")
 }
 
 /// Reads a name, label by label: in `_25._tcp.bücher.example` only one of them is for IDNA (D9).

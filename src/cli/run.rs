@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::reload::Running;
 use super::systemd::{self, Sockets};
-use super::{ConfigFlags, EX_CONFIG, EX_OSERR, descriptors, log, policies, ports, rules};
+use super::{ConfigFlags, EX_CONFIG, EX_OSERR, descriptors, log, name_servers, policies, ports, rules};
 use crate::admin::{AdminState, Phase};
 use crate::background::keep_up;
 use crate::config::{Address, Config};
@@ -161,6 +161,9 @@ pub(super) fn hostname(config: &Config) -> Result<Name, StartError> {
 pub(super) async fn tested_resolver(config: &Config) -> Result<Stub, StartError> {
     let resolver = resolver(config)?;
     let without_servers = resolver.health().borrow().servers.is_empty();
+    if without_servers {
+        name_servers::tell_that_there_is_none(config);
+    }
     if config.dns.mode == ResolverMode::TrustAd || without_servers {
         resolver.first_pass().await;
     }
@@ -180,7 +183,7 @@ pub(super) fn resolver(config: &Config) -> Result<Stub, StartError> {
                 "dns.trust_anchor"
             }
             ResolverSetupError::Unreadable { .. }
-            | ResolverSetupError::NoServers
+            | ResolverSetupError::NoServers(_)
             | ResolverSetupError::NoneUsable { .. }
             | ResolverSetupError::NoInterface(_)
             | ResolverSetupError::WithinReach(_) => "dns.servers",

@@ -141,6 +141,11 @@ impl ResolverSettings {
         }
     }
 
+    /// Why none of the servers can be used now, if none can.
+    pub fn none_usable(&self) -> Option<String> {
+        self.current_servers().err().map(|why| why.to_string())
+    }
+
     /// The server that stands for the fallback, if there is one besides the servers.
     pub(super) fn fallback_server(&self) -> Option<NameServer> {
         match self.fallback {
@@ -185,11 +190,11 @@ impl ResolverSettings {
 /// Why there is no resolver. Each says which setting to change.
 #[derive(Debug, thiserror::Error)]
 pub enum ResolverSetupError {
-    /// No name server is configured.
-    #[error("no name server is configured: set at least one recursive resolver that passes DNSSEC records on")]
-    NoServers,
+    /// The system's list has no `nameserver` line, and no name server is configured.
+    #[error("{} names no name server: set dns.servers to a recursive resolver that passes DNSSEC records on", .0.display())]
+    NoServers(PathBuf),
     /// The trust anchor file or the list of system resolvers cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("{}", roots::unreadable(path, source))]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -253,7 +258,7 @@ impl ResolverSetupError {
     /// Whether there is no server to ask for the moment: a network that comes up later may bring one.
     fn may_pass(&self) -> bool {
         match self {
-            Self::NoServers | Self::Unreadable { .. } | Self::NoneUsable { .. } | Self::NoInterface(_) => true,
+            Self::NoServers(_) | Self::Unreadable { .. } | Self::NoneUsable { .. } | Self::NoInterface(_) => true,
             Self::BadAnchors { .. }
             | Self::NoAnchors(_)
             | Self::BadHints { .. }
@@ -273,7 +278,7 @@ fn system_servers(path: &Path) -> Result<UsableServers, ResolverSetupError> {
         std::fs::read(path).map_err(|source| ResolverSetupError::Unreadable { path: path.to_owned(), source })?;
     let Listed { servers, left_out } = resolv_conf::parse(&octets, interface_index);
     match (servers.is_empty(), left_out.is_empty()) {
-        (true, true) => Err(ResolverSetupError::NoServers),
+        (true, true) => Err(ResolverSetupError::NoServers(path.to_owned())),
         (true, false) => {
             let left_out = left_out.iter().map(ToString::to_string).collect();
             Err(ResolverSetupError::NoneUsable { path: path.to_owned(), left_out })
@@ -332,7 +337,7 @@ mod tests {
 
     #[test]
     fn a_resolv_conf_that_will_not_do() {
-        assert!(matches!(current(b"search example\n"), Err(ResolverSetupError::NoServers)));
+        assert!(matches!(current(b"search example\n"), Err(ResolverSetupError::NoServers(_))));
         let error = current(b"nameserver dns.example\nnameserver\n").unwrap_err().to_string();
         assert!(error.contains("line 1: \"dns.example\"") && error.contains("line 2: \"\""), "{error}");
         assert!(matches!(system_servers(Path::new("/nonexistent/x")), Err(ResolverSetupError::Unreadable { .. })));
@@ -346,7 +351,7 @@ mod tests {
         empty.write_all(b"nameserver dns.example\n").unwrap();
         for (servers, system, says) in [
             (vec![], missing.clone(), "cannot read /nonexistent/x"),
-            (vec![], PathBuf::from("/dev/null"), "no name server is configured"),
+            (vec![], PathBuf::from("/dev/null"), "/dev/null names no name server: set dns.servers"),
             (vec![], empty.path().to_owned(), "line 1: \"dns.example\""),
             (nowhere(), missing, "there is no such interface"),
         ] {
@@ -355,6 +360,7 @@ mod tests {
             let with = ResolverSettings { fallback: ResolverFallback::Recurse, ..without };
             let UsableServers { servers, left_out } = with.first_servers().unwrap();
             assert!(servers.is_empty() && left_out.len() == 1 && left_out[0].contains(says), "{left_out:?}");
+            assert_eq!(with.none_usable().as_ref(), left_out.first());
             assert!(with.current_servers().is_err(), "a later list that is of no use leaves the last one in force");
         }
         // A server that is there, and whose AD bit strangers can change, is no such case.

@@ -61,7 +61,7 @@ pub enum ServerTlsError {
         error: CaFileError,
     },
     /// The file of the key cannot be read.
-    #[error("listener.key: cannot read {}: {source}", path.display())]
+    #[error("listener.key: {}", roots::unreadable(path, source))]
     Unreadable {
         /// The file.
         path: PathBuf,

@@ -27,7 +27,7 @@ use self::list::{DomainList, EarlierRun};
 use self::output::{CheckEnd, ReportForm, Results};
 use self::progress::Progress;
 use super::run::{self, StartError};
-use super::{EX_OSERR, log};
+use super::{EX_OSERR, log, name_servers};
 use crate::admin::client;
 use crate::check::checker::{CheckTarget, Checker, Connections, PolicyChecks};
 use crate::check::reach::Reach;
@@ -37,7 +37,6 @@ use crate::check::tagged::{self, CheckByTerms, ListenerReport, RequireTlsReport}
 use crate::check::verdict::{CheckStatus, STATUS};
 use crate::config::{Address, Config, Listener};
 use crate::discovery::RunningPolicy;
-use crate::dns::selftest::{FALLEN_BACK, ServerState};
 use crate::name::Name;
 use crate::policy::{ListenerMail, Mode};
 use crate::requiretls::{Tag, TagDemand};
@@ -265,7 +264,7 @@ async fn check(config: Config, domains: &[Name], reach: Reach, arguments: &Check
     if are_many && !resolves(&checker).await {
         progress.end();
         eprintln!("danelaw: no domain was checked, because no name server can be used");
-        tell_faults(&checker);
+        name_servers::tell_faults(&checker.dns);
         return Ok(CheckStatus::LookupFailed.exit_code());
     }
     let reports = stream::iter(domains).map(|domain| run.judge(domain));
@@ -288,7 +287,7 @@ async fn check(config: Config, domains: &[Name], reach: Reach, arguments: &Check
     let worst = results.worst.max(end.least_status());
     if worst == CheckStatus::LookupFailed {
         checker.dns.self_test().await;
-        tell_faults(&checker);
+        name_servers::tell_faults(&checker.dns);
     }
     Ok(worst.exit_code())
 }
@@ -371,24 +370,5 @@ impl CheckRun<'_> {
         let (address, domain) = (self.checker.config.admin.address.as_ref()?, domain?);
         let (status, text) = client::ask(address, &format!("{}{domain}", client::POLICY)).await.ok()?;
         status.is_success().then(|| serde_json::from_str(&text).ok())?
-    }
-}
-
-/// Where a lookup failed, the resolver may be at fault: tells so if it is, by the last self-test.
-fn tell_faults(checker: &Checker) {
-    let health = checker.dns.health().borrow().clone();
-    if health.falls_back() {
-        eprintln!("danelaw: a lookup failed; a running danelaw goes on without the name servers: {FALLEN_BACK}");
-    }
-    for server in health.servers.iter().chain(&health.fallback) {
-        let (name, no_tcp) = (&server.server, server.no_tcp.as_ref());
-        match &server.state {
-            ServerState::Failed(why) => {
-                eprintln!("danelaw: a lookup failed, and the name server {name} fails the self-test: {why}");
-            }
-            ServerState::Good | ServerState::Untested => no_tcp.into_iter().for_each(|why| {
-                eprintln!("danelaw: a lookup failed, and the name server {name} does not answer over TCP: {why}");
-            }),
-        }
     }
 }
