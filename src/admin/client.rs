@@ -77,7 +77,7 @@ fn hint(address: &Address, error: &io::Error) -> &'static str {
         (Address::Unix(_), io::ErrorKind::PermissionDenied) => {
             "; run this command as root, as danelaw's user or as a member of its group"
         }
-        (Address::Unix(_), io::ErrorKind::NotFound) => {
+        (Address::Unix(_), io::ErrorKind::NotFound) | (_, io::ErrorKind::ConnectionRefused) => {
             "; no danelaw runs, or it has another admin.address: `danelaw config show` has the one that is asked"
         }
         (Address::Unix(_) | Address::Tcp(_), _) => "",

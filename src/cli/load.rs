@@ -459,6 +459,15 @@ mod tests {
                  quote or a comma is missing (in --set dns.servers)",
             ),
             (
+                "dns.servers=['9.9.9.9']",
+                "dns.servers: \"['9.9.9.9']\" is not allowed; it must be a list in brackets, such as [\"..\", \"..\"]; write double \
+                 quotes (in --set dns.servers)",
+            ),
+            (
+                "limits.sessions=2.0",
+                "limits.sessions: 2.0 is not allowed; it must be a whole number from 0 up (in --set limits.sessions)",
+            ),
+            (
                 "listener=[{address=\"127.0.0.1:25\"",
                 "listener: \"[{address=\\\"127.0.0.1:25\\\"\" is not allowed; it must be a list of tables, such as \
                  [{address=\"127.0.0.1:10025\"}]; a bracket, a quote or a comma is missing (in --set listener)",

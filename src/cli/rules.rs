@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::dns::NegativeTrustAnchor;
 use crate::dns::stub::Stub;
 use crate::last_day::NEAR;
+use crate::name::NameError;
 use crate::policy::Level;
 use crate::rules::{Rule, Rules, StsByRule};
 use crate::session::Shared;
@@ -57,9 +58,17 @@ enum RulesCommand {
     /// force, and it stops the mail of a domain when that changes. The exit status is that of `danelaw check`.
     Suggest {
         /// Domains, or mail addresses for their domains; "-" reads them from standard input, one a line.
-        #[arg(value_name = "DOMAIN", required = true)]
+        #[arg(value_name = "DOMAIN", required = true, value_parser = listed)]
         domains: Vec<String>,
     },
+}
+
+/// A domain, or that of an address, or standard input.
+fn listed(text: &str) -> Result<String, NameError> {
+    match text {
+        "-" => Ok(text.to_owned()),
+        text => check::domain(text).map(|_| text.to_owned()),
+    }
 }
 
 /// One rule, in words.

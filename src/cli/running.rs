@@ -38,6 +38,14 @@ impl<'a> RunningDanelaw<'a> {
     pub(super) fn ask(&self, path: &str) -> Result<Result<String, String>, NotTold> {
         let answer = self.runtime.block_on(client::ask(self.address, path));
         let (status, text) = answer.map_err(|error| NotTold::unavailable(&error))?;
+        // danelaw's own answers to these questions are text and JSON.
+        if text.trim_start().starts_with('<') {
+            let why = format!(
+                "{} answers with a page for browsers, so this is another program; correct admin.address",
+                self.address
+            );
+            return Err(NotTold::unavailable(&why));
+        }
         Ok(if status.is_success() { Ok(text) } else { Err(text.trim_end().to_owned()) })
     }
 }

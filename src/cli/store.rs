@@ -55,7 +55,9 @@ fn with_database(
     run: impl AsyncFnOnce(DatabaseSettings) -> Result<String, DatabaseOpenError>,
 ) -> ExitCode {
     let Some(settings) = database(config) else {
-        log::complain("store.url: it is empty; this command is for a database");
+        log::complain(
+            "store.url: it is empty; this command is for a database: set it, as in postgresql://danelaw@db.example.net/danelaw",
+        );
         return ExitCode::from(EX_CONFIG);
     };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {

@@ -194,7 +194,14 @@ fn key(arguments: &TlsrptKeyArguments) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            log::complain(&format!("{}: {error}", file.display()));
+            let advice = match &error {
+                DkimKeyError::Unreadable(error) if error.kind() == io::ErrorKind::NotFound => {
+                    "; its directory must be there"
+                }
+                DkimKeyError::NotPem(_) => "; give the name of a file that is not there yet",
+                _ => "",
+            };
+            log::complain(&format!("{}: {error}{advice}", file.display()));
             ExitCode::from(EX_CANTCREAT)
         }
     }

@@ -92,6 +92,10 @@ pub(super) struct WatchArguments {
 pub(super) fn run(config: Config, arguments: &WatchArguments) -> ExitCode {
     match &arguments.state {
         Some(state) if arguments.once => once(config, state, arguments),
+        Some(state) if !state.exists() => {
+            let why = format!("--state: {} is not there; `danelaw watch --once` makes it", state.display());
+            NotTold { code: BLIND, why }.complain()
+        }
         Some(state) => match kept::read(state) {
             Ok(book) => {
                 let wanted = arguments.letter.as_ref().or(arguments.domain.as_ref());

@@ -69,6 +69,14 @@ pub enum DatabaseUrlError {
         "it has the parameter {0:?}; it may have host (the directory of a Unix socket) and sslmode (disable or verify-full)"
     )]
     Parameter(String),
+    /// A parameter with another value. The value may be a secret.
+    #[error(
+        "its {0} has a value of another form: host is the directory of a Unix socket, and sslmode is disable or verify-full"
+    )]
+    Value(String),
+    /// A host and the directory of a socket.
+    #[error("it names two hosts, one behind the @ and one as ?host=; leave one of them out")]
+    TwoHosts,
 }
 
 impl FromStr for DatabaseUrl {
@@ -97,7 +105,7 @@ impl FromStr for DatabaseUrl {
         let parameters = Parameters::parse(query)?;
         let host = match (parameters.directory, host) {
             (Some(directory), "") => DatabaseHost::Unix(directory),
-            (Some(_), _) => return Err(DatabaseUrlError::Parameter("host".to_owned())),
+            (Some(_), _) => return Err(DatabaseUrlError::TwoHosts),
             (None, "") => return Err(DatabaseUrlError::NoHost),
             (None, host) => DatabaseHost::Tcp(host.to_owned()),
         };
@@ -123,7 +131,7 @@ impl Parameters {
                 ("host", value) if value.starts_with('/') => parameters.directory = Some(PathBuf::from(value)),
                 ("sslmode", "disable") => parameters.tls = Some(DatabaseTls::Off),
                 ("sslmode", "verify-full") => parameters.tls = Some(DatabaseTls::Verified),
-                // The value may be a secret.
+                ("host" | "sslmode", _) => return Err(DatabaseUrlError::Value(key.to_owned())),
                 _ => return Err(DatabaseUrlError::Parameter(key.to_owned())),
             }
         }
@@ -218,9 +226,15 @@ mod tests {
         ] {
             assert_eq!(text.parse::<DatabaseUrl>(), Err(error), "{text}");
         }
-        for parameter in ["sslmode=prefer", "sslmode=require", "host=db", "options=-c%20x", "sslrootcert=/x"] {
+        for parameter in ["options=-c%20x", "sslrootcert=/x"] {
             let error = format!("postgresql://d@h/d?{parameter}").parse::<DatabaseUrl>().unwrap_err();
             assert!(matches!(error, DatabaseUrlError::Parameter(_)), "{parameter}: {error}");
         }
+        for (parameter, key) in [("sslmode=prefer", "sslmode"), ("sslmode=require", "sslmode"), ("host=db", "host")] {
+            let error = format!("postgresql://d@h/d?{parameter}").parse::<DatabaseUrl>();
+            assert_eq!(error, Err(DatabaseUrlError::Value(key.to_owned())), "{parameter}");
+        }
+        let two = "postgresql://d@h/d?host=/run/postgresql".parse::<DatabaseUrl>();
+        assert_eq!(two, Err(DatabaseUrlError::TwoHosts));
     }
 }

@@ -157,7 +157,7 @@ where
     E: serde::de::Error,
 {
     text.parse().map_err(|error: T::Err| {
-        let (error, quoted) = (error.to_string(), format!("{text:?}"));
+        let (error, quoted) = (in_our_words(error.to_string()), format!("{text:?}"));
         // Some errors quote the text themselves.
         if error.starts_with(&quoted) {
             E::custom(error)
@@ -165,6 +165,15 @@ where
             E::custom(format!("{quoted} is not allowed: {error}"))
         }
     })
+}
+
+/// The words of the standard library, with an example.
+fn in_our_words(error: String) -> String {
+    match error.as_str() {
+        "invalid IPv4 address syntax" => "it is no IPv4 address such as 192.0.2.1".to_owned(),
+        "invalid IPv6 address syntax" => "it is no IPv6 address such as 2001:db8::1".to_owned(),
+        _ => error,
+    }
 }
 
 /// Reads a day that has to be there.

@@ -67,11 +67,9 @@ impl DkimKey {
     /// # Errors
     /// It is of no use, or readable for too many.
     pub fn load(path: &Path) -> Result<Self, DkimKeyError> {
+        let key = Self::from_pem(&fs::read(path)?)?;
         let mode = fs::metadata(path)?.permissions().mode() & 0o7777;
-        if mode & TOO_WIDE != 0 {
-            return Err(DkimKeyError::Mode(mode));
-        }
-        Self::from_pem(&fs::read(path)?)
+        if mode & TOO_WIDE == 0 { Ok(key) } else { Err(DkimKeyError::Mode(mode)) }
     }
 
     /// Reads a key.

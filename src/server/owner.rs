@@ -41,7 +41,8 @@ fn number(name: &str, file: &str) -> io::Result<u32> {
     if let Ok(number) = name.parse() {
         return Ok(number);
     }
-    let missing = || io::Error::new(io::ErrorKind::NotFound, format!("{name:?} is not in {file}"));
+    let missing =
+        || io::Error::new(io::ErrorKind::NotFound, format!("{name:?} is not in {file}; correct listener.owner"));
     find(name, &fs::read_to_string(file)?).ok_or_else(missing)
 }
 

@@ -91,8 +91,8 @@ pub enum OpenError {
     InUse(PathBuf),
     /// Another program made it, or it is damaged.
     #[error(
-        "{path} is no store of danelaw, or is damaged ({found}); move it away and a new one is made, but open \
-         messages may then be delivered twice"
+        "{path} is no store of danelaw, or is damaged ({found}); give another path, or move it away and a new one is \
+         made, but open messages may then be delivered twice"
     )]
     NotAStore {
         /// The file.

@@ -23,7 +23,7 @@ pub(crate) enum StateFileError {
     #[error("{0} is no regular file")]
     NoFile(PathBuf),
     /// danelaw has not written it.
-    #[error("{0} is no state of danelaw watch ({1}); delete it and a new one is made, which forgets what was told")]
+    #[error("{0} is no state of danelaw watch ({1}); give another file, or delete it: a new one forgets what was told")]
     Damaged(PathBuf, String),
     /// Another run has it.
     #[error("another look with {0} is under way")]

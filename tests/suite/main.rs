@@ -86,6 +86,7 @@ mod check;
 mod check_lists;
 mod check_loops;
 mod check_sts;
+mod clumsy;
 mod configuration;
 mod manual;
 mod reload;

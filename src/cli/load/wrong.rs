@@ -167,7 +167,7 @@ fn shown(found: &Actual) -> String {
         Actual::Bool(truth) => truth.to_string(),
         Actual::Unsigned(number) => number.to_string(),
         Actual::Signed(number) => number.to_string(),
-        Actual::Float(number) => number.to_string(),
+        Actual::Float(number) => format!("{number:?}"),
         Actual::Char(char) => format!("\"{char}\""),
         Actual::Str(text) => format!("{text:?}"),
         Actual::Map => "a table of keys".to_owned(),
@@ -185,9 +185,7 @@ fn in_toml(wanted: &str, path: &[String], found: &Actual) -> String {
         )
     };
     let text = match (wanted, path) {
-        ("a sequence", _) if is_torn(found) => {
-            return format!("{}; a bracket, a quote or a comma is missing", example_of_list(path));
-        }
+        ("a sequence", _) if is_torn(found) => return torn(path, found),
         ("a sequence", [list]) if list == "listener" => return tables("listener", "address=\"127.0.0.1:10025\""),
         ("a sequence", [list]) if list == "rule" => {
             return tables("rule", "domain=\"example.com\",level=\"dane-only\"");
@@ -209,7 +207,9 @@ fn in_toml(wanted: &str, path: &[String], found: &Actual) -> String {
         (wanted, _) if wanted.starts_with("struct ") => {
             return format!("a table of keys, such as [{}] and a line below it for each key", path.join("."));
         }
-        (wanted, _) if wanted.starts_with("enum ") => "one of its words, in quotes (danelaw.toml(5) has them)",
+        (wanted, _) if wanted == "enum" || wanted.starts_with("enum ") => {
+            "one of its words, in quotes (danelaw.toml(5) has them)"
+        }
         (wanted, _) => wanted,
     };
     text.to_owned()
@@ -218,6 +218,14 @@ fn in_toml(wanted: &str, path: &[String], found: &Actual) -> String {
 /// Whether a text begins as a list does, and is none.
 fn is_torn(found: &Actual) -> bool {
     matches!(found, Actual::Str(text) if text.trim_start().starts_with('['))
+}
+
+/// The expectation in place of such a text.
+fn torn(path: &[String], found: &Actual) -> String {
+    // Flags and variables take no single quotes.
+    let has_single_quotes = matches!(found, Actual::Str(text) if text.contains('\'') && !text.contains('"'));
+    let fault = if has_single_quotes { "write double quotes" } else { "a bracket, a quote or a comma is missing" };
+    format!("{}; {fault}", example_of_list(path))
 }
 
 fn example_of_list(path: &[String]) -> &'static str {

@@ -6,6 +6,9 @@ use crate::cli::EX_CONFIG;
 use crate::cli::running::{NotTold, RunningDanelaw};
 use crate::config::{Config, TlsrptMode};
 
+const NOT_SENT: &str = "tlsrpt.mode is empty, so that danelaw counts no TLS sessions: set it to \"send\", with the keys that `danelaw config \
+                        check` then asks for, and restart danelaw";
+
 /// A danelaw that makes reports of its own.
 pub(super) struct RunningReports<'a>(RunningDanelaw<'a>);
 
@@ -15,7 +18,7 @@ impl<'a> RunningReports<'a> {
         let wrong = |why: &str| NotTold { code: EX_CONFIG, why: why.to_owned() };
         match config.tlsrpt.mode {
             TlsrptMode::Send => RunningDanelaw::of(config).map(Self),
-            TlsrptMode::Off => Err(wrong("tlsrpt.mode is empty, so that danelaw counts no TLS sessions")),
+            TlsrptMode::Off => Err(wrong(NOT_SENT)),
             TlsrptMode::Collectd => {
                 Err(wrong("tlsrpt.mode is \"collectd\", so that tlsrpt-collectd counts the TLS sessions"))
             }
