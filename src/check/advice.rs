@@ -7,8 +7,9 @@ use humantime_serde::re::humantime::format_duration;
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::checker::{DomainCheck, ExchangeCheck, Forecast, SessionCheck};
+use super::checker::{DomainCheck, ExchangeCheck, SessionCheck};
 use super::ends::{CERTIFICATE_SOON, DAY, is_signature_late};
+use super::forecast::Forecast;
 use super::recording::RecordedAnswers;
 use super::sts;
 use crate::dane::agility::Digests;

@@ -19,11 +19,11 @@ use crate::dns::Security;
 use crate::dns::stub::Stub;
 use crate::http::HostCertificates;
 use crate::mta_sts::record::policy_host;
-use crate::mx::{NoRoute, Route};
+use crate::mx::Route;
 use crate::name::Name;
 use crate::policy::{Level, TlsPolicy};
-use crate::refusal::{Lacking, Peer, Place, Reason, Refusal, Stage};
-use crate::requiretls::{TagDemand, TagUnmet, TaggedRemote};
+use crate::refusal::{Peer, Reason, Refusal, Stage};
+use crate::requiretls::TagDemand;
 use crate::roots::Roots;
 use crate::rules::{LevelFloor, NextHop, NextHopHost, StsByRule};
 use crate::settings;
@@ -47,6 +47,15 @@ pub(crate) enum Connections {
     None,
 }
 
+/// Whether an exchange at an address of this host's interfaces ends the list (RFC 5321 §5.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OwnHosts {
+    /// It does, as for a mail.
+    EndTheList,
+    /// It is looked at, as others see it.
+    AreSeen,
+}
+
 /// The settings and clients that every check needs.
 pub(crate) struct Checker {
     pub(crate) config: Config,
@@ -57,6 +66,7 @@ pub(crate) struct Checker {
     pub(crate) connections: Connections,
     /// The addresses that no connection is made to.
     pub(crate) spared: SparedPeers,
+    pub(crate) own_hosts: OwnHosts,
     /// The order of the sessions of one domain.
     pub(crate) pace: SessionPace,
     /// Where the number of open sessions is shown.
@@ -130,7 +140,7 @@ pub(crate) struct DomainCheck {
     pub(crate) exchanges: Vec<ExchangeCheck>,
     /// The refusals of the domain beyond those of its exchanges: that there are more than are ever tried, and the doubt about the
     /// MX records.
-    beyond: Vec<Reason>,
+    pub(super) beyond: Vec<Reason>,
 }
 
 /// The check of one exchange.
@@ -145,7 +155,7 @@ pub(crate) struct ExchangeCheck {
     /// Whether there are addresses that mail would be sent to, and that no connection was made to.
     pub(crate) has_unasked: bool,
     /// The demand of the mail's tag.
-    demand: TagDemand,
+    pub(super) demand: TagDemand,
 }
 
 /// A session with one address.
@@ -160,14 +170,6 @@ pub(crate) struct SessionCheck {
     pub(crate) worth: PkixWorth,
     /// The end of the session, in seconds since 1970.
     pub(crate) at: i64,
-}
-
-/// The forecast for a message.
-pub(crate) enum Forecast<'w> {
-    /// It would go to this host and address; over this, if there was a session.
-    Delivered(&'w ExchangeCheck, Option<(IpAddr, &'w Channel)>),
-    /// It would be refused for these reasons.
-    Refused,
 }
 
 /// A plan, and those of its addresses that are connected to.
@@ -240,6 +242,7 @@ impl Checker {
             inquiry.answer(Some(&self.policies.source), &route.next_hop, request).await;
         }
         let choice = |exchange| Choice { route, exchange, inquiry };
+        let is_end = |check: &ExchangeCheck| self.own_hosts == OwnHosts::EndTheList && check.is_us();
         let mut checks = match self.pace {
             SessionPace::Together => {
                 join_all(route.exchanges().iter().map(|exchange| self.check_exchange(choice(exchange), request))).await
@@ -248,15 +251,15 @@ impl Checker {
                 let mut checks = Vec::new();
                 for exchange in route.exchanges() {
                     checks.push(self.check_exchange(choice(exchange), request).await);
-                    if checks.last().is_some_and(ExchangeCheck::is_us) {
+                    if checks.last().is_some_and(is_end) {
                         break;
                     }
                 }
                 checks
             }
         };
-        // RFC 5321 §5.1: what is not better than this host is never tried.
-        if let Some(ours) = checks.iter().position(ExchangeCheck::is_us) {
+        // What is not better than this host is never tried.
+        if let Some(ours) = checks.iter().position(is_end) {
             checks.truncate(ours + 1);
         }
         checks
@@ -268,10 +271,11 @@ impl Checker {
         let connector = self.connector(&resolver, self.tls.clone());
         let planned = timeout(self.config.timeouts.route, connector.plan(choice, request)).await;
         let plan = planned.unwrap_or(Err(Reason::OutOfTime));
-        let plan = plan.and_then(|plan| match connector.comes_back(exchange, &plan.addresses, plan.finality, request) {
-            None => Ok(plan),
-            Some(reason) => Err(reason),
-        });
+        let comes_back = |plan: &Plan| match self.own_hosts {
+            OwnHosts::EndTheList => connector.comes_back(exchange, &plan.addresses, plan.finality, request),
+            OwnHosts::AreSeen => None,
+        };
+        let plan = plan.and_then(|plan| comes_back(&plan).map_or(Ok(plan), Err));
         let asked = plan.as_ref().map_or(Vec::new(), |plan| self.asked(exchange, plan));
         let has_unasked = plan.as_ref().is_ok_and(|plan| asked.len() < plan.addresses.len());
         let sessions = match &plan {
@@ -367,82 +371,5 @@ impl Checker {
     fn connector(&self, resolver: &RecordingResolver, tls: Tls) -> Connector<RecordingResolver> {
         let connector = settings::connector(&self.config, self.hostname.clone(), resolver.clone(), tls);
         Connector { enforced_sts: Some(Arc::clone(&self.policies.source)), ..connector }
-    }
-}
-
-impl DomainCheck {
-    /// The forecast for a message now.
-    pub(crate) fn forecast(&self) -> Forecast<'_> {
-        let taken = self.exchanges.iter().find_map(|exchange| match exchange.taken() {
-            Some((address, channel)) => Some(Forecast::Delivered(exchange, Some((address, channel)))),
-            None => exchange.has_unasked.then_some(Forecast::Delivered(exchange, None)),
-        });
-        taken.unwrap_or(Forecast::Refused)
-    }
-
-    /// Everything that stands in the way, in the order mail would meet it; if the mail is refused, that is why.
-    pub(crate) fn obstacles(&self) -> Vec<(Place, &Reason)> {
-        let domain = self.route.as_ref().err().map(|refusal| (refusal.at.clone(), &refusal.reason));
-        let beyond = self.beyond.iter().map(|reason| (Place::Domain, reason));
-        domain.into_iter().chain(self.exchanges.iter().flat_map(ExchangeCheck::obstacles)).chain(beyond).collect()
-    }
-
-    /// The doubt about MX records of this security, if mail is refused by the word of the DNS alone.
-    fn doubt(&self, mx: Security, inquiry: &StsInquiry) -> Option<Reason> {
-        match self.forecast() {
-            Forecast::Delivered(..) => None,
-            Forecast::Refused => {
-                let reasons: Vec<_> = self.obstacles().into_iter().map(|(_, reason)| reason).collect();
-                inquiry.doubt(mx, &reasons)
-            }
-        }
-    }
-
-    /// Whether the mail is refused for want of TLS or of a proof at some host, so that it goes on if that is waived.
-    pub(crate) fn is_waived(&self) -> bool {
-        let is_waived = |(_, reason): &(Place, &Reason)| reason.is_waived_by_observing();
-        matches!(self.forecast(), Forecast::Refused) && self.obstacles().iter().any(is_waived)
-    }
-
-    /// The reason that speaks for all, as in the reply to a client.
-    pub(crate) fn main_obstacle(&self) -> Option<(Place, &Reason)> {
-        self.obstacles().into_iter().rev().max_by_key(|(_, reason)| reason.weight())
-    }
-}
-
-impl SessionCheck {
-    /// The session, if mail of this demand goes over it.
-    fn taken(&self, demand: TagDemand) -> Result<&Channel, &Reason> {
-        let channel = self.outcome.as_ref()?;
-        let offers = self.offers_require_tls.unwrap_or_default();
-        match demand.at(TaggedRemote { is_verified: channel.is_verified(), offers }) {
-            Ok(_) => Ok(channel),
-            Err(TagUnmet::Missing) => Err(const { &Reason::Lacking(Lacking::RequireTls) }),
-            Err(TagUnmet::Unauthenticated) => Err(const { &Reason::Lacking(Lacking::Authentication) }),
-        }
-    }
-}
-
-impl ExchangeCheck {
-    /// Whether mail to it would come back to this host.
-    fn is_us(&self) -> bool {
-        matches!(self.plan, Err(Reason::NoRoute(NoRoute::Loop(..))))
-    }
-
-    /// The first address at which a session met the policy and the mail's tag.
-    fn taken(&self) -> Option<(IpAddr, &Channel)> {
-        self.sessions.iter().find_map(|(address, session)| Some((*address, session.taken(self.demand).ok()?)))
-    }
-
-    /// The reasons against delivery at this exchange.
-    pub(crate) fn obstacles(&self) -> Vec<(Place, &Reason)> {
-        if let Err(reason) = &self.plan {
-            return vec![(Place::Host(self.name.clone()), reason)];
-        }
-        let (exchange, port) = (&self.name, self.port);
-        let peer = |address: &IpAddr| Place::Peer(Peer { exchange: exchange.clone(), address: *address, port });
-        let failed =
-            self.sessions.iter().filter_map(|(address, session)| Some((address, session.taken(self.demand).err()?)));
-        failed.map(|(address, reason)| (peer(address), reason)).collect()
     }
 }

@@ -7,6 +7,7 @@ pub(crate) mod advice;
 pub(crate) mod certificate;
 pub(crate) mod checker;
 pub(crate) mod ends;
+pub(crate) mod forecast;
 pub(crate) mod reach;
 pub(crate) mod recording;
 pub(crate) mod report;

@@ -8,7 +8,8 @@ use time::OffsetDateTime;
 
 use super::advice::{Advice, advice};
 use super::certificate::CertificateReport;
-use super::checker::{Connections, DomainCheck, ExchangeCheck, Forecast, SessionCheck};
+use super::checker::{Connections, DomainCheck, ExchangeCheck, SessionCheck};
+use super::forecast::Forecast;
 use super::sts::StsReport;
 use super::tagged::{ListenerReport, RequireTlsReport};
 use super::verdict::{CheckStatus, MailVerdict, Need, no_dane};

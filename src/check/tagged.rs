@@ -3,7 +3,8 @@
 
 use serde::Serialize;
 
-use super::checker::{CheckTarget, Checker, Connections, DomainCheck, Forecast};
+use super::checker::{CheckTarget, Checker, Connections, DomainCheck};
+use super::forecast::Forecast;
 use super::report::{RefusalReport, refusal};
 use crate::config::{Address, Config, Listener};
 use crate::name::Name;

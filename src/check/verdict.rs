@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use super::checker::{DomainCheck, Forecast};
+use super::checker::DomainCheck;
+use super::forecast::Forecast;
 use crate::dane::tlsa::NoDane;
 use crate::policy::{Level, NamedBy, ProtectionWord, TlsPolicy};
 use crate::refusal::Reason;

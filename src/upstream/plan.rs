@@ -258,7 +258,8 @@ impl<R: Resolver> Connector<R> {
     }
 
     /// The reason for which mail to one of these addresses of an exchange would come back to this host, or for which that is
-    /// not known. `finality` is that of the answers that gave them. RFC 5321 §5.1, A-52: a relay that is among the exchanges drops itself and all that is not better.
+    /// not known. The addresses are by answers of this finality. RFC 5321 §5.1, A-52: a relay that is among the exchanges drops
+    /// itself and all that is not better.
     pub(crate) fn comes_back<'a>(
         &self,
         exchange: &Name,

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::book::{Book, RunFacts, RunReason};
 use super::facts::{DomainFacts, FactSource, HostFacts, SeenFault, Standing};
 use super::seen::{DeliveredFacts, RuledLook, Seeing, SeenDomain, of_delivery};
-use crate::check::checker::{CheckTarget, Checker, Connections, PolicyChecks};
+use crate::check::checker::{CheckTarget, Checker, Connections, OwnHosts, PolicyChecks};
 use crate::check::ends::DAY;
 use crate::check::reach::Reach;
 use crate::check::sessions::{SessionChecks, SessionPace, SparedPeers};
@@ -91,6 +91,8 @@ impl Lookout {
             tls,
             connections: if config.watch.connect { Connections::Dane } else { Connections::None },
             spared: SparedPeers::new(),
+            // Its own mail server is on this host, as often as not.
+            own_hosts: OwnHosts::AreSeen,
             pace: SessionPace::OneByOne,
             gauge: Arc::new(()),
             sessions: SessionChecks::bounded(AT_A_TIME, MAX_NAMES),

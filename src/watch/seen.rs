@@ -10,8 +10,9 @@ use super::facts::{
     AddressFact, DaneFact, DomainFacts, FactSource, HostFacts, MxFact, RecordFact, RuleFact, SeenFault, SignatureFact,
     Standing, StsFact,
 };
-use crate::check::checker::{DomainCheck, ExchangeCheck, Forecast, SessionCheck};
+use crate::check::checker::{DomainCheck, ExchangeCheck, SessionCheck};
 use crate::check::ends::{DAY, is_signature_late};
+use crate::check::forecast::Forecast;
 use crate::check::verdict::{MailVerdict, Need};
 use crate::dane::agility::Digests;
 use crate::dane::facts;

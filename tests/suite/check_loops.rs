@@ -1,5 +1,6 @@
 //! `danelaw check` of a domain with an exchange that is this host: the same answer as a delivery's (RFC 5321 §5.1, A-52).
 
+use std::net::Ipv4Addr;
 use std::process::Command;
 
 use crate::check::check;
@@ -9,7 +10,7 @@ use serde_json::Value;
 
 /// An address of this host's interfaces that no setting names.
 const INTERFACE: &str = "10.67.72.1";
-const RESERVED: &str = "remote.allow_reserved=[\"127.0.0.0/8\",\"10.67.72.0/24\"]";
+pub(crate) const RESERVED: &str = "remote.allow_reserved=[\"127.0.0.0/8\",\"10.67.72.0/24\"]";
 
 /// The domain with a second exchange, `gateway`, before or behind the first one.
 fn with_gateway(preference: u16, address: &'static str) -> Scenario {
@@ -19,10 +20,16 @@ fn with_gateway(preference: u16, address: &'static str) -> Scenario {
         .tree(|tree, _| tree.mx("example.test", 30, "last.example.test").a("last.example.test", "127.0.0.1"))
 }
 
-#[tokio::test]
-async fn an_exchange_that_is_this_host_is_told_as_a_delivery_tells_it() {
+/// Gives this host that address.
+pub(crate) fn add_interface() -> Ipv4Addr {
     let added = Command::new("ip").args(["address", "replace", &format!("{INTERFACE}/32"), "dev", "lo"]).status();
     assert!(added.unwrap().success(), "the tests run in a network namespace of their own");
+    INTERFACE.parse().unwrap()
+}
+
+#[tokio::test]
+async fn an_exchange_that_is_this_host_is_told_as_a_delivery_tells_it() {
+    add_interface();
     let silenced = |scenario: Scenario| scenario.mx(|mx| mx.greeting = say("421 busy"));
     let by_name = "remote.own_names = ['gateway.example.test']";
     let by_setting = "remote.own_addresses = ['127.0.0.2']";

@@ -1,5 +1,6 @@
 //! The watch over domains: `danelaw watch --once` as a program, and the watch of a danelaw that runs.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use danelaw::store::{MailDelta, MailWrite, Store};
@@ -7,10 +8,11 @@ use danelaw::watch::WatchProgress;
 use serde_json::Value;
 
 use crate::check::with_config;
+use crate::check_loops::{RESERVED, add_interface};
 use crate::lab::certs::Identity;
 use crate::lab::dns::{Fault, Tree};
 use crate::lab::exchange::Exchange;
-use crate::lab::mx::say;
+use crate::lab::mx::{Mx, say};
 use crate::lab::{Lab, Scenario, free_port};
 use crate::process::Said;
 use crate::store::server::Server;
@@ -66,6 +68,22 @@ impl Memory {
         let watch = "watch.domains = ['example.test']";
         with_config(lab, watch, &[&["watch", "--once", "--state", &state], arguments].concat(), "").await
     }
+}
+
+#[tokio::test]
+async fn a_host_at_an_address_of_this_machine_is_seen_as_others_see_it() {
+    let (address, identity, name) = (add_interface(), Identity::for_name("own.example.test"), "own.example.test");
+    let record = identity.record("3 1 1");
+    let scenario = Scenario::with_domain(|tree, port| {
+        tree.mx("example.test", 10, name).a(name, &address.to_string()).tlsa(name, port, &record)
+    });
+    let lab = scenario.start().await;
+    let mx = Mx::new(identity).start(SocketAddr::from((address, lab.port)), name).await;
+    let memory = Memory::new();
+    let said = memory.look(&lab, &["--set", RESERVED]).await;
+    assert_eq!((said.status, mx.connections()), (0, 1), "{}", said.err);
+    let shown = memory.shown(&lab, &[]).await;
+    assert!(shown.out.starts_with("1 domain with 1 host") && !shown.out.contains("unknown"), "{}", shown.out);
 }
 
 /// The connections to all exchanges of a lab.

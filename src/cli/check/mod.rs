@@ -29,7 +29,7 @@ use self::progress::Progress;
 use super::run::{self, StartError};
 use super::{EX_OSERR, log, name_servers};
 use crate::admin::client;
-use crate::check::checker::{CheckTarget, Checker, Connections, PolicyChecks};
+use crate::check::checker::{CheckTarget, Checker, Connections, OwnHosts, PolicyChecks};
 use crate::check::reach::Reach;
 use crate::check::report::{DomainReport, ReportContext, RuledCheck};
 use crate::check::sessions::{SessionChecks, SessionPace, SparedPeers};
@@ -311,6 +311,7 @@ async fn checker(config: Config, arguments: &CheckArguments, progress: &Arc<Prog
         tls: Tls::new((&config).into()).map_err(StartError::system)?.with_roots(roots),
         connections: if arguments.no_connect { Connections::None } else { Connections::Connect },
         spared: SparedPeers::new(),
+        own_hosts: OwnHosts::EndTheList,
         pace: SessionPace::Together,
         gauge: Arc::<Progress>::clone(progress),
         sessions: SessionChecks::default(),

@@ -1,0 +1,96 @@
+//! The forecast for a mail, from the check of its domain.
+
+use std::net::IpAddr;
+
+use super::checker::{DomainCheck, ExchangeCheck, SessionCheck};
+use crate::dns::Security;
+use crate::mx::NoRoute;
+use crate::refusal::{Lacking, Peer, Place, Reason};
+use crate::requiretls::{TagDemand, TagUnmet, TaggedRemote};
+use crate::upstream::sts::StsInquiry;
+use crate::upstream::verified::Channel;
+
+/// The forecast for a message.
+pub(crate) enum Forecast<'w> {
+    /// It would go to this host and address; over this, if there was a session.
+    Delivered(&'w ExchangeCheck, Option<(IpAddr, &'w Channel)>),
+    /// It would be refused for these reasons.
+    Refused,
+}
+
+impl DomainCheck {
+    /// The forecast for a message now.
+    pub(crate) fn forecast(&self) -> Forecast<'_> {
+        let taken = self.exchanges.iter().find_map(|exchange| match exchange.taken() {
+            Some((address, channel)) => Some(Forecast::Delivered(exchange, Some((address, channel)))),
+            None => exchange.has_unasked.then_some(Forecast::Delivered(exchange, None)),
+        });
+        taken.unwrap_or(Forecast::Refused)
+    }
+
+    /// Everything that stands in the way, in the order mail would meet it; if the mail is refused, that is why.
+    pub(crate) fn obstacles(&self) -> Vec<(Place, &Reason)> {
+        let domain = self.route.as_ref().err().map(|refusal| (refusal.at.clone(), &refusal.reason));
+        let beyond = self.beyond.iter().map(|reason| (Place::Domain, reason));
+        domain.into_iter().chain(self.exchanges.iter().flat_map(ExchangeCheck::obstacles)).chain(beyond).collect()
+    }
+
+    /// The doubt about MX records of this security, if mail is refused by the word of the DNS alone.
+    pub(super) fn doubt(&self, mx: Security, inquiry: &StsInquiry) -> Option<Reason> {
+        match self.forecast() {
+            Forecast::Delivered(..) => None,
+            Forecast::Refused => {
+                let reasons: Vec<_> = self.obstacles().into_iter().map(|(_, reason)| reason).collect();
+                inquiry.doubt(mx, &reasons)
+            }
+        }
+    }
+
+    /// Whether the mail is refused for want of TLS or of a proof at some host, so that it goes on if that is waived.
+    pub(crate) fn is_waived(&self) -> bool {
+        let is_waived = |(_, reason): &(Place, &Reason)| reason.is_waived_by_observing();
+        matches!(self.forecast(), Forecast::Refused) && self.obstacles().iter().any(is_waived)
+    }
+
+    /// The reason that speaks for all, as in the reply to a client.
+    pub(crate) fn main_obstacle(&self) -> Option<(Place, &Reason)> {
+        self.obstacles().into_iter().rev().max_by_key(|(_, reason)| reason.weight())
+    }
+}
+
+impl SessionCheck {
+    /// The session, if mail of this demand goes over it.
+    fn taken(&self, demand: TagDemand) -> Result<&Channel, &Reason> {
+        let channel = self.outcome.as_ref()?;
+        let offers = self.offers_require_tls.unwrap_or_default();
+        match demand.at(TaggedRemote { is_verified: channel.is_verified(), offers }) {
+            Ok(_) => Ok(channel),
+            Err(TagUnmet::Missing) => Err(const { &Reason::Lacking(Lacking::RequireTls) }),
+            Err(TagUnmet::Unauthenticated) => Err(const { &Reason::Lacking(Lacking::Authentication) }),
+        }
+    }
+}
+
+impl ExchangeCheck {
+    /// Whether mail to it would come back to this host.
+    pub(super) fn is_us(&self) -> bool {
+        matches!(self.plan, Err(Reason::NoRoute(NoRoute::Loop(..))))
+    }
+
+    /// The first address at which a session met the policy and the mail's tag.
+    fn taken(&self) -> Option<(IpAddr, &Channel)> {
+        self.sessions.iter().find_map(|(address, session)| Some((*address, session.taken(self.demand).ok()?)))
+    }
+
+    /// The reasons against delivery at this exchange.
+    pub(crate) fn obstacles(&self) -> Vec<(Place, &Reason)> {
+        if let Err(reason) = &self.plan {
+            return vec![(Place::Host(self.name.clone()), reason)];
+        }
+        let (exchange, port) = (&self.name, self.port);
+        let peer = |address: &IpAddr| Place::Peer(Peer { exchange: exchange.clone(), address: *address, port });
+        let failed =
+            self.sessions.iter().filter_map(|(address, session)| Some((address, session.taken(self.demand).err()?)));
+        failed.map(|(address, reason)| (peer(address), reason)).collect()
+    }
+}
