@@ -20,7 +20,7 @@ pub struct Route {
     pub expanded: Name,
     /// How sure it is that these are the domain's exchanges: the MX records or their denial, with all CNAMEs before.
     pub security: Security,
-    /// Whether mail may be returned to its sender for what is found at them.
+    /// Whether mail may be returned to its sender if no exchange takes it.
     pub finality: Finality,
     /// At least one exchange, in the order to try them.
     exchanges: Vec<Name>,

@@ -218,7 +218,7 @@ impl Checker {
         Request { domain, next_hop, hello, level, demand, sts, until, original_destination, reporting, trace }
     }
 
-    /// The checks of the exchanges. Without a route the policy is asked for, where anybody may have made the MX records.
+    /// The checks of the exchanges. Without a route the policy is looked up if the MX records are not signed.
     async fn exchanges(
         &self,
         route: &Result<Route, Unrouted>,
@@ -258,7 +258,7 @@ impl Checker {
                 checks
             }
         };
-        // What is not better than this host is never tried.
+        // RFC 5321 §5.1: mail never goes to an exchange behind this host.
         if let Some(ours) = checks.iter().position(is_end) {
             checks.truncate(ours + 1);
         }

@@ -1,4 +1,4 @@
-//! The name servers of a command that asks at once: what it says of those that are at fault.
+//! The report of a command on the name servers that it asks: which of them fail the self-test, and why.
 
 use super::log;
 use crate::config::Config;

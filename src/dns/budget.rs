@@ -32,8 +32,8 @@ impl LookupBudget {
     }
 }
 
-/// The questions to authoritative servers that may still be sent: for a lookup, or for a part of it, whose questions count in both.
-/// Clones are one count. A question that the same server gets once more, over TCP or without EDNS, is one question.
+/// The number of questions to authoritative servers that a lookup, or a part of it, may still send. A question of a part counts in the
+/// whole lookup too. Clones share one count. A question that the same server gets once more, over TCP or without EDNS, is one question.
 #[derive(Clone)]
 pub(super) struct Questions(Arc<QuestionCount>);
 
@@ -184,7 +184,7 @@ mod tests {
         let whole = Questions::of_lookup();
         let (answer, same) = (whole.at_most(100), whole.clone());
         assert_eq!((sent(&answer), answer.are_left(), whole.left()), (100, false, 100));
-        // A part of a part, and a part of what is left.
+        // A part may have parts. The smaller bound holds.
         let step = whole.of_step();
         assert_eq!((sent(&step.at_most(20)), step.left(), whole.left()), (20, OF_STEP - 20, 80));
         assert_eq!((sent(&step.at_most(100)), whole.left(), same.left()), (OF_STEP - 20, 40, 40));

@@ -1,4 +1,4 @@
-//! An operator who mistypes, gives the wrong file or asks the wrong program: each message names the key or file and what to do, and
+//! An operator mistypes, gives the wrong file or asks the wrong program. Each message names the key or file and says what to do, and
 //! the exit status is the one of the manual.
 
 use std::net::SocketAddr;

@@ -444,7 +444,7 @@ async fn fall_back(lab: &Lab) {
 
 #[tokio::test]
 async fn a26_an_exchange_that_the_fallback_cannot_find_keeps_others_from_the_last_word() {
-    // A26: the first exchange has a public address that is none, and the second one lacks what the mail turns out to need.
+    // A26: the first exchange has a reserved address alone, and the second one lacks an extension that the mail needs.
     let lacks = Exchange::new("example.test", "mx2.example.test").preference(20);
     let lacks = lacks.script(|mx| mx.ehlo_under_tls = say("250-mx\r\n250 PIPELINING"));
     let scenario = Scenario::of([lacks]);

@@ -221,7 +221,7 @@ async fn p16_forged_dns_under_an_enforced_policy_bounces_no_mail() {
 
 #[tokio::test]
 async fn p16_forged_dns_beside_a_host_that_lacks_an_extension_bounces_no_mail() {
-    // P16: the attacker names an address that is none for one host, and the other one lacks what the mail turns out to need.
+    // P16: the attacker gives one host a reserved address, and the other one lacks an extension that the mail needs.
     let eight_bit = "Subject: green\r\n\r\ngr\u{fc}n\r\n".as_bytes();
     let listed = ["x.evil.test", "mx1.plain.test"];
     for (found, code) in [(policy("enforce", &listed), "451"), (policy("testing", &listed), "55")] {
