@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::checker::{DomainCheck, ExchangeCheck, SessionCheck};
-use crate::dns::Security;
+use crate::dns::{Failure, Rtype, Security};
 use crate::mx::NoRoute;
 use crate::refusal::{Lacking, Peer, Place, Reason};
 use crate::requiretls::{TagDemand, TagUnmet, TaggedRemote};
@@ -74,7 +74,7 @@ impl SessionCheck {
 impl ExchangeCheck {
     /// Whether mail to it would come back to this host.
     pub(super) fn is_us(&self) -> bool {
-        matches!(self.plan, Err(Reason::NoRoute(NoRoute::Loop(..))))
+        self.plan.as_ref().is_err_and(is_loop)
     }
 
     /// The first address at which a session met the policy and the mail's tag.
@@ -92,5 +92,36 @@ impl ExchangeCheck {
         let failed =
             self.sessions.iter().filter_map(|(address, session)| Some((address, session.taken(self.demand).err()?)));
         failed.map(|(address, reason)| (peer(address), reason)).collect()
+    }
+}
+
+/// Whether an exchange that is refused for this reason is this host. By answers that are not final a loop is a failed lookup of MX
+/// records, and as such the end of the list, too.
+fn is_loop(reason: &Reason) -> bool {
+    matches!(reason, Reason::NoRoute(NoRoute::Loop(..)) | Reason::Dns(Failure { rtype: Rtype::MX, .. }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, DEFAULTS};
+    use crate::dns::Finality;
+    use crate::name::Name;
+    use crate::upstream::failover::{NextCandidate, rule};
+
+    #[test]
+    fn this_host_ends_the_list_as_in_a_delivery() {
+        let name = || Name::parse("example").unwrap();
+        let config: Config = DEFAULTS.parse::<toml::Table>().unwrap().try_into().unwrap();
+        let limits = (&config).into();
+        for (reason, ends) in [
+            (Reason::NoRoute(NoRoute::Loop(name(), name())), true),
+            (Finality::Provisional.failure(&name(), Rtype::MX).unwrap().into(), true),
+            (Finality::Provisional.failure(&name(), Rtype::A).unwrap().into(), false),
+            (Reason::NoAddress, false),
+        ] {
+            let next = rule(&reason, &limits).next;
+            assert_eq!((is_loop(&reason), next == NextCandidate::Stop), (ends, ends), "{reason}");
+        }
     }
 }
