@@ -19,11 +19,15 @@ use crate::dane::facts;
 use crate::dane::tlsa::{self, Tlsa};
 use crate::dane::verify::Match;
 use crate::discovery::StsSource;
-use crate::dns::{Answer, FailureReason, HostLookup, MxTarget, RawTlsa, Rtype, Security, SignatureValidity};
+use crate::dns::{
+    Answer, Failure, FailureReason, Finality, HostLookup, Lookup, Mx, MxTarget, RawTlsa, Rtype, Security,
+    SignatureValidity,
+};
 use crate::hex::Hex;
+use crate::mx::Route;
 use crate::name::Name;
 use crate::policy::TlsPolicy;
-use crate::refusal::{Place, Reason};
+use crate::refusal::{Place, Reason, Refusal};
 use crate::report::deliveries::{DeliveryNotes, VerifiedAddress};
 use crate::rules::{Rule, Rules};
 use crate::upstream::verified::Channel;
@@ -158,13 +162,7 @@ fn judged(reason: &Reason, text: String, host: Option<String>) -> Standing {
 
 /// The exchanges as they are published; none if that is not known.
 fn exchanges(check: &DomainCheck) -> Option<Vec<MxFact>> {
-    let records = match &check.recorded.mx {
-        Some(Ok(found)) => found.answer.records(),
-        // A rule names the host.
-        None if check.route.is_ok() => &[],
-        Some(Err(_)) | None => return None,
-    };
-    let named = records.iter().filter_map(|record| match &record.target {
+    let named = records(check.recorded.mx.as_ref(), &check.route)?.iter().filter_map(|record| match &record.target {
         MxTarget::Host(name) => Some(MxFact { preference: record.preference, host: host_key(name, None) }),
         MxTarget::Root | MxTarget::Invalid(_) => None,
     });
@@ -175,6 +173,18 @@ fn exchanges(check: &DomainCheck) -> Option<Vec<MxFact>> {
     mx.sort();
     mx.dedup();
     Some(mx)
+}
+
+/// The MX records of a domain with this route; none if they are not known.
+fn records<'a>(mx: Option<&'a Result<Lookup<Mx>, Failure>>, route: &Result<Route, Refusal>) -> Option<&'a [Mx]> {
+    match (mx, route) {
+        // The configured name servers may know a way for this mail.
+        (Some(Ok(Lookup { finality: Finality::Provisional, .. })), Err(_)) => None,
+        (Some(Ok(found)), _) => Some(found.answer.records()),
+        // A rule names the host.
+        (None, Ok(_)) => Some(&[]),
+        (Some(Err(_)) | None, _) => None,
+    }
 }
 
 fn sts(check: &DomainCheck, now: OffsetDateTime) -> Option<StsFact> {
@@ -335,6 +345,29 @@ fn matched(channel: &Channel) -> Option<&Match> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mx::{self, Here};
+
+    #[test]
+    fn an_answer_of_the_fallback_does_not_take_the_exchanges_of_a_domain() {
+        let name = || Name::parse("example").unwrap();
+        let exchange = || vec![Mx { preference: 10, target: MxTarget::Host(Name::parse("mx.example").unwrap()) }];
+        let null = || vec![Mx { preference: 0, target: MxTarget::Root }];
+        for (answer, finality, known) in [
+            (Answer::Records(exchange()), Finality::Final, Some(exchange())),
+            (Answer::Records(exchange()), Finality::Provisional, Some(exchange())),
+            (Answer::NoData, Finality::Provisional, Some(Vec::new())),
+            (Answer::NxDomain, Finality::Final, Some(Vec::new())),
+            (Answer::Records(null()), Finality::Final, Some(null())),
+            (Answer::NxDomain, Finality::Provisional, None),
+            (Answer::Records(null()), Finality::Provisional, None),
+        ] {
+            let lookup = Lookup { asked: name(), aliases: Vec::new(), end: Security::Secure, answer, finality };
+            let route = mx::route(&lookup, Here { names: &[], most: 1, seed: 0 }).map_err(Refusal::domain);
+            assert_eq!(records(Some(&Ok(lookup.clone())), &route), known.as_deref(), "{lookup:?}");
+        }
+        let by_rule = Ok(mx::by_address(&name()));
+        assert_eq!(records(None, &by_rule), Some(&[][..]));
+    }
 
     #[test]
     fn a_signature_that_should_have_been_renewed_comes_first() {
