@@ -448,6 +448,23 @@ async fn a_session_that_fails_amid_chunks() {
 }
 
 #[tokio::test]
+async fn a_client_that_is_lost_amid_chunks_says_nothing_about_them() {
+    let lab = plain(offers_chunks).start().await;
+    for taken in 0..2 {
+        let mut client = accepted(&lab).await;
+        client.write(&bdat(&[b'a'; 100_000], "")).await;
+        assert_eq!(client.codes(1).await, ["250 2.0.0"]);
+        if taken == 0 {
+            client.write(b"BDAT 100000 LAST\r\na").await;
+        } else {
+            assert!(client.command("BDAT 0 LAST").await.starts_with("250 2.0.0 "));
+        }
+    }
+    assert_eq!(lab.mx().messages().len(), 1);
+    assert!(!lab.mx().tls().iter().any(|line| line == "DATA"));
+}
+
+#[tokio::test]
 async fn a_refusal_of_the_message_says_nothing_about_chunks() {
     for refusal in ["550 5.7.1 spam", "452 4.3.1 full"] {
         let lab = plain(|mx| (offers_chunks(mx), mx.end = say(refusal)).1).start().await;
