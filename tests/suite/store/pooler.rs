@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 
 use danelaw::store::DatabaseSettings;
@@ -43,7 +44,8 @@ impl Pooler {
         command.arg("--").arg("/usr/sbin/pgbouncer").arg("-q").arg(&file).current_dir("/");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let child = command.spawn().unwrap();
-        eventually("PgBouncer listens", || socket.exists().then_some(()));
+        // The file is there before the pooler listens.
+        eventually("PgBouncer listens", || UnixStream::connect(&socket).ok());
         Self { folder, child }
     }
 
