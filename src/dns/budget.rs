@@ -88,8 +88,8 @@ impl Questions {
     }
 }
 
-/// The rest of a budget for the work of validation. An item that has run out stays at zero; otherwise later signatures would be checked within a
-/// smaller budget than earlier ones.
+/// The rest of a budget for the work of validation. An item that has run out stays at zero; otherwise later signatures would be
+/// checked within a smaller budget than earlier ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Budget {
     /// Signatures looked at, whether or not any key has their tag.

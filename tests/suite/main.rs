@@ -62,6 +62,7 @@ mod dns;
 mod expensive;
 mod fallback;
 mod hostile;
+mod recombined;
 mod recursion;
 mod self_test;
 mod connections;
