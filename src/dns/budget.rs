@@ -33,7 +33,8 @@ impl LookupBudget {
 }
 
 /// The number of questions to authoritative servers that a lookup, or a part of it, may still send. A question of a part counts in the
-/// whole lookup too. Clones share one count. A question that the same server gets once more, over TCP or without EDNS, is one question.
+/// whole lookup too. Clones share one count. A question that the same server gets once more, over TCP or without EDNS, is one
+/// question.
 #[derive(Clone)]
 pub(super) struct Questions(Arc<QuestionCount>);
 
