@@ -2,7 +2,7 @@
 
 /// A day, in seconds.
 pub(crate) const DAY: i64 = 24 * 60 * 60;
-/// The bound in seconds for a certificate whose date counts: authorities renew it a month before the end.
+/// A certificate should have more seconds left than these, where its date counts. Authorities renew it a month before its end.
 pub(crate) const CERTIFICATE_SOON: i64 = 14 * DAY;
 /// A signature of the DNS should have more than this part of its term left: signers renew it long before.
 const LAST_PART: i64 = 10;

@@ -1,5 +1,5 @@
-//! An attacker on the path to the resolver, who has no key: his replies are made of records that the zones have signed, in any
-//! selection, at any place and under any response code, and of some without their signatures.
+//! An attacker on the path to the resolver, without a key. Its replies have records that the zones have signed, in any selection, at
+//! any place and under any response code. Some records come without their signatures.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -85,7 +85,7 @@ struct Attacker {
     honest: SocketAddr,
     /// All replies that were seen.
     seen: Mutex<Vec<Message>>,
-    /// None while he learns.
+    /// None while it learns.
     attack: Mutex<Option<Attack>>,
 }
 
@@ -212,7 +212,7 @@ fn secure(lookup: &Lookup<String>) -> (Vec<&Alias>, Option<&Answer<String>>) {
     (aliases, is_secure.then_some(&lookup.answer))
 }
 
-/// Whether what was found under attack claims no more than the truth, and makes nothing insecure that is not.
+/// Whether a lookup under attack proves nothing but the truth, and leaves no signed name insecure.
 fn upholds(found: &Lookup<String>, truth: &Lookup<String>) -> bool {
     match (secure(found), secure(truth)) {
         // A name that does not exist has no records either.
