@@ -15,7 +15,6 @@ use super::sessions::{SessionChecks, SessionGauge, SessionPace, SparedPeers};
 use crate::config::Config;
 use crate::dane::pkix::PkixWorth;
 use crate::discovery::{MtaSts, RunningPolicy, StsPolicies};
-use crate::dns::Security;
 use crate::dns::stub::Stub;
 use crate::http::HostCertificates;
 use crate::mta_sts::record::policy_host;
@@ -228,9 +227,7 @@ impl Checker {
         match route {
             Ok(route) => self.check_exchanges(route, inquiry, request).await,
             Err(unrouted) => {
-                if unrouted.mx == Security::Insecure && request.level.heeds_sts() {
-                    inquiry.answer(Some(&self.policies.source), request.domain, request).await;
-                }
+                inquiry.ask_without_route(Some(&self.policies.source), unrouted.mx, request).await;
                 Vec::new()
             }
         }

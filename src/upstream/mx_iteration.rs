@@ -282,9 +282,7 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
 
     /// Mail for which MX records give no route, with the doubt about them.
     async fn unrouted(&self, Unrouted { refusal, mx }: Unrouted) -> Refusals {
-        if mx == Security::Insecure && self.request.level.heeds_sts() {
-            self.sts.answer(self.connector.enforced_sts.as_ref(), self.request.domain, &self.request).await;
-        }
+        self.sts.ask_without_route(self.connector.enforced_sts.as_ref(), mx, &self.request).await;
         self.doubted(refusal.into(), mx)
     }
 

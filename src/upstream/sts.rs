@@ -324,6 +324,18 @@ impl StsInquiry {
         self.at_hand.get_or_init(|| ask).await
     }
 
+    /// Asks on behalf of a domain without a route, if MX records of this security may be forged: there is [a doubt](Self::doubt) then.
+    pub(crate) async fn ask_without_route(
+        &self,
+        source: Option<&Arc<dyn PolicySource>>,
+        mx: Security,
+        request: &Request<'_>,
+    ) {
+        if mx == Security::Insecure && request.level.heeds_sts() {
+            self.answer(source, request.domain, request).await;
+        }
+    }
+
     /// The answer, if it was asked for.
     pub fn known(&self) -> Option<&StsAtHand> {
         self.at_hand.get()
