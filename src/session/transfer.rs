@@ -68,8 +68,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         }
         self.say(&Reply::plain(Code::START_MAIL_INPUT, "End data with <CR><LF>.<CR><LF>"));
         self.client.flush(self.shared.client_timeout).await?;
-        let mut passage = self.passage(transaction, deliveries, DataScanner::new(self.shared.bare_newlines));
-        passage.gate = gate;
+        let mut passage = self.passage(transaction, deliveries, gate, DataScanner::new(self.shared.bare_newlines));
         let carried = self.carry(&mut passage).await;
         self.note_fields(&mut passage);
         match carried {
@@ -95,11 +94,17 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     }
 
     /// The message on its way to these deliveries. Each remote's message begins with our Received line.
-    fn passage(&self, transaction: Transaction, mut deliveries: Deliveries, scanner: DataScanner) -> Passage {
+    fn passage(
+        &self,
+        transaction: Transaction,
+        mut deliveries: Deliveries,
+        gate: Option<FieldGate>,
+        scanner: DataScanner,
+    ) -> Passage {
         self.trace_field(&transaction, &mut deliveries);
         let hasher = transaction.may_have_record().then(ContentHasher::default);
         let most = self.shared.us.size;
-        Passage { transaction, deliveries, most, scanner, hasher, refused: None, block: BytesMut::new(), gate: None }
+        Passage { transaction, deliveries, most, scanner, hasher, refused: None, block: BytesMut::new(), gate }
     }
 
     /// Our Received line comes first.

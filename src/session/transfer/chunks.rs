@@ -57,8 +57,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             ListenerMail::TlsRequiredNo => (Deliveries::default(), Some(FieldGate::new(open, Framing::Bdat))),
         };
         reply(&mut transaction, deliveries.started(), &mut self.client.output);
-        let mut passage = self.passage(transaction, deliveries, DataScanner::counted(self.shared.bare_newlines));
-        passage.gate = gate;
+        let mut passage = self.passage(transaction, deliveries, gate, DataScanner::counted(self.shared.bare_newlines));
         let carried = self.carry_chunks(first, &mut passage).await;
         self.note_fields(&mut passage);
         match carried {
