@@ -211,7 +211,7 @@ pub(super) fn domain(given: &str) -> Result<Name, String> {
 }
 
 /// The answer, or that there is none for this reason.
-pub(super) fn found(answer: Result<Response<Full<Bytes>>, String>) -> Response<Full<Bytes>> {
+fn found(answer: Result<Response<Full<Bytes>>, String>) -> Response<Full<Bytes>> {
     answer.unwrap_or_else(|why| text(StatusCode::NOT_FOUND, why))
 }
 
