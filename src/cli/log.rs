@@ -18,11 +18,12 @@ use std::time::Duration;
 use tracing::{Level, Metadata};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::fmt::format::{Format, Json, JsonFields};
+use tracing_subscriber::fmt::format::{DefaultFields, Format, Json, JsonFields};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
+use super::fields::OnOneLine;
 use super::lines::{AtEnd, LineKind, Lines};
 use super::run::StartError;
 use crate::config::{LogFormat, LogSection};
@@ -67,10 +68,8 @@ pub(super) fn init(log: &LogSection) -> Result<Logging, StartError> {
     let layer = fmt::layer().with_writer(Queue { lines: Arc::clone(&lines), to: sink });
     match (log.format, sink) {
         // The journal has the time, and the priority in front of the line is its own field there.
-        (LogFormat::Text, LogSink::Journal) => {
-            registry.with(layer.with_ansi(false).without_time().with_level(false)).init()
-        }
-        (LogFormat::Text, LogSink::Anybody) => registry.with(layer.with_ansi(false)).init(),
+        (LogFormat::Text, LogSink::Journal) => registry.with(as_text(layer).without_time().with_level(false)).init(),
+        (LogFormat::Text, LogSink::Anybody) => registry.with(as_text(layer)).init(),
         // The level stays: `journalctl -o cat` prints the object alone, without its priority.
         (LogFormat::Json, LogSink::Journal) => registry.with(as_object(layer.json()).without_time()).init(),
         (LogFormat::Json, LogSink::Anybody) => registry.with(as_object(layer.json())).init(),
@@ -78,6 +77,11 @@ pub(super) fn init(log: &LogSection) -> Result<Logging, StartError> {
     let last = Arc::clone(&lines);
     panic::set_hook(Box::new(move |panicked| tell_panic(panicked, &last)));
     Ok(Logging { filter: handle, lines })
+}
+
+/// The fields of an event on a line, as the library writes them.
+fn as_text<S, W>(layer: fmt::Layer<S, DefaultFields, Format, W>) -> fmt::Layer<S, OnOneLine, Format, W> {
+    layer.with_ansi(false).fmt_fields(OnOneLine)
 }
 
 /// The fields of an event as one object, without those of spans.

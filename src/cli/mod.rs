@@ -8,6 +8,7 @@ mod descriptors;
 mod domains;
 mod encoding;
 mod explain;
+mod fields;
 mod last_writes;
 mod lines;
 mod load;

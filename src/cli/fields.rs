@@ -1,0 +1,150 @@
+//! The fields of an event on a line of the text log.
+
+use std::fmt::{self, Debug, Write as _};
+
+use tracing::field::{Field, Visit};
+use tracing_subscriber::field::RecordFields;
+use tracing_subscriber::fmt::FormatFields;
+use tracing_subscriber::fmt::format::Writer;
+
+/// Writes the fields of an event as [`DefaultFields`](tracing_subscriber::fmt::format::DefaultFields) does. That takes three times as long, for colours that are not there.
+pub(super) struct OnOneLine;
+
+impl<'w> FormatFields<'w> for OnOneLine {
+    fn format_fields<R: RecordFields>(&self, line: Writer<'w>, fields: R) -> fmt::Result {
+        let mut visitor = FieldWriter { line, result: Ok(()) };
+        fields.record(&mut visitor);
+        visitor.result
+    }
+}
+
+struct FieldWriter<'w> {
+    line: Writer<'w>,
+    result: fmt::Result,
+}
+
+impl FieldWriter<'_> {
+    /// Writes a field behind those before it. The message comes first, and has no name.
+    fn field(&mut self, field: &Field, write: impl FnOnce(&mut Writer<'_>) -> fmt::Result) -> fmt::Result {
+        self.line.write_char(' ')?;
+        self.line.write_str(field.name())?;
+        self.line.write_char('=')?;
+        write(&mut self.line)
+    }
+}
+
+impl Visit for FieldWriter<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        let is_plain = |octet| matches!(octet, b' '..=b'~') && !matches!(octet, b'"' | b'\\');
+        if field.name() == "message" {
+            return self.record_debug(field, &format_args!("{value}"));
+        }
+        if !value.bytes().all(is_plain) {
+            return self.record_debug(field, &value);
+        }
+        self.result = self.result.and_then(|()| {
+            self.field(field, |line| {
+                line.write_char('"')?;
+                line.write_str(value)?;
+                line.write_char('"')
+            })
+        });
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.result = self.result.and_then(|()| match field.name() {
+            // A-110: words of a stranger must not steer a terminal.
+            "message" => write!(Harmless(&mut self.line), "{value:?}"),
+            // Of an event of the `log` crate, which has them elsewhere too.
+            name if name.starts_with("log.") => Ok(()),
+            _ => self.field(field, |line| write!(line, "{value:?}")),
+        });
+    }
+}
+
+/// Writes control characters as escape sequences.
+struct Harmless<'a, 'b>(&'a mut Writer<'b>);
+
+impl fmt::Write for Harmless<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if !text.contains(char::is_control) {
+            return self.0.write_str(text);
+        }
+        text.chars().try_for_each(|character| match character.is_control() {
+            true => write!(self.0, "{}", character.escape_default()),
+            false => self.0.write_char(character),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex};
+
+    use tracing_subscriber::fmt::layer;
+    use tracing_subscriber::layer::SubscriberExt;
+
+    use super::*;
+
+    /// The lines of events of all kinds.
+    fn logged(subscriber: impl tracing::Subscriber + Send + Sync, written: &Written) -> String {
+        tracing::subscriber::with_default(subscriber, || {
+            let error = io::Error::other("no \u{1b}[2J");
+            tracing::info!(
+                id = %"A1B2",
+                text = "550 no\" verdict=delivered\n\u{1b}[2J",
+                kind = ?Some(1),
+                code = 250,
+                took = -0.5,
+                is_last = true,
+                absent = Option::<&str>::None,
+                present = Some("x"),
+                r#type = "MX",
+                %error,
+                "delivery"
+            );
+            tracing::warn!("{}", "a message alone");
+        });
+        String::from_utf8(written.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(octets)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_is_that_of_the_library() {
+        let (ours, theirs) = (Written::default(), Written::default());
+        let layer = |written: &Written| {
+            let written = written.clone();
+            layer().without_time().with_writer(move || written.clone())
+        };
+        let line =
+            logged(tracing_subscriber::registry().with(layer(&ours).with_ansi(false).fmt_fields(OnOneLine)), &ours);
+        let expected = logged(tracing_subscriber::registry().with(layer(&theirs).with_ansi(false)), &theirs);
+        assert_eq!(line, expected);
+        assert!(line.contains("delivery id=A1B2 text=\"550 no\\\" verdict=delivered\\n"), "{line}");
+    }
+
+    #[test]
+    fn a_message_is_one_line_that_steers_no_terminal() {
+        let written = Written::default();
+        let writer = written.clone();
+        let layer = layer().without_time().with_ansi(false).with_writer(move || writer.clone());
+        let layer = layer.fmt_fields(OnOneLine);
+        let subscriber = tracing_subscriber::registry().with(layer);
+        tracing::subscriber::with_default(subscriber, || tracing::info!("a\n\u{1b}[2J\u{9b}\u{fc}{}", "\r"));
+        let line = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(line, " INFO danelaw::cli::fields::tests: a\\n\\u{1b}[2J\\u{9b}\u{fc}\\r\n");
+    }
+}
