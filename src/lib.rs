@@ -55,6 +55,7 @@
 
 pub mod version;
 pub mod excerpt;
+mod digits;
 pub mod hex;
 pub mod last_day;
 pub mod name;

@@ -81,19 +81,23 @@ impl Name {
         if text.len() + 2 > MAX_WIRE_OCTETS {
             return Err(NameError::TooLong);
         }
-        for label in text.split('.') {
-            if label.is_empty() {
-                return Err(NameError::EmptyLabel);
+        let (mut label_octets, mut has_capitals) = (0, false);
+        for octet in text.bytes() {
+            match octet {
+                b'.' if label_octets == 0 => return Err(NameError::EmptyLabel),
+                b'.' => label_octets = 0,
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => label_octets += 1,
+                _ => return Err(NameError::ForbiddenCharacter),
             }
-            if label.len() > MAX_LABEL_OCTETS {
+            if label_octets > MAX_LABEL_OCTETS {
                 return Err(NameError::LabelTooLong);
             }
-            if !label.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-' || octet == b'_') {
-                return Err(NameError::ForbiddenCharacter);
-            }
+            has_capitals |= octet.is_ascii_uppercase();
+        }
+        if label_octets == 0 {
+            return Err(NameError::EmptyLabel);
         }
         // Most names come in lower case, and need no second copy.
-        let has_capitals = text.bytes().any(|octet| octet.is_ascii_uppercase());
         Ok(Self(if has_capitals { text.to_ascii_lowercase().into() } else { text.into() }))
     }
 

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256, Sha512};
 
 use super::agility::Digests;
 use super::der;
+use crate::digits::Digits;
 use crate::dns::{Host, RawTlsa, Security};
 use crate::hex::{self, Hex};
 use crate::name::Name;
@@ -204,7 +205,9 @@ impl Tlsa {
 /// The presentation form of RFC 6698 §2.2 with no blank inside the data: the form of `dig`, and of the log.
 impl fmt::Display for Tlsa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.form(), Hex(&self.data))
+        self.form().fmt(f)?;
+        f.write_str(" ")?;
+        Hex(&self.data).fmt(f)
     }
 }
 
@@ -231,8 +234,7 @@ impl TlsaForm {
 /// `3 1 1`.
 impl fmt::Display for TlsaForm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [usage, selector, matching] = self.numbers();
-        write!(f, "{usage} {selector} {matching}")
+        f.write_str(Digits::joined(b' ', self.numbers().map(u16::from)).as_str())
     }
 }
 

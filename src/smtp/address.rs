@@ -159,6 +159,12 @@ impl Mailbox {
         !self.local_part.is_ascii()
     }
 
+    fn bracketed(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<")?;
+        fmt::Display::fmt(self, f)?;
+        f.write_str(">")
+    }
+
     fn parse(path: &str, smtp_utf8: SmtpUtf8) -> Result<Self, AddressError> {
         if smtp_utf8 == SmtpUtf8::Absent && !path.is_ascii() {
             return Err(AddressError::NeedsSmtpUtf8);
@@ -174,7 +180,7 @@ impl Mailbox {
         };
         let mailbox = Self { local_part: local_part.to_owned(), domain: RecipientDomain::parse(domain)? };
         // A-labels are longer than U-labels, and it is they that have to fit a command line.
-        if mailbox.to_string().len() + "<>".len() > MAX_PATH_OCTETS {
+        if !path.is_ascii() && mailbox.to_string().len() + "<>".len() > MAX_PATH_OCTETS {
             return Err(AddressError::TooLong);
         }
         Ok(mailbox)
@@ -280,7 +286,7 @@ impl fmt::Display for ReversePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Null => f.write_str("<>"),
-            Self::Mailbox(mailbox) => write!(f, "<{mailbox}>"),
+            Self::Mailbox(mailbox) => mailbox.bracketed(f),
         }
     }
 }
@@ -290,14 +296,16 @@ impl fmt::Display for ForwardPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Postmaster => f.write_str("<Postmaster>"),
-            Self::Mailbox(mailbox) => write!(f, "<{mailbox}>"),
+            Self::Mailbox(mailbox) => mailbox.bracketed(f),
         }
     }
 }
 
 impl fmt::Display for Mailbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@{}", self.local_part, self.domain)
+        f.write_str(&self.local_part)?;
+        f.write_str("@")?;
+        fmt::Display::fmt(&self.domain, f)
     }
 }
 

@@ -325,8 +325,14 @@ impl fmt::Display for Command {
             Self::Ehlo(hello) => write!(f, "EHLO {hello}"),
             Self::Helo(hello) => write!(f, "HELO {hello}"),
             Self::Lhlo(hello) => write!(f, "LHLO {hello}"),
-            Self::Mail(mail) => write!(f, "MAIL FROM:{mail}"),
-            Self::Rcpt(path) => write!(f, "RCPT TO:{path}"),
+            Self::Mail(mail) => {
+                f.write_str("MAIL FROM:")?;
+                mail.fmt(f)
+            }
+            Self::Rcpt(path) => {
+                f.write_str("RCPT TO:")?;
+                path.fmt(f)
+            }
             Self::Data => f.write_str("DATA"),
             Self::Bdat(chunk) => write!(f, "{chunk}"),
             Self::StartTls => f.write_str("STARTTLS"),

@@ -6,7 +6,7 @@
 //!
 //! [`ReplyDecoder`] reads the replies of remotes, and [`Reply::relayed`] turns one into the reply to the client.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
@@ -86,13 +86,14 @@ impl Reply {
         let mut lines = self.lines().peekable();
         while let Some(text) = lines.next() {
             let start = out.len();
-            let separator = if lines.peek().is_some() { '-' } else { ' ' };
-            // A buffer of this kind has room for any reply.
-            let _ = match self.enhanced {
+            out.put_slice(self.code.text().as_str().as_bytes());
+            out.put_u8(if lines.peek().is_some() { b'-' } else { b' ' });
+            if let Some(enhanced) = self.enhanced {
                 // RFC 2034 §4: on every line.
-                Some(enhanced) => write!(out, "{}{separator}{enhanced} {text}", self.code),
-                None => write!(out, "{}{separator}{text}", self.code),
-            };
+                out.put_slice(enhanced.text().as_str().as_bytes());
+                out.put_u8(b' ');
+            }
+            out.put_slice(text.as_bytes());
             out.truncate(start + MAX_LINE_OCTETS - 2);
             out.put_slice(b"\r\n");
         }
@@ -130,8 +131,8 @@ impl Reply {
     /// much of its text (RFC 5321 §4.5.3.1.5).
     pub fn with_id(self, id: &str) -> Self {
         let mut tail = ReplyText::default();
-        tail.line(format_args!(" (id {id})"));
-        let codes = self.enhanced.map_or(0, |enhanced| enhanced.to_string().len() + 1) + 4;
+        tail.line(&format!(" (id {id})"));
+        let codes = self.enhanced.map_or(0, |enhanced| enhanced.text().as_str().len() + 1) + 4;
         let last = self.text.rfind('\n').map_or(0, |end| end + 1);
         let most = (MAX_LINE_OCTETS - 2).saturating_sub(codes + tail.lines.len());
         let mut text = self.text.to_string();
@@ -152,12 +153,11 @@ impl Reply {
             // RFC 2034 §4: every line has one, and all we know is the class.
             None => EnhancedCode::transient(0, 0),
         };
+        let front = if code == self.code { format!("{from}: ") } else { format!("{from}: {} ", self.code) };
         let mut text = ReplyText::default();
         for line in self.lines() {
-            match code == self.code {
-                true => text.line(format_args!("{from}: {line}")),
-                false => text.line(format_args!("{from}: {} {line}", self.code)),
-            }
+            text.line(&front);
+            text.push(line);
         }
         text.into_reply(code, Some(enhanced))
     }
@@ -173,15 +173,26 @@ struct ReplyText {
 impl ReplyText {
     /// Adds a line. A TAB becomes a blank, and any other octet that is no printable ASCII (RFC 5321 §4.2 `textstring`)
     /// `?`.
-    fn line(&mut self, text: impl fmt::Display) {
-        // A line is often put together from a few pieces: it gets its room at once.
+    fn line(&mut self, text: &str) {
+        // A line is often put together from two pieces: it gets its room at once.
         self.lines.reserve(USUAL_LINE_OCTETS);
         if self.count > 0 {
             self.lines.push('\n');
         }
         self.count += 1;
-        // Writing to a string does not fail.
-        let _ = write!(Printable(&mut self.lines), "{text}");
+        self.push(text);
+    }
+
+    /// Adds text to the last line.
+    fn push(&mut self, text: &str) {
+        if is_printable(text) {
+            self.lines.push_str(text);
+        } else {
+            self.lines.extend(text.chars().map(|character| match character {
+                '\t' => ' ',
+                other => printable(other),
+            }));
+        }
     }
 
     /// Takes the last of several lines away.
@@ -213,29 +224,12 @@ impl ReplyText {
     fn octets(&mut self, text: &[u8]) {
         match str::from_utf8(text) {
             Ok(text) if text.is_ascii() => self.line(text),
-            Ok(_) | Err(_) => self.line(text.iter().copied().map(char::from).collect::<String>()),
+            Ok(_) | Err(_) => self.line(&text.iter().copied().map(char::from).collect::<String>()),
         }
     }
 
     fn into_reply(self, code: Code, enhanced: Option<EnhancedCode>) -> Reply {
         Reply { code, enhanced: enhanced.and_then(|enhanced| enhanced.agreeing_with(code)), text: self.lines.into() }
-    }
-}
-
-/// Lets printable ASCII through.
-struct Printable<'a>(&'a mut String);
-
-impl fmt::Write for Printable<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        if is_printable(text) {
-            self.0.push_str(text);
-        } else {
-            self.0.extend(text.chars().map(|character| match character {
-                '\t' => ' ',
-                other => printable(other),
-            }));
-        }
-        Ok(())
     }
 }
 
@@ -262,13 +256,15 @@ fn relayed_code(code: Code) -> Code {
 impl fmt::Display for Reply {
     /// The reply on one line, for logs and for texts that quote it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.code, f)?;
+        f.write_str(self.code.text().as_str())?;
         if let Some(enhanced) = self.enhanced {
-            write!(f, " {enhanced}")?;
+            f.write_str(" ")?;
+            f.write_str(enhanced.text().as_str())?;
         }
-        self.lines()
-            .enumerate()
-            .try_for_each(|(index, line)| write!(f, "{}{line}", if index > 0 { " / " } else { " " }))
+        self.lines().enumerate().try_for_each(|(index, line)| {
+            f.write_str(if index > 0 { " / " } else { " " })?;
+            f.write_str(line)
+        })
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::digits::Digits;
+
 /// The first digit of a code: what a reply means for the command it answers (RFC 5321 §4.2.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {
@@ -145,11 +147,15 @@ impl Code {
     pub const fn number(self) -> u16 {
         self.0
     }
+
+    pub(super) fn text(self) -> Digits {
+        Digits::joined(b'.', [self.0])
+    }
 }
 
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
+        f.write_str(self.text().as_str())
     }
 }
 
@@ -198,6 +204,10 @@ impl EnhancedCode {
         self.detail
     }
 
+    pub(super) fn text(self) -> Digits {
+        Digits::joined(b'.', [self.class.digit().into(), self.subject, self.detail])
+    }
+
     /// This subject and detail in the class of `code`: the two have to agree (RFC 2034 §4), and a 3yz has none.
     pub(super) fn agreeing_with(self, code: Code) -> Option<Self> {
         match code.class() {
@@ -209,12 +219,12 @@ impl EnhancedCode {
     /// Reads an enhanced code off the front of a remote's text, if it agrees with the basic code. RFC 2034 §4: a SP
     /// follows it; at the end of a line we do without.
     pub(super) fn split_off(code: Code, text: &str) -> Option<(Self, &str)> {
-        let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
-        let mut numbers = word.splitn(3, '.');
-        let (class, subject, detail) = (numbers.next()?, numbers.next()?, numbers.next()?);
-        if class.as_bytes() != [b'0' + code.class().digit()] || code.class() == Class::Intermediate {
+        let (class, text) = text.split_at_checked(2)?;
+        if class.as_bytes() != [b'0' + code.class().digit(), b'.'] || code.class() == Class::Intermediate {
             return None;
         }
+        let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
+        let (subject, detail) = word.split_once('.')?;
         Some((Self::new(code.class(), up_to_three_digits(subject)?, up_to_three_digits(detail)?), rest))
     }
 
@@ -239,7 +249,7 @@ fn up_to_three_digits(text: &str) -> Option<u16> {
 
 impl fmt::Display for EnhancedCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}", self.class.digit(), self.subject, self.detail)
+        f.write_str(self.text().as_str())
     }
 }
 
