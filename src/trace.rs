@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::digits::{AddressText, Digits};
 use crate::dns::{Alias, Answer, Failure, HostLookup, Lookup, Mx, MxTarget, RawTlsa, Security};
 use crate::excerpt::Excerpt;
 use crate::hex::Hex;
@@ -187,28 +188,28 @@ impl Trace {
     }
 
     /// Notes a fact that took no time.
-    pub fn fact(&self, text: impl fmt::Display) {
-        self.note(What::Fact, Duration::ZERO, text);
+    pub fn fact(&self, text: fmt::Arguments<'_>) {
+        self.note(What::Fact, None, text);
     }
 
     /// Notes that the server of a session was not verified.
-    pub fn unverified(&self, worth: &'static str, text: impl fmt::Display) {
-        self.note(What::Unverified(worth), Duration::ZERO, text);
+    pub fn unverified(&self, worth: &'static str, text: fmt::Arguments<'_>) {
+        self.note(What::Unverified(worth), None, text);
     }
 
     /// Notes whether a remote offers REQUIRETLS in a new session under TLS.
-    pub fn require_tls(&self, offered: &'static str, text: impl fmt::Display) {
-        self.note(What::RequireTls(offered), Duration::ZERO, text);
+    pub fn require_tls(&self, offered: &'static str, text: fmt::Arguments<'_>) {
+        self.note(What::RequireTls(offered), None, text);
     }
 
     /// Notes that a session was taken which had waited.
-    pub fn reused(&self, text: impl fmt::Display) {
-        self.note(What::Reused, Duration::ZERO, text);
+    pub fn reused(&self, text: fmt::Arguments<'_>) {
+        self.note(What::Reused, None, text);
     }
 
     /// Notes a step that began then and is over now.
-    pub fn since(&self, began: Instant, what: What, text: impl fmt::Display) {
-        self.note(what, began.elapsed(), text);
+    pub fn since(&self, began: Instant, what: What, text: fmt::Arguments<'_>) {
+        self.note(what, Some(began), text);
     }
 
     /// Makes a lookup and notes its result.
@@ -241,8 +242,10 @@ impl Trace {
         found
     }
 
-    fn note(&self, what: What, took: Duration, text: impl fmt::Display) {
-        let at = self.inner.started.elapsed();
+    fn note(&self, what: What, began: Option<Instant>, text: fmt::Arguments<'_>) {
+        let now = Instant::now();
+        let at = now.saturating_duration_since(self.inner.started);
+        let took = began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
         let mut seen = self.seen();
         let Seen { steps, text: all, .. } = &mut *seen;
         if steps.len() >= MAX_STEPS {
@@ -250,7 +253,7 @@ impl Trace {
         }
         if all.len() < MAX_OCTETS {
             // It fails where it is cut, and nowhere else.
-            let _ = write!(Excerpt::new(all, MAX_TEXT), "{text}");
+            let _ = Excerpt::new(all, MAX_TEXT).write_fmt(text);
         }
         steps.push(Noted { at, took, what, end: all.len() });
     }
@@ -303,10 +306,13 @@ impl Noteworthy for Lookup<RawTlsa> {
         aliases(f, &self.aliases)?;
         answer(f, &self.answer, |f, RawTlsa(octets)| {
             let (numbers, data) = octets.split_at(octets.len().min(3));
-            numbers.iter().try_for_each(|number| write!(f, "{number} "))?;
+            if !numbers.is_empty() {
+                f.write_str(Digits::joined(b' ', numbers.iter().copied().map(u16::from)).as_str())?;
+                f.write_str(" ")?;
+            }
             // More than the longest digest is a certificate or a key in full.
             let (start, rest) = data.split_at(data.len().min(64));
-            write!(f, "{}", Hex(start))?;
+            fmt::Display::fmt(&Hex(start), f)?;
             if rest.is_empty() { Ok(()) } else { write!(f, "... ({} octets)", data.len()) }
         })
     }
@@ -325,7 +331,7 @@ impl Noteworthy for HostLookup {
         match self {
             Self::Found(host) => {
                 aliases(f, &host.aliases)?;
-                records(f, &host.addresses, |f, address| write!(f, "{address}"))?;
+                records(f, &host.addresses, |f, &address| fmt::Display::fmt(&AddressText(address), f))?;
                 host.unknown.iter().try_for_each(|failure| write!(f, "; {failure}"))
             }
             Self::NoAddress(_) => f.write_str("neither A nor AAAA"),
@@ -429,7 +435,7 @@ mod tests {
     async fn long_replies_in_a_trace_are_bounded() {
         let trace = Trace::default();
         for _ in 0..1000 {
-            trace.fact("ü".repeat(5000));
+            trace.fact(format_args!("{}", "ü".repeat(5000)));
         }
         let steps = trace.steps();
         assert_eq!(steps.len(), MAX_STEPS);

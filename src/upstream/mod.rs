@@ -202,7 +202,7 @@ impl<R: Resolver> Connector<R> {
             options.trace.fact(format_args!("certificate {depth} of {certificates}: {line}"));
         }
         let proven = secured.as_ref().map(|ready| &ready.terms().channel);
-        options.trace.since(began, What::Tls(label(&proven)), account(peer, &proven));
+        options.trace.since(began, What::Tls(label(&proven)), format_args!("{}", account(peer, &proven)));
         if let Some((_, worth)) = proven.as_ref().ok().and_then(|channel| channel.protection()?.unverified()) {
             options.trace.unverified(worth.as_str(), format_args!("{peer}: {worth}"));
         }
@@ -276,7 +276,7 @@ fn may_omit_sni(secured: &Result<Ready, Reason>, policy: &TlsPolicy) -> bool {
 async fn greet(tcp: Tcp, peer: &Peer, policy: &TlsPolicy, options: &SessionOptions<'_>) -> Result<Greeted, Reason> {
     let began = tcp.began();
     let greeted = Greeted::greet(tcp, peer, policy, options).await;
-    options.trace.since(began, What::Connect(label(&greeted)), account(peer, &greeted));
+    options.trace.since(began, What::Connect(label(&greeted)), format_args!("{}", account(peer, &greeted)));
     greeted
 }
 

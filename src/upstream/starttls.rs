@@ -150,7 +150,7 @@ impl Greeted {
         };
         // RFC 3207 §4.2: all that EHLO said before is forgotten; only the new answer counts.
         let extensions = ehlo_under_tls(&mut wire, options).await?;
-        let terms = Terms { policy, channel: Channel::Secured(protection), extensions };
+        let terms = Terms { policy, channel: Channel::Secured(Arc::new(protection)), extensions };
         Ok(Ready::new(wire, peer, terms, options))
     }
 

@@ -57,6 +57,8 @@ pub struct Ready {
     wire: Box<Wire<Stream>>,
     peer: Peer,
     terms: Box<Terms>,
+    /// The protection as it was proven, for people: the trace of each mail has it.
+    proven: Box<str>,
     timeouts: Arc<Timeouts>,
     /// The commands without an answer yet, in order.
     awaited: VecDeque<Stage>,
@@ -129,6 +131,7 @@ impl Ready {
         Self {
             wire,
             peer,
+            proven: terms.channel.to_string().into(),
             terms: Box::new(terms),
             timeouts: Arc::clone(options.timeouts),
             awaited: VecDeque::new(),
@@ -189,6 +192,11 @@ impl Ready {
     /// The remote.
     pub fn peer(&self) -> &Peer {
         &self.peer
+    }
+
+    /// The protection as it was proven when the session was opened, for people.
+    pub(super) fn proven(&self) -> &str {
+        &self.proven
     }
 
     /// The terms of the session.

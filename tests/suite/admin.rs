@@ -183,9 +183,9 @@ fn a111_a_client_cannot_make_a_metric_series() {
     let random = || -> String { std::iter::repeat_with(fastrand::lowercase).take(12).collect() };
     let tell = || {
         let (domain, seen) = (Name::parse(&format!("{}.test", random())).unwrap(), Trace::default());
-        seen.fact(random());
-        seen.since(tokio::time::Instant::now(), What::Lookup("MX", "insecure"), random());
-        seen.since(tokio::time::Instant::now(), What::Connect("greeting-refused"), random());
+        seen.fact(format_args!("{}", random()));
+        seen.since(tokio::time::Instant::now(), What::Lookup("MX", "insecure"), format_args!("{}", random()));
+        seen.since(tokio::time::Instant::now(), What::Connect("greeting-refused"), format_args!("{}", random()));
         reporter.report(&Outcome {
             id: random(),
             would: Some(Would { reason: Label::StartTlsMissing, answer: random() }),

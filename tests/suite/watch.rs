@@ -93,7 +93,7 @@ fn the_dashboard_shows_what_is_served_and_all_of_it() {
 fn attempt() -> Outcome {
     let seen = Trace::default();
     for what in [What::Lookup("MX", "secure"), What::Connect("ok"), What::Tls("ok"), What::RequireTls("no")] {
-        seen.since(Instant::now(), what, "");
+        seen.since(Instant::now(), what, format_args!(""));
     }
     let name = Name::parse("example").unwrap();
     seen.report(TlsEvent {

@@ -119,7 +119,7 @@ fn refused(reason: &Reason) -> TlsaVerdict {
 /// The result at the last address that was tried.
 struct SessionResult {
     server: Option<SocketAddr>,
-    outcome: Result<Protection, Reason>,
+    outcome: Result<Arc<Protection>, Reason>,
 }
 
 /// Dials the addresses in turn until one takes the connection: the session with that one gives the verdict.
@@ -160,9 +160,9 @@ async fn ask(target: &Target, policy: &TlsPolicy, config: &Config) -> Result<Ses
 }
 
 /// The proof of the session; the session ends here.
-async fn proven(ready: Ready) -> Result<Protection, Reason> {
+async fn proven(ready: Ready) -> Result<Arc<Protection>, Reason> {
     let proven = match &ready.terms().channel {
-        Channel::Secured(protection) => Ok(protection.clone()),
+        Channel::Secured(protection) => Ok(Arc::clone(protection)),
         Channel::Cleartext(_) => Err(Reason::StartTlsMissing),
     };
     // The server's answer to QUIT does not matter; but the server is to get the command.

@@ -1,6 +1,5 @@
 //! The commands to one remote in one turn, as one group (RFC 2920 §3.1), and its answers.
 
-use std::fmt;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -139,18 +138,9 @@ impl<R: Resolver> Agent<'_, R> {
 async fn answer(group: &mut Group<'_>, limit: Duration, trace: &Trace, what: What) -> Result<Reply, Reason> {
     let began = Instant::now();
     let said = group.answer(limit).await;
-    trace.since(began, what, Said(&said));
-    said
-}
-
-/// The note of a remote's reply.
-struct Said<'a>(&'a Result<Reply, Reason>);
-
-impl fmt::Display for Said<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Ok(reply) => write!(f, "the remote said {reply}"),
-            Err(reason) => write!(f, "the remote: {reason}"),
-        }
+    match &said {
+        Ok(reply) => trace.since(began, what, format_args!("the remote said {reply}")),
+        Err(reason) => trace.since(began, what, format_args!("the remote: {reason}")),
     }
+    said
 }

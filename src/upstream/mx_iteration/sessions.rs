@@ -126,7 +126,7 @@ impl<R: Resolver> MxIteration<'_, R> {
     fn for_reuse(&self, ready: Ready, permit: &DomainPermit) -> Ready {
         let mut ready = ready.heeding(&self.connector.without_bdat);
         ready.tcp_mut().serve(Some(DomainPermit::clone(permit)));
-        let (peer, proven) = (ready.peer(), &ready.terms().channel);
+        let (peer, proven) = (ready.peer(), ready.proven());
         self.request.trace.reused(format_args!("{peer}: took a session that waited; when it was opened: {proven}"));
         ready
     }

@@ -1,6 +1,7 @@
 //! The terms of a session: its policy, its protection and the extensions of the remote.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::policy::{Permit, ProtectionWord, TlsPolicy};
 use crate::requiretls::TaggedRemote;
@@ -34,7 +35,7 @@ impl Terms {
 #[derive(Debug, Clone)]
 pub enum Channel {
     /// Under TLS that has met the policy.
-    Secured(Protection),
+    Secured(Arc<Protection>),
     /// No TLS, by the permit of a rule or of the mode.
     Cleartext(Permit),
 }
