@@ -242,7 +242,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             let line = self.uncertified_line(&mut lines, &mut octets).await?;
             let step = match (Command::read(&line), to_mail) {
                 (Ok(Command::Mail(_)), Some(no)) => Step::Reply(no.clone()),
-                (Ok(command), _) => self.dialogue.step(command, |_| Vec::new()),
+                (Ok(command), _) => self.dialogue.step(command, Vec::new()),
                 (Err(error), _) => Step::Reply(self.dialogue.understood(error).reply()),
             };
             match step {

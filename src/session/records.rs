@@ -20,7 +20,7 @@ pub(super) type RecordsAhead = BTreeMap<Pair, Vec<RecordId>>;
 impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     pub(super) async fn step(&mut self, command: Command) -> Result<Step, WireError> {
         Ok(match self.records_for(&command).await? {
-            Ok(records) => self.dialogue.step(command, |_| records),
+            Ok(records) => self.dialogue.step(command, records),
             Err(refusal) => self.dialogue.decline(refusal.reply()),
         })
     }

@@ -219,11 +219,11 @@ impl Dialogue {
         }
     }
 
-    /// The step for a command. `recorded` gives the records in which a recipient has a final outcome.
-    pub fn step(&mut self, command: Command, recorded: impl FnOnce(Pair) -> Vec<RecordId>) -> Step {
+    /// The step for a command. The records are those in which its recipient has a final outcome.
+    pub fn step(&mut self, command: Command, records: Vec<RecordId>) -> Step {
         match command {
             command if self.tls == TlsState::Required && !may_precede_tls(&command) => needs_tls(command),
-            Command::Rcpt(path) => self.rcpt(path, recorded),
+            Command::Rcpt(path) => self.rcpt(path, records),
             // RFC 2920 §3.2: answers come in the order of their commands.
             command if self.waiting().is_some() => Step::Wait(command),
             Command::Ehlo(hello) => self.hello(hello, Protocol::Esmtp),
@@ -302,17 +302,13 @@ impl Dialogue {
         }
     }
 
-    fn rcpt(&mut self, path: ForwardPath, recorded: impl FnOnce(Pair) -> Vec<RecordId>) -> Step {
+    fn rcpt(&mut self, path: ForwardPath, records: Vec<RecordId>) -> Step {
         let State::Open(transaction) = &mut self.state else {
             return Step::Reply(enhanced(Code::BAD_SEQUENCE, 5, 1, "say MAIL first"));
         };
         if transaction.is_full() {
             return Step::Wait(Command::Rcpt(path));
         }
-        let records = match &path {
-            ForwardPath::Mailbox(mailbox) if transaction.replies.has_records() => recorded(transaction.pair(mailbox)),
-            ForwardPath::Mailbox(_) | ForwardPath::Postmaster => Vec::new(),
-        };
         match transaction.name(Named { path: &path, records }, self.us.max_recipients) {
             Admitted::Named => Step::Later,
             Admitted::Depends => Step::Wait(Command::Rcpt(path)),
@@ -511,7 +507,7 @@ mod tests {
         let open =
             dialogue.transaction().into_iter().flat_map(|transaction| transaction.destinations().iter().filter(open));
         let open: Vec<String> = open.map(|destination| format!("abandoned {}", destination.domain)).collect();
-        match dialogue.step(command, |_| Vec::new()) {
+        match dialogue.step(command, Vec::new()) {
             Step::Reply(reply) | Step::StartTls(reply) => said.push(reply.code().to_string()),
             Step::Abandon(reply) | Step::Quit(reply) => {
                 said.extend(open);
@@ -582,7 +578,7 @@ mod tests {
     /// The reply to RCPT for a recipient in this record, if it is in one, where the reply is known at once.
     fn admitted(dialogue: &mut Dialogue, recipient: &str, record: Option<i64>) -> Option<String> {
         let command = Command::parse(format!("RCPT TO:<{recipient}>").as_bytes()).unwrap();
-        match dialogue.step(command, |_| record.map(RecordId).into_iter().collect()) {
+        match dialogue.step(command, record.map(RecordId).into_iter().collect()) {
             Step::Later => None,
             Step::Reply(reply) => Some(reply.code().to_string()),
             other => panic!("{other:?}"),
@@ -660,8 +656,7 @@ mod tests {
                 let mut dialogue = Dialogue::new(us(), service)
                     .with_tls(tls)
                     .on(ListenerTerms { tag: Some(Tag::WhereOffered), ..ListenerTerms::default() });
-                let Step::Abandon(reply) = dialogue.step(Command::parse(hello.as_bytes()).unwrap(), |_| Vec::new())
-                else {
+                let Step::Abandon(reply) = dialogue.step(Command::parse(hello.as_bytes()).unwrap(), Vec::new()) else {
                     panic!()
                 };
                 assert_eq!(reply.lines().any(|line| line == "REQUIRETLS"), is_active, "{service:?} {tls:?}");
@@ -670,8 +665,7 @@ mod tests {
                     let expected = if is_active { "501 5.5.4 " } else { "555 5.5.4 " };
                     assert!(reply.to_string().starts_with(expected), "{tls:?} {wrong}: {reply}");
                 }
-                let Step::Reply(reply) = dialogue.step(Command::parse(tagged.as_bytes()).unwrap(), |_| Vec::new())
-                else {
+                let Step::Reply(reply) = dialogue.step(Command::parse(tagged.as_bytes()).unwrap(), Vec::new()) else {
                     panic!()
                 };
                 let expected = match tls {
@@ -699,7 +693,7 @@ mod tests {
             [("EHLO c", "250 "), ("MAIL FROM:<a@c> REQUIRETLS", "555 5.5.4 "), ("MAIL FROM:<a@c>", "250 ")]
         {
             let (Step::Abandon(reply) | Step::Reply(reply)) =
-                dialogue.step(Command::parse(line.as_bytes()).unwrap(), |_| Vec::new())
+                dialogue.step(Command::parse(line.as_bytes()).unwrap(), Vec::new())
             else {
                 panic!()
             };
@@ -962,7 +956,7 @@ mod tests {
             ["NOOP", "VRFY x", "EXPN x", "HELP", "RSET", "LHLO c", "MAIL FROM:<>", "RCPT TO:<a@x>", "DATA", "QUIT"];
         for command in commands {
             let mut dialogue = Dialogue::new(us(), Service::Smtp);
-            match dialogue.step(Command::parse(command.as_bytes()).unwrap(), |_| Vec::new()) {
+            match dialogue.step(Command::parse(command.as_bytes()).unwrap(), Vec::new()) {
                 Step::Reply(reply) | Step::Abandon(reply) | Step::Quit(reply) => {
                     let enhanced = reply.enhanced().unwrap_or_else(|| panic!("{command}"));
                     assert_eq!(enhanced.class(), reply.code().class(), "{command}");
@@ -976,7 +970,7 @@ mod tests {
     fn ehlo_offers_what_is_there_and_no_more() {
         // M23, I22: the exact set.
         let mut dialogue = Dialogue::new(us(), Service::Smtp);
-        let Step::Abandon(reply) = dialogue.step(Command::parse(b"EHLO c").unwrap(), |_| Vec::new()) else { panic!() };
+        let Step::Abandon(reply) = dialogue.step(Command::parse(b"EHLO c").unwrap(), Vec::new()) else { panic!() };
         assert_eq!(
             reply.lines().collect::<Vec<_>>(),
             [

@@ -282,9 +282,8 @@ impl Simulation {
     fn command(&mut self, talk: &mut Talk, line: &str) -> Option<Transaction> {
         let mut command = Command::parse(line.as_bytes()).unwrap();
         loop {
-            let text = command.to_string();
-            let path = text.trim_start_matches("RCPT TO:");
-            match talk.dialogue.step(command, |_| self.served(path)) {
+            let records = talk.dialogue.asks_for_records(&command).map_or_else(Vec::new, |pair| self.served(pair));
+            match talk.dialogue.step(command, records) {
                 Step::Reply(reply)
                 | Step::StartTls(reply)
                 | Step::Abandon(reply)
@@ -304,11 +303,7 @@ impl Simulation {
     }
 
     /// The records in which a recipient has a final outcome.
-    fn served(&self, path: &str) -> Vec<RecordId> {
-        if self.service != Service::FanOut || self.prdr {
-            return Vec::new();
-        }
-        let pair = self.pair(path.trim_matches(['<', '>']));
+    fn served(&self, pair: Pair) -> Vec<RecordId> {
         let records = (0..).zip(self.records.values());
         records.filter(|(_, record)| record.contains_key(&pair)).map(|(number, _)| RecordId(number)).collect()
     }

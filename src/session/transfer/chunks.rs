@@ -178,7 +178,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                 Ok(Between::Over(command)) => return Ok(Err(After::Carry(command))),
                 Ok(Between::OutOfOrder(reply)) => self.say(&reply),
                 Ok(Between::Aside(command)) => {
-                    if let Step::Reply(reply) = self.dialogue.step(command, |_| Vec::new()) {
+                    if let Step::Reply(reply) = self.dialogue.step(command, Vec::new()) {
                         self.say(&reply);
                     }
                 }
