@@ -97,8 +97,8 @@ struct Found {
 }
 
 impl Upstream {
-    /// Leaves a remote that does not take the transaction. It is in step where it has only said no.
-    fn part(self, reason: &Reason) -> Attempt {
+    /// Leaves a remote that does not take the transaction. It is in step where it has only said no, or was not asked.
+    fn leave(self, reason: &Reason) -> Attempt {
         if matches!(reason, Reason::Refused { .. } | Reason::Lacking(_)) {
             self.ready.release();
         }
@@ -113,7 +113,7 @@ fn closed(attempt: Attempt, declined: Declined) -> TurnEnd {
     TurnEnd::Failed(answer)
 }
 
-/// A remote was lost, or has refused MAIL.
+/// A remote does not take the transaction: it was lost, lacks an extension, or has refused MAIL, all recipients or DATA.
 struct GroupError {
     /// Whether the client has heard its answer to a recipient.
     is_heard: bool,
@@ -217,7 +217,7 @@ impl<R: Resolver> Agent<'_, R> {
         }
     }
 
-    /// The same from the first remote on.
+    /// Asks the remote that was found first, and then others, as [`Self::seek`] says.
     async fn try_each(&self, search: &mut Search<'_, R>, found: Found, commands: &mut Commands) -> TurnEnd {
         let Found { mut remote, mut attempt } = found;
         loop {
@@ -244,7 +244,7 @@ impl<R: Resolver> Agent<'_, R> {
                 Err(failed) => failed,
             };
             let GroupError { is_heard, reason } = failed;
-            attempt = upstream.part(&reason);
+            attempt = upstream.leave(&reason);
             // L11: a reply of this remote that the client has heard binds the transaction to it.
             if is_heard {
                 return closed(attempt, self.explained(Declined::broke(&peer, &reason)));
@@ -357,7 +357,7 @@ impl<R: Resolver> Agent<'_, R> {
         self.refuse_international(&mut upstream, commands, |attempt| attempt.lacking(Lacking::SmtpUtf8, &peer));
         match self.group(&mut upstream, commands, until, &mut Answers::new(Hold::No)).await {
             Ok(()) => self.asked(upstream),
-            Err(reason) => closed(upstream.part(&reason), Declined::broke(&peer, &reason)),
+            Err(reason) => closed(upstream.leave(&reason), Declined::broke(&peer, &reason)),
         }
     }
 

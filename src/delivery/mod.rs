@@ -38,6 +38,13 @@ impl Upstream {
     }
 }
 
+/// The remote that has the transaction of a destination.
+#[derive(Debug)]
+pub(crate) struct DestinationUpstream {
+    pub(crate) destination: DestinationId,
+    pub(crate) upstream: Upstream,
+}
+
 impl DestinationUpstream {
     /// The octets of the message that were read from the client.
     pub(crate) fn octets(&mut self, octets: u64) {
@@ -49,13 +56,6 @@ impl DestinationUpstream {
         self.upstream.ready.release();
         self.upstream.attempt.client_lost(gone);
     }
-}
-
-/// The remote that has the transaction of a destination.
-#[derive(Debug)]
-pub(crate) struct DestinationUpstream {
-    pub(crate) destination: DestinationId,
-    pub(crate) upstream: Upstream,
 }
 
 /// The remotes that have the open transaction, in the order of their destinations. There are few, and mostly one: a map would

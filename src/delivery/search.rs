@@ -54,7 +54,7 @@ struct Lesser {
     peer: Peer,
     policy: TlsPolicy,
     takes: Content,
-    held: PolicyMet,
+    met: PolicyMet,
 }
 
 /// The order of addresses that take less. In mode `observe` those that have met their policy come before the others, for
@@ -62,7 +62,7 @@ struct Lesser {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct LesserRank {
     of_shown: Content,
-    held: PolicyMet,
+    met: PolicyMet,
     takes: Content,
 }
 
@@ -174,7 +174,7 @@ impl<'a, R: Resolver> Search<'a, R> {
         let these = self.lesser.iter().filter(|lesser| rank(lesser, self.shown) == best);
         self.unmet = Some(Unmet { refusals, undeclared: None, waived: self.next_try() });
         self.lap = Lap::Second(best);
-        self.iteration.second_pass(best.held, these.map(|lesser| (lesser.peer.clone(), lesser.policy.clone())));
+        self.iteration.second_pass(best.met, these.map(|lesser| (lesser.peer.clone(), lesser.policy.clone())));
     }
 
     /// The mail goes on at a lower level. The addresses of a second lap have had their turn.
@@ -209,10 +209,10 @@ impl<'a, R: Resolver> Search<'a, R> {
         let before = self.unmet.iter().flat_map(|unmet| unmet.refusals.iter());
         attempt.reached(ready, before.chain(self.iteration.skipped().iter()));
         attempt.sts(self.iteration.sts(Some(ready)));
-        let held = self.lesser.iter().filter(|lesser| lesser.held == PolicyMet::Yes);
+        let met = self.lesser.iter().filter(|lesser| lesser.met == PolicyMet::Yes);
         if let Some(refusals) = self.iteration.would_have_refused() {
             // Where an exchange has met its policy, enforcing refuses the mail only if that takes too little.
-            attempt.observed(refusals, held.map(|lesser| lesser.takes).max());
+            attempt.observed(refusals, met.map(|lesser| lesser.takes).max());
         }
     }
 
@@ -224,7 +224,7 @@ impl<'a, R: Resolver> Search<'a, R> {
     pub(crate) fn fit(&mut self, ready: &Ready, recipients: &[Addressee], added: u64) -> Result<Mail, Lacking> {
         let offered = &ready.terms().extensions;
         // The one place where the parameter of MAIL is made: the client's own word is never passed on by itself.
-        let require_tls = self.iteration.demand().at(ready.terms().for_tagged()).map_err(unmet)?;
+        let require_tls = self.iteration.demand().at(ready.terms().for_tagged()).map_err(lacking_for_tag)?;
         let mail = Mail { require_tls, ..fit(self.mail, offered, added)? };
         if lacks_utf8(self.mail, offered, recipients.iter().map(|recipient| &recipient.mailbox)) {
             return Err(Lacking::SmtpUtf8);
@@ -250,16 +250,16 @@ impl<'a, R: Resolver> Search<'a, R> {
 
     /// Writes down an address that takes less than it should; whether it is better than those before.
     fn is_best(&mut self, ready: &Ready, takes: Content) -> bool {
-        let (peer, policy, held) = (ready.peer().clone(), ready.terms().policy.clone(), self.iteration.policy_met());
+        let (peer, policy, met) = (ready.peer().clone(), ready.terms().policy.clone(), self.iteration.policy_met());
         // It may come twice, over a new session in the place of one that waited.
-        self.lesser.retain(|lesser| lesser.peer != peer || lesser.held > held);
+        self.lesser.retain(|lesser| lesser.peer != peer || lesser.met > met);
         // RFC 5321 §5.1: of equal exchanges the first gets the mail. No address of an exchange is preferred to another.
-        let is_as_good = |lesser: &Lesser| lesser.takes == takes && lesser.held == held;
+        let is_as_good = |lesser: &Lesser| lesser.takes == takes && lesser.met == met;
         let is_best = self
             .lesser
             .iter()
             .all(|lesser| lesser.takes < takes || (lesser.peer.exchange == peer.exchange && is_as_good(lesser)));
-        self.lesser.push(Lesser { peer, policy, takes, held });
+        self.lesser.push(Lesser { peer, policy, takes, met });
         is_best
     }
 
@@ -331,8 +331,8 @@ fn for_now(reason: Reason) -> Reason {
     }
 }
 
-/// What a remote lacks for a tagged mail.
-fn unmet(unmet: TagUnmet) -> Lacking {
+/// The lack of a remote that must not have a tagged mail.
+fn lacking_for_tag(unmet: TagUnmet) -> Lacking {
     match unmet {
         TagUnmet::Missing => Lacking::RequireTls,
         TagUnmet::Unauthenticated => Lacking::Authentication,
@@ -351,7 +351,7 @@ fn shown_by(lacking: &Lacking) -> Option<Content> {
 }
 
 fn rank(lesser: &Lesser, shown: Content) -> LesserRank {
-    LesserRank { of_shown: lesser.takes.min(shown), held: lesser.held, takes: lesser.takes }
+    LesserRank { of_shown: lesser.takes.min(shown), met: lesser.met, takes: lesser.takes }
 }
 
 /// The extension that a remote lacks for such content.
