@@ -418,9 +418,9 @@ impl Reason {
         }
     }
 
-    /// Whether an ordinary opportunistic server would have gone on: a question for a [`Waiver`](crate::policy::Waiver) alone. It
-    /// too needs the MX records and an address.
-    pub fn is_waived_by_observing(&self) -> bool {
+    /// Whether a [`Waiver`](crate::policy::Waiver) may take it back: an ordinary opportunistic server would have gone on. That
+    /// server needs the MX records and an address as well.
+    pub fn may_be_waived(&self) -> bool {
         match self {
             Self::DaneRequired(_) | Self::MxNotInPolicy { .. } | Self::StsNoTurn | Self::NotAuthenticated => true,
             Self::JustFailed { part, .. } => *part == FailedPart::Tls,
@@ -704,7 +704,7 @@ mod tests {
             (unasked("TLSA"), false),
             (Scarcity::Memory.into(), false),
         ] {
-            assert_eq!(reason.is_waived_by_observing(), waived, "{reason:?}");
+            assert_eq!(reason.may_be_waived(), waived, "{reason:?}");
         }
     }
 

@@ -5,7 +5,7 @@
 //! rules are in [`super::failover`]; the iteration applies them.
 //!
 //! Under a [`Waiver`], as in mode `observe`, an iteration that ends in a refusal for want of TLS or of a proof starts again, at
-//! the level of an ordinary opportunistic server (RFC 7435 §3).
+//! the level `may`, as an ordinary opportunistic server would (RFC 7435 §3).
 
 mod candidate;
 mod reported;
@@ -62,7 +62,7 @@ pub struct MxIteration<'a, R> {
     /// The MTA-STS policy of the domain.
     sts: StsInquiry,
     sts_renewed: StsRenewed,
-    observation: Observation,
+    waiver_state: WaiverState,
 }
 
 /// Whether the MTA-STS policy was fetched anew for this mail.
@@ -72,15 +72,15 @@ enum StsRenewed {
     Yes,
 }
 
-/// The effect of a waiver on an iteration.
+/// The use of a waiver in an iteration.
 #[derive(Debug)]
-enum Observation {
+enum WaiverState {
     /// There is none: the policy is enforced.
     None,
-    /// The policy is enforced. If that ends in a refusal, a second iteration has until then.
-    Until(Instant),
-    /// Enforcing would have refused the mail for these reasons, and the mail goes on at a lower level.
-    Overrides(Refusals),
+    /// It is open: the policy is enforced, and if that ends in a refusal, a second iteration has until then.
+    Open(Instant),
+    /// It is used: enforcing would have refused the mail for these reasons, and the mail goes on at a lower level.
+    Used(Refusals),
 }
 
 /// The route of the domain, and the permit to use it.
@@ -92,13 +92,13 @@ struct Resolved {
 
 impl<'a, R: Resolver> MxIteration<'a, R> {
     pub(super) fn new(connector: &'a Connector<R>, mut request: Request<'a>, waiver: Waiver) -> Self {
-        let observation = match waiver {
-            Waiver::None => Observation::None,
+        let waiver_state = match waiver {
+            Waiver::None => WaiverState::None,
             Waiver::Observe | Waiver::TlsRequiredNo => {
                 let until = request.until;
                 // Half of the time, so that a server that stalls in its handshake leaves some for the second iteration.
                 request.until = share_until(until, 2);
-                Observation::Until(until)
+                WaiverState::Open(until)
             }
         };
         Self {
@@ -117,7 +117,7 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
             untried_told: Vec::new(),
             sts: StsInquiry::default(),
             sts_renewed: StsRenewed::No,
-            observation,
+            waiver_state,
         }
     }
 
@@ -208,9 +208,9 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
 
     /// The reasons for which enforcing would have refused the mail, if there is a waiver and it would have.
     pub fn would_have_refused(&self) -> Option<&Refusals> {
-        match &self.observation {
-            Observation::Overrides(refusals) => Some(refusals),
-            Observation::None | Observation::Until(_) => None,
+        match &self.waiver_state {
+            WaiverState::Used(refusals) => Some(refusals),
+            WaiverState::None | WaiverState::Open(_) => None,
         }
     }
 
@@ -301,7 +301,7 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
     fn refuse(&mut self, refusal: Refusal) -> NextCandidate {
         let rule = rule(&refusal.reason, &self.connector.timeouts);
         // Under a waiver a TLS failure does not mark the address as failed: mail goes there without TLS.
-        let enforced = self.waiver == Waiver::None || !is_waived(&refusal);
+        let enforced = self.waiver == Waiver::None || !refusal.reason.may_be_waived();
         if let (Place::Peer(peer), true) = (&refusal.at, enforced) {
             self.connector.host_status.note(peer.endpoint(), rule.status, &refusal.reason);
         }
@@ -317,11 +317,6 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
     fn until(&self, untried: usize) -> Instant {
         share_until(self.request.until, untried)
     }
-}
-
-/// Whether an ordinary opportunistic server would have gone on.
-fn is_waived(refusal: &Refusal) -> bool {
-    refusal.reason.is_waived_by_observing()
 }
 
 fn share_until(until: Instant, untried: usize) -> Instant {

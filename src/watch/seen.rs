@@ -150,12 +150,12 @@ fn judged(reason: &Reason, text: String, host: Option<String>) -> Standing {
     let is_broken = match reason {
         Reason::Dns(failure) | Reason::StsLookup(failure) => match &failure.reason {
             FailureReason::Bogus(_) => true,
-            FailureReason::Refused(_) => reason.is_waived_by_observing(),
+            FailureReason::Refused(_) => reason.may_be_waived(),
             _ => false,
         },
         // The memory of a failure says no more than that failure did. A policy that had no turn is our own fault.
         Reason::JustFailed { .. } | Reason::StsNoTurn => false,
-        reason => reason.is_waived_by_observing(),
+        reason => reason.may_be_waived(),
     };
     if is_broken { Standing::Broken(fault) } else { Standing::Unknown(fault) }
 }

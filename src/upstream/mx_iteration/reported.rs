@@ -1,12 +1,12 @@
 //! The events of an iteration for TLS reports (RFC 8460 §4.3).
 //!
-//! A handshake is told once for each policy, also where its session serves more mails later. Where a waiver starts again, only the enforced
-//! pass is told.
+//! A handshake is told once for each policy, also where its session serves more mails later. Where a waiver starts again, only
+//! the enforced pass is told.
 
 use std::net::IpAddr;
 
 use super::super::verified::Ready;
-use super::{MxIteration, Observation};
+use super::{MxIteration, WaiverState};
 use crate::dns::Resolver;
 use crate::name::Name;
 use crate::policy::TlsPolicy;
@@ -33,9 +33,9 @@ pub(super) struct Dialled<'a> {
 impl<R: Resolver> MxIteration<'_, R> {
     /// Whether this pass is told.
     pub(super) fn reporting(&self) -> Reporting {
-        match self.observation {
-            Observation::None | Observation::Until(_) => self.request.reporting,
-            Observation::Overrides(_) => Reporting::Off,
+        match self.waiver_state {
+            WaiverState::None | WaiverState::Open(_) => self.request.reporting,
+            WaiverState::Used(_) => Reporting::Off,
         }
     }
 

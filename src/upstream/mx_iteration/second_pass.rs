@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::candidate::{Candidate, Sessions};
-use super::{Connector, MxIteration, Observation, Request, is_waived};
+use super::{Connector, MxIteration, Request, WaiverState};
 use crate::dns::{Finality, Resolver};
 use crate::name::Name;
 use crate::policy::{TlsPolicy, Waiver};
@@ -28,9 +28,9 @@ pub enum PolicyMet {
 impl<'a, R: Resolver> MxIteration<'a, R> {
     /// Whether the remote that was found last has met the policy.
     pub fn policy_met(&self) -> PolicyMet {
-        match self.observation {
-            Observation::Overrides(_) => PolicyMet::No,
-            Observation::None | Observation::Until(_) => PolicyMet::Yes,
+        match self.waiver_state {
+            WaiverState::Used(_) => PolicyMet::No,
+            WaiverState::None | WaiverState::Open(_) => PolicyMet::Yes,
         }
     }
 
@@ -41,29 +41,29 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
 
     /// The ground on which mail that was refused for these reasons may go on at a lower level.
     pub fn waiver_for(&self, refusals: &Refusals) -> Waiver {
-        match self.observation {
-            Observation::Until(_) if refusals.iter().any(is_waived) => self.waiver,
-            Observation::None | Observation::Until(_) | Observation::Overrides(_) => Waiver::None,
+        match self.waiver_state {
+            WaiverState::Open(_) if refusals.iter().any(|refusal| refusal.reason.may_be_waived()) => self.waiver,
+            WaiverState::None | WaiverState::Open(_) | WaiverState::Used(_) => Waiver::None,
         }
     }
 
     /// Starts again, over all exchanges at the lower level of the waiver, for these refusals at the level of the request.
     pub fn waive(&mut self, refusals: Refusals) {
-        let (Observation::Until(until), Some(level)) = (&self.observation, self.waiver.instead_of(self.level)) else {
+        let (WaiverState::Open(until), Some(level)) = (&self.waiver_state, self.waiver.instead_of(self.level)) else {
             return;
         };
         let (answer, going_on) = (refusals.verdict(), going_on(self.waiver));
         self.request.trace.fact(format_args!("enforcing would have answered {answer}; going on{going_on}"));
         self.request = Request { until: *until, level, ..self.request };
-        self.observation = Observation::Overrides(refusals);
+        self.waiver_state = WaiverState::Used(refusals);
         self.all_untried();
     }
 
     /// Starts again, over these addresses alone, each with its policy.
     pub fn second_pass(&mut self, met: PolicyMet, peers: impl Iterator<Item = (Peer, TlsPolicy)>) {
-        match (met, &self.observation) {
-            (PolicyMet::Yes, Observation::Overrides(_)) => {
-                (self.request.level, self.observation) = (self.level, Observation::None);
+        match (met, &self.waiver_state) {
+            (PolicyMet::Yes, WaiverState::Used(_)) => {
+                (self.request.level, self.waiver_state) = (self.level, WaiverState::None);
             }
             (PolicyMet::Yes | PolicyMet::No, _) => {}
         }
