@@ -186,7 +186,7 @@ impl<R: Resolver> Agent<'_, R> {
             trace: &trace,
         };
         let mut search = Search::new(
-            connector.iterate_under(&request, terms.waiver(level, connector.mode)),
+            connector.iterate(&request, terms.waiver(level, connector.mode)),
             &self.envelope.mail,
             connector.eight_bit.undeclared(domain),
         );

@@ -58,7 +58,7 @@ impl Posting {
             reporting: Reporting::Off,
             trace: &trace,
         };
-        let mut iteration = connector.iterate_under(&request, Waiver::TlsRequiredNo);
+        let mut iteration = connector.iterate(&request, Waiver::TlsRequiredNo);
         loop {
             let ready = match iteration.next().await {
                 Ok(ready) => ready,

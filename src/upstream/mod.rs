@@ -8,9 +8,10 @@
 //! 4. The result is a session of [`verified`], the only type on which mail can be sent. After its transaction it waits in the
 //!    [`pool`] for mail that asks for an equal session ([`reuse`]).
 //!
-//! Beside them, [`host_session`] notes sessions for the memory of hosts, [`sts`] has the MTA-STS policy of the domain, [`bounded_memory`] remembers remotes that fail at chunks and
-//! domains that need 8BITMIME for the client's next try, and [`original_destination`] compares the destination of an
-//! intercepted client with the exchanges of the domain.
+//! Beside them, [`host_session`] notes sessions for the memory of hosts, and [`sts`] has the MTA-STS policy of the domain.
+//! [`bounded_memory`] remembers for the client's next try the remotes that fail at chunks, the domains that need 8BITMIME, and the
+//! mail that hosts which met their policy could not take. [`original_destination`] compares the destination of an intercepted
+//! client with the exchanges of the domain.
 
 pub mod bounded_memory;
 mod command;
@@ -82,7 +83,7 @@ pub struct Connector<R> {
     pub tls: Tls,
     /// The policies of MTA-STS that mail is held to. None: MTA-STS is not applied.
     pub enforced_sts: Option<Arc<dyn PolicySource>>,
-    /// Whether the policy is enforced.
+    /// Whether policies are enforced.
     pub mode: Mode,
     /// The digests that count in TLSA records.
     pub digests: Digests,
@@ -155,13 +156,9 @@ impl Request<'_> {
 }
 
 impl<R: Resolver> Connector<R> {
-    /// Starts the search for a remote for the domain.
-    pub fn iterate<'a>(&'a self, request: &Request<'a>) -> MxIteration<'a, R> {
-        self.iterate_under(request, self.mode.into())
-    }
-
-    /// The same under this waiver: if enforcing ends in a refusal for lack of TLS or of a proof, the search goes on with less.
-    pub fn iterate_under<'a>(&'a self, request: &Request<'a>, waiver: Waiver) -> MxIteration<'a, R> {
+    /// Starts the search for a remote for the domain. If enforcing ends in a refusal for lack of TLS or of a proof, the search goes
+    /// on at the lower level of this waiver.
+    pub fn iterate<'a>(&'a self, request: &Request<'a>, waiver: Waiver) -> MxIteration<'a, R> {
         MxIteration::new(self, *request, waiver)
     }
 

@@ -171,7 +171,7 @@ impl Greeted {
         self.wire.into_stream().map_err(|_| Reason::StartTlsInjected)
     }
 
-    /// Goes on without TLS, by the permit of a rule or of the mode.
+    /// Goes on without TLS, by this permit.
     pub fn in_cleartext(self, policy: TlsPolicy, permit: Permit, options: &SessionOptions<'_>) -> Ready {
         let terms = Terms { policy, channel: Channel::Cleartext(permit), extensions: self.extensions };
         Ready::new(Box::new(self.wire.wrapped(Either::Right)), self.peer, terms, options)

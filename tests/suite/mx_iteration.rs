@@ -65,7 +65,7 @@ impl IterationRequest {
             reporting: danelaw::tlsrpt::event::Reporting::Off,
             trace,
         };
-        connector.iterate_under(&request, waiver)
+        connector.iterate(&request, waiver)
     }
 }
 

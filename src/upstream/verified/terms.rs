@@ -36,7 +36,7 @@ impl Terms {
 pub enum Channel {
     /// Under TLS that has met the policy.
     Secured(Arc<Protection>),
-    /// No TLS, by the permit of a rule or of the mode.
+    /// No TLS, by this permit.
     Cleartext(Permit),
 }
 
