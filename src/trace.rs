@@ -1,8 +1,9 @@
 //! The steps of one delivery attempt, with the time each took: for `danelaw explain` and for counters. No decision depends
 //! on it.
 //!
-//! It carries the events for TLS reports and the sessions for the memory of hosts too. An attempt has one [`Trace`], which goes with it from lookup to reply. Its size is bounded, also for long texts of remotes
-//! and zones: beyond the bound a step is still counted and timed, and its text is left out.
+//! An attempt has one [`Trace`], which goes with it from lookup to reply. It carries the events for TLS reports and the sessions
+//! for the memory of hosts too. Its size is bounded, also for long texts of remotes and zones: beyond 16 KiB a step is still
+//! counted and timed, and its text is left out; beyond 300 steps it is left out whole.
 
 use std::fmt::{self, Write as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,8 +19,6 @@ use crate::name::Name;
 use crate::policy::host_session::HostSession;
 use crate::tlsrpt::TlsEvent;
 
-pub use crate::excerpt::cut;
-
 /// The most steps that are kept. A route has 20 exchanges at most.
 const MAX_STEPS: usize = 300;
 /// The most octets of text that are kept.
@@ -28,13 +27,13 @@ const MAX_OCTETS: usize = 16 * 1024;
 const MAX_TEXT: usize = 600;
 /// How many steps a mail has that goes to the first host and on a session that waited.
 const USUAL_STEPS: usize = 12;
+/// About how many octets of text these steps have.
+const USUAL_OCTETS: usize = 1000;
 /// The most TLS events that are kept. A route has 20 exchanges with four addresses each, and a session may count under two
 /// policies.
 const MAX_EVENTS: usize = 200;
 /// The most sessions that are kept for the memory of hosts.
 const MAX_HOST_SESSIONS: usize = 100;
-/// About how many octets of text they have.
-const USUAL_OCTETS: usize = 1000;
 /// The most records of one answer that are shown.
 const MAX_RECORDS: usize = 12;
 

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::declined::Declined;
 use super::search::Unmet;
+use crate::excerpt;
 use crate::name::Name;
 use crate::policy::Mode;
 use crate::refusal::{Label, Lacking, Peer, Refusal, Refusals};
@@ -18,7 +19,7 @@ use crate::smtp::message_names::MessageNames;
 use crate::smtp::reply::Reply;
 use crate::terms::ListenerTerms;
 use crate::tls::server::ClientTls;
-use crate::trace::{self, Trace, What};
+use crate::trace::{Trace, What};
 use crate::upstream::original_destination::OriginalDestination;
 use crate::upstream::sts::StsNote;
 use crate::upstream::verified::Ready;
@@ -207,7 +208,7 @@ impl Attempt {
 
     /// These were tried before, and did not take the mail.
     pub(crate) fn skipped<'a>(&mut self, refusals: impl Iterator<Item = &'a Refusal>) {
-        self.outcome.skipped = refusals.map(|refusal| trace::cut(refusal, MAX_SKIPPED)).collect();
+        self.outcome.skipped = refusals.map(|refusal| excerpt::cut(refusal, MAX_SKIPPED)).collect();
     }
 
     /// A remote's answer to a recipient, as long as the client is to be told it: the answers of a whole turn are held until

@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use super::failover::StatusChange;
 use super::shards::{SHARDS, Shards};
+use crate::excerpt;
 use crate::refusal::{FailedPart, HostEndpoint, Reason};
-use crate::trace;
 
 /// The most addresses that are remembered. If an attacker fills the memory, further addresses are only tried again.
 const MAX_ADDRESSES: usize = 16 * 1024;
@@ -65,7 +65,7 @@ impl HostStatusCache {
         }
         if failures.len() < MAX_ADDRESSES / SHARDS {
             let part = if reason.is_about_tls() { FailedPart::Tls } else { FailedPart::Other };
-            failures.insert(server, HostFailure { seen: now, change, why: trace::cut(reason, MAX_TEXT), part });
+            failures.insert(server, HostFailure { seen: now, change, why: excerpt::cut(reason, MAX_TEXT), part });
         }
     }
 
