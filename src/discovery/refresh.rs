@@ -17,7 +17,8 @@ const MAX_REFRESHES: usize = MAX_FETCHES / 2;
 const LONGEST: std::time::Duration = std::time::Duration::from_secs(5 * 60);
 
 impl<R: Resolver> MtaSts<R> {
-    /// Learns of the policies of other danelaws, fetches those anew that are due, and returns when that is done. To be called every minute or so.
+    /// Learns of the policies of other danelaws, fetches those anew that are due, and returns when that is done. To be called every
+    /// minute or so.
     pub async fn refresh_due(&self) {
         match self.usage() {
             StsUse::Off => return,

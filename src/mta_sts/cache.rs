@@ -7,9 +7,10 @@
 //!
 //! | kept policy | it leaves |
 //! |---|---|
-//! | mode `enforce`, used within 30 days | when it has been expired for 30 days by the steady clock |
-//! | any other | likewise, or to make room: expired ones first, then mode `none`, `testing`, and at last `enforce` |
-//! | mode `none`, and the domain has no TXT record any more | at once |
+//! | mode `enforce`, in force, used within 30 days | never to make room for another |
+//! | any other | to make room: expired ones first, then mode `none`, `testing`, and at last `enforce` |
+//! | expired for 30 days by the steady clock | at once |
+//! | mode `none`, and the domain has no TXT record | at once |
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -23,15 +24,15 @@ use crate::name::Name;
 const MAX_OCTETS: usize = 64 * 1024 * 1024;
 /// How long an expired policy stays.
 const EXPIRED_STAYS: Duration = Duration::from_secs(30 * DAY_SECONDS);
-/// A policy of mode `enforce` that was used within this time never makes room for another.
+/// A policy of mode `enforce` that is in force and was used within this time never makes room for another, in seconds.
 const IN_USE: i64 = 30 * DAY_SECONDS as i64;
-/// A policy without use for so long is not fetched anew.
+/// A policy without use for so long is not fetched anew, in seconds.
 const FORGOTTEN: i64 = 180 * DAY_SECONDS as i64;
-/// How long fetches fail before that is told, and how often it is told then.
+/// How long fetches fail before that is told, and how often it is told then, in seconds.
 const TOLD_EVERY: i64 = DAY_SECONDS as i64;
-/// For how long it is told that a policy has lapsed.
+/// For how long it is told that a policy has lapsed, in seconds.
 const LAPSE_TOLD: i64 = 30 * DAY_SECONDS as i64;
-/// How exact the time of the last use is kept, so that not each mail is a write.
+/// How exact the time of the last use is kept, in seconds, so that not each mail is a write.
 const USE_GRAIN: i64 = DAY_SECONDS as i64;
 /// A try to fetch anew that failed is repeated after this part of the usual time.
 const RETRY_PART: u32 = 24;
@@ -231,14 +232,10 @@ impl StsCache {
         Some(Lapse { id: entry.kept.fetched.id.clone(), since, failing_since: entry.kept.failing_since })
     }
 
-    /// Drops a policy. False if there was none.
-    pub fn remove(&mut self, domain: &Name) -> bool {
-        match self.entries.remove(domain) {
-            Some(entry) => {
-                self.octets = self.octets.saturating_sub(weight(domain, &entry.kept.fetched));
-                true
-            }
-            None => false,
+    /// Drops a policy, if there is one.
+    pub fn remove(&mut self, domain: &Name) {
+        if let Some(entry) = self.entries.remove(domain) {
+            self.octets = self.octets.saturating_sub(weight(domain, &entry.kept.fetched));
         }
     }
 
@@ -603,7 +600,7 @@ mod tests {
             .map(|_| {
                 clock.pass(DAY / 50 + 1);
                 let due = cache.due(clock.now);
-                assert!(due.iter().all(|domain| cache.remove(domain)));
+                due.iter().for_each(|domain| cache.remove(domain));
                 due.len()
             })
             .collect();
@@ -691,7 +688,7 @@ mod tests {
         }
         assert!(cache.entries.len() < 1050, "{}", cache.entries.len());
         for domain in cache.entries.keys().cloned().collect::<Vec<_>>() {
-            assert!(cache.remove(&domain));
+            cache.remove(&domain);
         }
         assert_eq!(cache.octets, 0);
     }
