@@ -54,8 +54,6 @@ use taking::TakenReports;
 
 /// How many events wait to be counted.
 pub const MAX_EVENTS: usize = 10_000;
-/// How many lookups go on at a time for a page.
-const PAGE: usize = 16;
 /// How long reports by mail wait for the DKIM record.
 const WITHOUT_RECORD: Duration = Duration::from_secs(60 * 60);
 /// How long they wait where the lookup of that record failed.

@@ -10,7 +10,7 @@ use time::{Date, OffsetDateTime};
 use tokio::time::Instant;
 
 use super::signers::{self, KeyNotFound};
-use super::{Dispatch, DispatchSettings, DispatchState, PAGE};
+use super::{Dispatch, DispatchSettings, DispatchState};
 use crate::dns::Resolver;
 use crate::name::Name;
 use crate::store::Error;
@@ -22,6 +22,8 @@ use crate::tlsrpt::scope::subjects;
 use crate::tlsrpt::tally::{DomainDay, ResultCounts, TalliedDomain};
 use crate::tlsrpt::window::ReportWindow;
 
+/// The most reports on a page. Their records are looked up side by side.
+const PAGE: usize = 16;
 /// How long the lookups of a page may take. The client of the admin port waits for ten seconds.
 const LOOKUPS: Duration = Duration::from_secs(8);
 /// The octets of reports at which no further one is put on a page.
