@@ -6,8 +6,6 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub const COMMIT: &str = env!("BUILD_COMMIT");
 /// The compiler, as it names itself.
 pub const RUSTC: &str = env!("BUILD_RUSTC");
-/// The machine it was built for.
-pub const TARGET: &str = env!("BUILD_TARGET");
 
 /// All of it in a few lines.
 pub const LONG: &str = concat!(
