@@ -60,7 +60,7 @@ impl StsByRule {
     }
 }
 
-/// The least level of mail that comes by one listener.
+/// The least level of a mail, which its listener or its tag sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LevelFloor {
     /// [`Level::Verify`].
