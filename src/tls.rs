@@ -1,7 +1,8 @@
-//! TLS with a remote server, and in [`server`] with clients: the handshake, and the proof that it gives (RFC 8446, RFC 5246, RFC 7672 §8).
+//! TLS with a remote server, and in [`server`] with clients: the handshake, and the proof that it gives (RFC 8446, RFC 5246,
+//! RFC 7672 §8).
 //!
-//! This is the one place that knows rustls, and the one that replaces its certificate verifier. Three conditions must
-//! hold before a server is "verified", and each can be lost in its own way:
+//! This is the one place that replaces the certificate verifier of rustls. Three conditions must hold before a server is
+//! "verified", and each can be lost in its own way:
 //!
 //! 1. The chain matches a TLSA record, or leads to a public CA and is for the server's name. [`crate::dane::verify`] and
 //!    `pkix` decide this in the middle of the handshake, when the server has not yet proven that it holds the key.
@@ -27,7 +28,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustls::client::{ClientConfig, Resumption};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{AlertDescription, Error, InvalidMessage, NamedGroup, RootCertStore};
+use rustls::{
+    AlertDescription, Error, InvalidMessage, NamedGroup, ProtocolVersion, RootCertStore, SupportedCipherSuite,
+};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -56,7 +59,7 @@ pub struct Tls {
     sni: Sni,
 }
 
-/// Whether a server is asked for its name.
+/// Whether a server hears which name is wanted (RFC 6066 §3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sni {
     Sent,
@@ -100,7 +103,7 @@ impl ShownCertificates {
 pub enum PostQuantum {
     /// It is.
     Offer,
-    /// Classical groups only, for networks that choke on its name.
+    /// Classical groups only, for networks that choke on the name of the group.
     Omit,
 }
 
@@ -323,6 +326,20 @@ fn sni(name: &Name) -> ServerName<'static> {
     ServerName::try_from(name.as_str())
         .map(|name| name.to_owned())
         .unwrap_or_else(|_| ServerName::from(std::net::Ipv4Addr::UNSPECIFIED))
+}
+
+/// The word for a protocol version; none for one that is never offered.
+fn version_word(version: Option<ProtocolVersion>) -> Option<&'static str> {
+    match version? {
+        ProtocolVersion::TLSv1_3 => Some("TLSv1.3"),
+        ProtocolVersion::TLSv1_2 => Some("TLSv1.2"),
+        _ => None,
+    }
+}
+
+/// The IANA name of a cipher suite. rustls says TLS13_ where IANA says TLS_.
+fn iana_name(suite: SupportedCipherSuite) -> String {
+    format!("{:?}", suite.suite()).replacen("TLS13_", "TLS_", 1)
 }
 
 /// The failure of TLS that ended a connection, if that was TLS itself and not the end of the connection: an alert, or

@@ -17,12 +17,13 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{NoServerSessionStorage, ServerConfig};
-use rustls::{DigitallySignedStruct, DistinguishedName, Error, InconsistentKeys, ProtocolVersion, RootCertStore};
+use rustls::{DigitallySignedStruct, DistinguishedName, Error, InconsistentKeys, RootCertStore};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use webpki::{EndEntityCert, KeyUsage};
 
+use super::{iana_name, version_word};
 use crate::dane::verify::Sent;
 use crate::excerpt;
 use crate::roots::{self, CaFileError};
@@ -234,14 +235,8 @@ impl ServerTls {
         let stream = TlsAcceptor::from(Arc::clone(&self.config)).accept(stream).await?;
         let session = stream.get_ref().1;
         let unknown = || io::Error::other("the parameters of the TLS session are not known");
-        let version = match session.protocol_version() {
-            Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
-            Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
-            _ => return Err(unknown()),
-        };
-        let suite = session.negotiated_cipher_suite().ok_or_else(unknown)?;
-        // rustls says TLS13_ where IANA says TLS_.
-        let cipher_suite = format!("{:?}", suite.suite()).replacen("TLS13_", "TLS_", 1);
+        let version = version_word(session.protocol_version()).ok_or_else(unknown)?;
+        let cipher_suite = iana_name(session.negotiated_cipher_suite().ok_or_else(unknown)?);
         let certificate = self.judge(&stream);
         Ok(SecuredClient { stream, tls: ClientTls { version, cipher_suite, certificate } })
     }

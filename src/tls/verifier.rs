@@ -10,10 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls13_signature_with_raw_key};
 use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
-use rustls::{CertificateError, DigitallySignedStruct, Error, HandshakeKind, ProtocolVersion, SignatureScheme};
+use rustls::{CertificateError, DigitallySignedStruct, Error, HandshakeKind, SignatureScheme};
 
 use super::pkix::Authorities;
-use super::{Authentication, KeyProof, Protection, ShownCertificates, Sni, Tls, TlsFailure, broken};
+use super::{
+    Authentication, KeyProof, Protection, ShownCertificates, Sni, Tls, TlsFailure, broken, iana_name, version_word,
+};
 use crate::dane::mismatch::{Defect, Mismatch};
 use crate::dane::pkix::PkixWorth;
 use crate::dane::verify::{self, Sent};
@@ -78,13 +80,8 @@ impl Findings {
         let suite = session.negotiated_cipher_suite().ok_or_else(|| unknown("cipher suite"))?;
         let group = session.negotiated_key_exchange_group().ok_or_else(|| unknown("key exchange"))?;
         Ok(Protection {
-            version: match session.protocol_version() {
-                Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
-                Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
-                _ => return Err(unknown("protocol version")),
-            },
-            // rustls says TLS13_ where IANA says TLS_.
-            cipher_suite: format!("{:?}", suite.suite()).replacen("TLS13_", "TLS_", 1),
+            version: version_word(session.protocol_version()).ok_or_else(|| unknown("protocol version"))?,
+            cipher_suite: iana_name(suite),
             key_exchange: format!("{:?}", group.name()),
             authentication,
             verified_by: policy.verified_by(),
