@@ -101,11 +101,11 @@ pub(super) fn judge(question: &Question, reply: &DnsReply, hash: Nsec3Hash<'_>) 
 /// The kind of delegation at a name, by the signed parent's reply to a DS question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Delegation {
-    /// It does, and is signed by keys that the DS records name.
+    /// A zone begins here, and is signed by keys that the DS records name.
     Signed,
     /// A zone begins here and is not signed, or only by algorithms that are not supported (RFC 4035 §5.2).
     Unsigned,
-    /// It does not.
+    /// No zone begins here.
     None,
     /// The reply is no proof. That alone is no failure: the name may be an alias.
     Unproven,

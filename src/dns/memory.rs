@@ -74,7 +74,7 @@ where
         Self::of(bounds, Arc::default())
     }
 
-    /// An empty memory of what servers say whose epochs are these.
+    /// An empty memory of the words of servers with these epochs.
     pub(super) fn of(bounds: CacheBounds, fitness: Arc<Fitness>) -> Self {
         let (counts, finished, in_flight) = (Counts::default(), Cache::new(bounds), Mutex::default());
         Self { inner: Arc::new(MemoryInner { counts, fitness, finished, in_flight }) }

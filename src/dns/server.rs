@@ -14,9 +14,9 @@ const TLS_PORT: u16 = 853;
 /// The evidence by which an answer is secure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResolverMode {
-    /// On that of signatures, checked here.
+    /// Signatures, checked here.
     Validate,
-    /// On that of a validating resolver, by its AD bit (RFC 6840 §5.8).
+    /// The word of a validating resolver: its AD bit (RFC 6840 §5.8).
     TrustAd,
 }
 
@@ -49,7 +49,7 @@ impl fmt::Display for ResolverMode {
     }
 }
 
-/// A recursive resolver.
+/// A recursive resolver, or [danelaw itself](Self::RECURSION) in the place of one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct NameServer {
     /// Address and port.

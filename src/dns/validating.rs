@@ -11,11 +11,11 @@
 //! | not signed, and a signed parent says that the zone of the name is not | insecure |
 //! | anything else: bogus, an error, an unknown error, no reply in time | a failure |
 //!
-//! One server may be stale, or lie, while another is right: a resolver of several, or an authoritative server of a zone. So a
-//! reply that proves nothing leads to one more question, to another server. Its reply has to be proven like any other.
-//!
 //! So "insecure" never rests on records that are missing from a reply: a name is in an unsigned zone if signed records
 //! of a parent say so about one of its ancestors (RFC 4035 §5.2), and those records are asked for and read here.
+//!
+//! One server may be stale, or lie, while another is right: a resolver of several, or an authoritative server of a zone. So a
+//! reply that proves nothing leads to one more question, to another server. Its reply has to be proven like any other.
 
 mod anchors;
 pub(super) mod convert;

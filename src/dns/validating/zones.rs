@@ -4,12 +4,12 @@
 //! parent is asked for DS records, and its answer is verified with the parent's keys and no others. Either a signed
 //! zone begins there, whose keys the DS records name; or an unsigned one begins, and the path ends; or no zone begins.
 //! The result is kept for as long as its records and their signatures allow, so that a lookup mostly costs the
-//! signature of its own answer. Only proven results are kept.
+//! signature of its own answer. A name at which no proof tells whether a zone begins is looked at anew by each lookup.
 //!
 //! A step is made once, even if many lookups wait for it, and has a budget of its own: a zone with keys that are costly
 //! to check costs all lookups below it one such check together and not one each. A step that has failed is kept like a
-//! lookup that has, and not for as long as its records say (RFC 9520 §3.2); one that has failed for want of a reply is kept for
-//! a second.
+//! lookup that has, and not for as long as its records say (RFC 9520 §3.2); one that has failed for want of a reply that
+//! can be read is kept for a second.
 
 use std::cell::Cell;
 use std::sync::Arc;
