@@ -51,10 +51,11 @@ pub struct DnsSection {
     /// A file of CA certificates (PEM) that may vouch for resolvers of DNS over TLS. Empty: the built-in public CAs.
     #[serde(deserialize_with = "optional")]
     pub tls_ca: Option<PathBuf>,
-    /// How long to wait for one answer before asking again.
+    /// How long to wait for one answer at most. After the time that a resolver mostly takes, the question goes to the next one
+    /// as well; with one resolver, to the same one again.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
-    /// How often one question is put to the servers before it counts as unanswered.
+    /// How often one question is put to the resolvers before it counts as unanswered; to each of them once at least.
     pub attempts: usize,
     /// How long one question may take in all, with every signature and key it needs.
     #[serde(with = "humantime_serde")]

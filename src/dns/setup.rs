@@ -47,9 +47,9 @@ pub struct ResolverSettings {
     pub recursion_port: u16,
     /// A file of certificates (PEM) of the authorities for servers of DNS over TLS. `None`: the public ones.
     pub tls_ca: Option<PathBuf>,
-    /// How long to wait for one reply of a server.
+    /// How long to wait for one reply of a server at most.
     pub timeout: Duration,
-    /// How often a question is put before the lookup fails; at least once.
+    /// How often a question is put before the lookup fails; to each server once at least.
     pub attempts: usize,
     /// How long one lookup may take in all, with every alias and every key on the way.
     pub deadline: Duration,
