@@ -18,9 +18,8 @@
 //! [`Outcome`](report::Outcome)
 //!
 //! 1. [`server`] accepts a connection from a client on the allow-list (a balancer may name its address). Any other client
-//!    must show a
-//!    certificate first. A [`session`] serves it, in SMTP or LMTP, in the clear or under TLS ([`tls::server`]). A
-//!    [`wire::Wire`] cuts the input into lines, [`smtp::command`] parses them, and [`transaction::dialogue`] says which
+//!    must show a certificate first. A [`session`] serves it, in SMTP or LMTP, in the clear or under TLS ([`tls::server`]).
+//!    A [`wire::Wire`] cuts the input into lines, [`smtp::command`] parses them, and [`transaction::dialogue`] says which
 //!    commands are legal now. MAIL is answered at once and opens a [`transaction`], which decides every reply from then on.
 //! 2. The first RCPT of a domain decides where its mail goes, so that the client hears of trouble before it has sent an
 //!    octet of the message. A transaction has one such destination, or with LMTP, PRDR and fan-out one for each domain,
@@ -33,8 +32,8 @@
 //! 3. [`upstream::connect`] connects to one of the host's addresses, [`upstream::starttls`] greets and says STARTTLS, [`tls`]
 //!    shakes hands, and [`dane::verify`] judges the certificate chain. Only a session that has met its policy becomes a
 //!    [`upstream::verified::Ready`], and MAIL can be said on no other type. Each failure is a [`refusal`].
-//!    [`upstream::failover`] has the rule for the next address or exchange. When none is left, the client gets 451 with the
-//!    reason of each host.
+//!    [`upstream::failover`] has the rule for the next address or exchange. When none is left, the client gets the reason of
+//!    each host: with 451, or with 5yz if each reason is the last word.
 //! 4. MAIL, the RCPTs and DATA go to the remote as the client has pipelined them. The remote's replies come back with its
 //!    name in front. At DATA a remote's 354 comes first, then ours. The message streams through [`smtp::data`], which lets
 //!    no second end of data through, to every destination. BDAT is the same message in counted pieces ([`smtp::chunk`]).
