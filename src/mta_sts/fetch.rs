@@ -51,8 +51,8 @@ pub enum StsFetchError {
     /// The text is no policy.
     #[error("the text is no policy: {0}")]
     Syntax(#[from] StsPolicyError),
-    /// The policy host was not asked: as many others are asked as may be, and more wait.
-    #[error("as many policies as may be are being fetched, and this one had no turn")]
+    /// The policy host was not asked, or not for long enough: as many others are asked as may be, or the mail has no more time.
+    #[error("the fetch had no turn, or no time was left for it")]
     Busy,
     /// The policy host was not asked: this host has no socket to ask it by.
     #[error("{0}")]

@@ -788,6 +788,20 @@ async fn p21_a_fetch_without_a_turn_is_not_the_policy_hosts_failure() {
 }
 
 #[tokio::test]
+async fn p21_a_mail_without_time_left_is_not_told_that_others_have_the_turns() {
+    // P21: the policy host was asked at once, and would have had a minute.
+    let mut service = Service::new().await;
+    service.settings.timeout = Duration::from_secs(60);
+    service.host.answer(Answer::Drip(served(&policy("enforce")), Duration::from_secs(1)));
+    let until = Instant::now() + Duration::from_millis(500);
+    let found = service.mta_sts().policy_for(&name("example.test"), until).await;
+    assert_eq!((in_words(&found).as_str(), service.host.connections()), ("unfetched: busy", 1));
+    let StsFound::Unfetched(error) = found else { panic!("{found:?}") };
+    assert!(error.to_string().contains("no time was left"), "{error}");
+    assert_eq!(service.fetches("busy"), 0, "the fetch goes on");
+}
+
+#[tokio::test]
 async fn p21_a_kept_policy_holds_while_strangers_have_all_places() {
     // P21: under another id than the kept one's.
     let mut service = Service::new().await;
