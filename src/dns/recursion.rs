@@ -8,8 +8,8 @@
 //!
 //! Strangers write the referrals, so the way to one answer has bounds ([`Effort`]): on its questions, on the server names
 //! that are looked up for one zone (NXNSAttack, CVE-2020-12662 and others), on how deep such look-ups nest, and on its
-//! time. A lookup, which may need many answers, has a bound on its questions in all
-//! ([`Questions`](super::budget::Questions)). All lookups together have bounds on the questions in flight ([`lanes`]).
+//! time. A lookup, which may need many answers, has a bound on its questions in all ([`Questions`]). All lookups together
+//! have bounds on the questions in flight ([`lanes`]).
 //!
 //! There are no DNS cookies (RFC 7873): each server's would have to be kept, most servers have none, and ID, port and the case of
 //! the letters are as hard to guess for a host off the path; signatures prove the answers that decide about DANE.

@@ -1,4 +1,4 @@
-//! All name servers of the settings as one: the reply that comes first counts ([`race`](super::race())).
+//! All name servers of the settings as one: the reply that comes first counts ([`race`]).
 //!
 //! With one server the question is put again, with another ID and from another port.
 //!

@@ -15,16 +15,16 @@
 //!
 //! # The life of a record
 //!
-//! 1. **RCPT.** [`Journal::served`] returns the records in which the recipient has a final outcome. Recipients of one destination
-//!    share a transaction if these records are the same, so that the message can be kept from those that have it. Before
-//!    the end of the data this is all that depends on a record.
+//! 1. **RCPT.** [`Journal::served_each`] returns the records in which a recipient has a final outcome. Recipients of one
+//!    destination share a transaction if these records are the same, so that the message can be kept from those that have
+//!    it. Before the end of the data this is all that depends on a record.
 //! 2. **The end of the data.** The message is known by its [`MessageKey`]: sender, recipients, and the octets of the
 //!    message, Message-ID included. A message without Message-ID has no record, since two such messages may be equal and
 //!    still be two. [`Journal::message`] claims the message against a second session and reads its record. Recipients with
 //!    a final outcome get no end of data: their remote sees a reset.
 //! 3. **While outcomes are open**, [`Message::record`] writes the final ones to the disk, the first time as soon as a
 //!    destination has answered while another one has not, and always before the client gets 451.
-//! 4. **When no outcome is open**, [`Message::take`] deletes the record, and then the client gets the reply. So a record
+//! 4. **When no outcome is open**, [`Message::delete`] deletes the record, and then the client gets the reply. So a record
 //!    answers once. The same message, sent once more, is delivered again.
 //!
 //! # The cost of a crash or a failing disk

@@ -338,9 +338,7 @@ impl Verdict {
             Class::Success => Self::Aborted,
         }
     }
-}
 
-impl Verdict {
     /// The word for it in log lines and metrics.
     pub fn label(self) -> &'static str {
         match self {

@@ -104,8 +104,8 @@ pub fn rule(reason: &Reason, limits: &Timeouts) -> FailoverRule {
         // RFC 5321 §3.8: only the session is over.
         Reason::Closing(_) => NEXT_ADDRESS,
         Reason::Refused { stage, reply } => after_refusal(*stage, reply),
-        // RFC 5321 §2.2.3, RFC 8689 §4.2.1: another host may have the extension, and the addresses of an exchange may be hosts of their own.
-        // If none has it, the mail goes without it, or back.
+        // RFC 5321 §2.2.3, RFC 8689 §4.2.1: another host may have the extension, and the addresses of an exchange may be
+        // hosts of their own. If none has it, the mail goes without it, or back.
         Reason::Lacking(_) => NEXT_ADDRESS,
         // The message is not here any more.
         Reason::BdatRefused(_) | Reason::AnsweredUnread { .. } => STOP,

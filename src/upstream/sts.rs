@@ -324,7 +324,8 @@ impl StsInquiry {
         self.at_hand.get_or_init(|| ask).await
     }
 
-    /// Asks on behalf of a domain without a route, if MX records of this security may be forged: there is [a doubt](Self::doubt) then.
+    /// Asks on behalf of a domain without a route, if MX records of this security may be forged: there is
+    /// [a doubt](Self::doubt) then.
     pub(crate) async fn ask_without_route(
         &self,
         source: Option<&Arc<dyn PolicySource>>,

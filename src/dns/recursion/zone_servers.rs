@@ -1,4 +1,4 @@
-//! The servers of one zone, as a question goes to one and another of them ([`race`](super::super::race())).
+//! The servers of one zone, as a question goes to one and another of them ([`race`](crate::dns::race::race)).
 
 use std::net::IpAddr;
 use std::time::Duration;
