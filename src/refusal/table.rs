@@ -101,9 +101,8 @@ rows! {
             "see \"danelaw resolve _mta-sts.DOMAIN TXT\"; the domain's name servers or your resolver must be repaired",
         );
         STS_NO_TURN StsNoTurn "sts-no-turn" = deferred(4, 5), words(
-            "As many MTA-STS policies as may be are being fetched, and the fetch for this domain had no turn in time; or the mail had used \
-             up timeouts.route before the policy host had its time. The domain has a policy that is not remembered, so the mail is not \
-             sent without it.",
+            "Too many MTA-STS policies are being fetched, and that of this domain had no turn in time; or the mail's time \
+             (timeouts.route) ended first. The domain has a policy that is not remembered, so the mail is not sent without it.",
             "the client tries again; if many mails get this reply, look for mails to many domains with slow policy hosts",
         );
         STS_UNSIGNED_DNS StsUnsignedDns "sts-unsigned-dns" = deferred(4, 4), words(
