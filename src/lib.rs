@@ -17,9 +17,9 @@
 //! [`TlsPolicy`](policy::TlsPolicy) → [`Ready`](upstream::verified::Ready) → [`Reply`](smtp::reply::Reply) →
 //! [`Outcome`](report::Outcome)
 //!
-//! 1. [`server`] accepts a connection from a client on the allow-list (a balancer may name its address). Any other client
-//!    must show a certificate first. A [`session`] serves it, in SMTP or LMTP, in the clear or under TLS ([`tls::server`]).
-//!    A [`wire::Wire`] cuts the input into lines, [`smtp::command`] parses them, and [`transaction::dialogue`] says which
+//! 1. [`server`] accepts a connection from a client on the allow-list (a balancer may name its address). Any other client must
+//!    show a certificate first. A [`session`] serves it, in SMTP or LMTP, in the clear or under TLS ([`tls::server`]). A
+//!    [`wire::Wire`] cuts the input into lines, [`smtp::command`] parses them, and [`transaction::dialogue`] says which
 //!    commands are legal now. MAIL is answered at once and opens a [`transaction`], which decides every reply from then on.
 //! 2. The first RCPT of a domain decides where its mail goes, so that the client hears of trouble before it has sent an
 //!    octet of the message. A transaction has one such destination, or with LMTP, PRDR and fan-out one for each domain,
@@ -59,6 +59,7 @@ pub mod hex;
 pub mod last_day;
 pub mod name;
 pub mod scarce;
+pub mod operator_file;
 pub mod roots;
 pub mod smtp;
 pub mod reserved;

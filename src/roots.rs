@@ -15,6 +15,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use sha2::{Digest, Sha256};
 
+use crate::operator_file::SETTINGS;
+
 /// The files that the configuration names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RootFiles {
@@ -247,7 +249,7 @@ pub fn authorities(path: &Path) -> Result<RootCertStore, CaFileError> {
 /// It cannot be read, or is no such file.
 pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CaFileError> {
     let malformed = |why: String| CaFileError::Malformed { path: path.to_owned(), why };
-    let text = std::fs::read(path).map_err(|source| CaFileError::Unreadable { path: path.to_owned(), source })?;
+    let text = SETTINGS.read(path).map_err(|source| CaFileError::Unreadable { path: path.to_owned(), source })?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     let found = found.map_err(|error| malformed(error.to_string()))?;
     if found.is_empty() { Err(malformed("there is no certificate in it".to_owned())) } else { Ok(found) }

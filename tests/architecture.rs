@@ -104,6 +104,7 @@ const ORDER: &[&str] = &[
     "last_day",
     "name",
     "scarce",
+    "operator_file",
     "roots",
     "smtp",
     "reserved",
@@ -158,6 +159,11 @@ const SOLE: &[(&str, &[&str])] = &[
     // The last one uses the decoder of mail_parser, which leaves out line breaks.
     ("base64::", &["tlsrpt/mime", "tlsrpt/dkim", "dispatch/key", "tlsrpt/read/parts"]),
     ("mail_parser", &["tlsrpt/read/parts"]),
+    // Each file that an operator names has a bound.
+    ("fs::read(", &[]),
+    ("read_to_string(", &[]),
+    // The others have a bound of their own: for the first octets of a log, a report, and a part that is unpacked.
+    ("read_to_end(", &["operator_file", "cli/domains/source", "cli/tlsrpt", "tlsrpt/read/unpack"]),
 ];
 /// The modules that may name rustls: TLS towards remotes, resolvers and policy hosts, the authorities for them, and the session
 /// that was verified by it.

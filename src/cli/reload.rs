@@ -6,7 +6,6 @@
 //! half obeyed. Connections to remotes are counted anew: those of transactions that are under way stand beside the new
 //! bounds until they end.
 
-use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -28,6 +27,7 @@ use crate::dns::selftest::Health;
 use crate::dns::setup;
 use crate::dns::stub::Stub;
 use crate::journal::{Journal, OpenError, StorePlace};
+use crate::operator_file::SETTINGS;
 use crate::report::Reporter;
 use crate::report::months::MonthsTask;
 use crate::roots::Roots;
@@ -76,7 +76,7 @@ struct Sources {
 impl Sources {
     fn of(config: &Config) -> Self {
         let settings = setup::ResolverSettings::from(config);
-        let read = |path: &Option<PathBuf>| path.as_ref().and_then(|path| fs::read(path).ok());
+        let read = |path: &Option<PathBuf>| path.as_ref().and_then(|path| SETTINGS.read(path).ok());
         let files = vec![read(&settings.trust_anchor), read(&settings.tls_ca), read(&settings.root_hints)];
         Self { settings, files }
     }

@@ -18,6 +18,7 @@ use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
 use sha2::{Digest as _, Sha256};
 
+use crate::operator_file::SETTINGS;
 use crate::tlsrpt::dkim::DkimAlgorithm;
 
 /// Bits of a file's mode that let its group write it, or give all users anything.
@@ -67,7 +68,7 @@ impl DkimKey {
     /// # Errors
     /// It is of no use, or readable for too many.
     pub fn load(path: &Path) -> Result<Self, DkimKeyError> {
-        let key = Self::from_pem(&fs::read(path)?)?;
+        let key = Self::from_pem(&SETTINGS.read(path)?)?;
         let mode = fs::metadata(path)?.permissions().mode() & 0o7777;
         if mode & TOO_WIDE == 0 { Ok(key) } else { Err(DkimKeyError::Mode(mode)) }
     }

@@ -10,6 +10,7 @@ use super::recursion::hints::RootHints;
 use super::resolv_conf::{self, Listed};
 use super::server::{NameServer, ResolverFallback, ResolverMode};
 use super::{Families, Nat64, NegativeTrustAnchors};
+use crate::operator_file::SETTINGS;
 use crate::roots::{self, CaFileError};
 
 /// Where the system's resolvers are listed.
@@ -162,8 +163,8 @@ impl ResolverSettings {
     /// The file is of no use.
     pub(super) fn hints(&self) -> Result<RootHints, ResolverSetupError> {
         let Some(path) = &self.root_hints else { return Ok(RootHints::default()) };
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ResolverSetupError::Unreadable { path: path.clone(), source })?;
+        let text =
+            SETTINGS.text(path).map_err(|source| ResolverSetupError::Unreadable { path: path.clone(), source })?;
         RootHints::parse(&text).map_err(|why| ResolverSetupError::BadHints { path: path.clone(), why })
     }
 
@@ -275,7 +276,7 @@ impl ResolverSetupError {
 /// The file cannot be read, or names no server that can be used.
 fn system_servers(path: &Path) -> Result<UsableServers, ResolverSetupError> {
     let octets =
-        std::fs::read(path).map_err(|source| ResolverSetupError::Unreadable { path: path.to_owned(), source })?;
+        SETTINGS.read(path).map_err(|source| ResolverSetupError::Unreadable { path: path.to_owned(), source })?;
     let Listed { servers, left_out } = resolv_conf::parse(&octets, interface_index);
     match (servers.is_empty(), left_out.is_empty()) {
         (true, true) => Err(ResolverSetupError::NoServers(path.to_owned())),
@@ -310,7 +311,7 @@ fn interface_index(name: &str) -> Option<u32> {
     if name.contains('/') || name.starts_with('.') {
         return None;
     }
-    std::fs::read_to_string(Path::new("/sys/class/net").join(name).join("ifindex")).ok()?.trim().parse().ok()
+    SETTINGS.text(&Path::new("/sys/class/net").join(name).join("ifindex")).ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -340,7 +341,9 @@ mod tests {
         assert!(matches!(current(b"search example\n"), Err(ResolverSetupError::NoServers(_))));
         let error = current(b"nameserver dns.example\nnameserver\n").unwrap_err().to_string();
         assert!(error.contains("line 1: \"dns.example\"") && error.contains("line 2: \"\""), "{error}");
-        assert!(matches!(system_servers(Path::new("/nonexistent/x")), Err(ResolverSetupError::Unreadable { .. })));
+        for path in ["/nonexistent/x", "/dev/zero"] {
+            assert!(matches!(system_servers(Path::new(path)), Err(ResolverSetupError::Unreadable { .. })), "{path}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, chown};
 use std::path::Path;
 
 use crate::config::Owner;
+use crate::operator_file::SETTINGS;
 
 /// Sets the owner of a file.
 ///
@@ -43,7 +44,7 @@ fn number(name: &str, file: &str) -> io::Result<u32> {
     }
     let missing =
         || io::Error::new(io::ErrorKind::NotFound, format!("{name:?} is not in {file}; correct listener.owner"));
-    find(name, &fs::read_to_string(file)?).ok_or_else(missing)
+    find(name, &SETTINGS.text(Path::new(file))?).ok_or_else(missing)
 }
 
 /// The third field of the line that starts with the name: passwd(5) and group(5) agree that far.

@@ -26,6 +26,7 @@ use webpki::{EndEntityCert, KeyUsage};
 use super::{iana_name, version_word};
 use crate::dane::verify::Sent;
 use crate::excerpt;
+use crate::operator_file::SETTINGS;
 use crate::roots::{self, CaFileError};
 
 /// The stream inside TLS with a client.
@@ -248,7 +249,7 @@ impl ServerTls {
 }
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, ServerTlsError> {
-    let text = std::fs::read(path).map_err(|source| ServerTlsError::Unreadable { path: path.to_owned(), source })?;
+    let text = SETTINGS.read(path).map_err(|source| ServerTlsError::Unreadable { path: path.to_owned(), source })?;
     let no_key = |error: rustls::pki_types::pem::Error| ServerTlsError::NoKey {
         path: path.to_owned(),
         why: match error {

@@ -6,9 +6,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::book::Book;
-
-/// The most octets of a file that is read: 100,000 domains take less.
-const MAX_OCTETS: u64 = 512 * 1024 * 1024;
+use crate::operator_file::DOMAINS;
 
 /// Why there is no memory.
 #[derive(Debug, thiserror::Error)]
@@ -85,8 +83,10 @@ pub(crate) fn read(path: &Path) -> Result<Book, StateFileError> {
     let damaged = |why: String| StateFileError::Damaged(path.to_owned(), why);
     let octets = match fs::metadata(path) {
         Ok(found) if !found.is_file() => return Err(StateFileError::NoFile(path.to_owned())),
-        Ok(found) if found.len() > MAX_OCTETS => return Err(damaged("it is too large".to_owned())),
-        Ok(_) => fs::read(path).map_err(|error| StateFileError::System(path.to_owned(), error))?,
+        Ok(_) => DOMAINS.read(path).map_err(|error| match error.kind() {
+            ErrorKind::FileTooLarge => damaged(error.to_string()),
+            _ => StateFileError::System(path.to_owned(), error),
+        })?,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Book::default()),
         Err(error) => return Err(StateFileError::System(path.to_owned(), error)),
     };

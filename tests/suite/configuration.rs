@@ -5,6 +5,7 @@ use std::process::Command;
 
 use danelaw::config::DEFAULTS;
 
+use crate::lab::certs::Identity;
 use crate::process::danelaw;
 
 fn repository(path: &str) -> PathBuf {
@@ -150,4 +151,52 @@ fn a_key_of_the_packages_file_without_its_table_is_told_where_it_belongs() {
         let told = format!("; there is listener.{key}: write it below {table}, whose # must go too (in ");
         assert!(output.status.code() == Some(78) && said.contains(&told), "{said}");
     }
+}
+
+#[test]
+fn a_file_without_an_end_is_told_with_its_key() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let config = file.path().to_str().unwrap();
+    let told = |arguments: &[&str], key: &str| {
+        let output = danelaw().args(arguments).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        let why = ": it has more than 16 MiB, the most that is read of such a file";
+        let is_told = |line: &str| {
+            line.starts_with(&format!("danelaw: {key}")) && line.contains("/dev/zero: ") && line.contains(why)
+        };
+        assert!(!output.status.success() && said.lines().any(is_told), "{arguments:?}: {said}");
+    };
+    for key in ["tls.ca", "tls.extra_ca", "dns.trust_anchor", "dns.root_hints", "dns.tls_ca"] {
+        told(&["config", "check", "--config", config, "--set", &format!("{key}=/dev/zero")], key);
+    }
+    let [chain, private] = Identity::for_name("danelaw.test").pem();
+    let folder = tempfile::tempdir().unwrap();
+    let [chain, private] = [("chain.pem", chain), ("key.pem", private)].map(|(name, pem)| {
+        std::fs::write(folder.path().join(name), pem).unwrap();
+        format!("\"{}\"", folder.path().join(name).display())
+    });
+    let endless = "\"/dev/zero\"".to_owned();
+    for (certificate, key, client_ca) in
+        [(&endless, &private, &chain), (&chain, &endless, &chain), (&chain, &private, &endless)]
+    {
+        let keys = format!("certificate = {certificate}\nkey = {key}\nclient_ca = {client_ca}\n");
+        let toml = format!("[[listener]]\naddress = \"127.0.0.1:2525\"\ntls = \"required\"\n{keys}");
+        std::fs::write(file.path(), toml).unwrap();
+        told(&["config", "check", "--config", config], "listener.");
+    }
+    let reports = "[store]\npath = \"/var/lib/danelaw/store.sqlite\"\n[tlsrpt]\nmode = \"send\"\norganization = \"Example\"\n\
+        contact = \"reports@example.com\"\ndkim_key = \"/dev/zero\"\n";
+    std::fs::write(file.path(), reports).unwrap();
+    told(&["config", "check", "--config", config], "tlsrpt.dkim_key");
+    let database = "postgresql://danelaw@db.invalid/danelaw?sslmode=verify-full";
+    for key in ["password_file", "ca"] {
+        let store = format!("[store]\nurl = \"{database}\"\n{key} = \"/dev/zero\"\n");
+        std::fs::write(file.path(), store).unwrap();
+        told(&["store", "check", "--config", config], "store.");
+    }
+    told(&["config", "check", "--config", "/dev/zero"], "cannot read the configuration file ");
+    told(&["tlsa", "generate", "/dev/zero"], "");
+    let output = danelaw().args(["check", "--resume", "/dev/zero", "example.com"]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.starts_with("danelaw: --resume /dev/zero: a line has more than 16 MiB"), "{said}");
 }

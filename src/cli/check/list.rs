@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::io;
 
 use serde::Deserialize;
 
@@ -116,11 +117,11 @@ pub(super) struct EarlierRun {
     pub(super) has_reached: bool,
 }
 
-/// Reads the JSON of an earlier run. A line may be half a report, where a run was ended and another one followed.
+/// Reads the JSON of an earlier run, line by line. A line may be half a report, where a run was ended and another one followed.
 ///
 /// # Errors
-/// No line is a report.
-pub(super) fn earlier(json: &str) -> Result<EarlierRun, String> {
+/// A line cannot be read. The inner error: no line is a report.
+pub(super) fn earlier(lines: impl Iterator<Item = io::Result<Vec<u8>>>) -> io::Result<Result<EarlierRun, String>> {
     #[derive(Deserialize)]
     struct Earlier {
         domain: String,
@@ -128,8 +129,10 @@ pub(super) fn earlier(json: &str) -> Result<EarlierRun, String> {
     }
     let reached = [MailVerdict::Verified, MailVerdict::HostVerified, MailVerdict::Encrypted, MailVerdict::Cleartext];
     let (mut run, mut wrong) = (EarlierRun::default(), None);
-    for (number, line) in json.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        match serde_json::from_str::<Earlier>(line) {
+    for (number, line) in lines.enumerate() {
+        let line = line?;
+        match serde_json::from_slice::<Earlier>(&line) {
+            _ if line.trim_ascii().is_empty() => {}
             Ok(report) if report.verdict == MailVerdict::Deferred.label() => _ = run.checked.remove(&report.domain),
             Ok(report) => {
                 run.has_reached |= reached.iter().any(|verdict| report.verdict == verdict.label());
@@ -138,12 +141,12 @@ pub(super) fn earlier(json: &str) -> Result<EarlierRun, String> {
             Err(error) => wrong = wrong.or(Some((number + 1, error))),
         }
     }
-    match wrong {
+    Ok(match wrong {
         Some((line, error)) if run.checked.is_empty() => {
             Err(format!("line {line} is no report of danelaw check --json: {error}"))
         }
         Some(_) | None => Ok(run),
-    }
+    })
 }
 
 #[cfg(test)]
@@ -215,6 +218,7 @@ mod tests {
 
     #[test]
     fn an_earlier_run_leaves_out_all_that_needs_no_other_check() {
+        let earlier = |json: &str| earlier(json.lines().map(|line| Ok(line.as_bytes().to_owned()))).unwrap();
         let report =
             |domain: &str, verdict: &str| format!("{{\"domain\":\"{domain}\",\"verdict\":\"{verdict}\",\"x\":[1]}}\n");
         let json = [

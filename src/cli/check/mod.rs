@@ -9,8 +9,7 @@ mod summary;
 mod tree;
 
 use std::collections::HashSet;
-use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -38,6 +37,7 @@ use crate::check::verdict::{CheckStatus, STATUS};
 use crate::config::{Address, Config, Listener};
 use crate::discovery::RunningPolicy;
 use crate::name::Name;
+use crate::operator_file::{DOMAINS, SETTINGS};
 use crate::policy::{ListenerMail, Mode};
 use crate::requiretls::{Tag, TagDemand};
 use crate::rules::Rules;
@@ -152,9 +152,8 @@ impl CheckArguments {
             all.push(domain(text).map_err(|error| NoList::Misused(format!("{text:?} is no domain: {error}")))?);
         }
         if self.reads_standard_input() {
-            let mut octets = Vec::new();
             let unread = |error| NoList::Unread(format!("standard input: {error}"));
-            io::stdin().lock().read_to_end(&mut octets).map_err(unread)?;
+            let octets = DOMAINS.octets(io::stdin().lock()).map_err(unread)?;
             all.extend(listed("standard input", &octets));
         }
         if let Some(path) = self.file.as_ref().filter(|path| path.as_os_str() != "-") {
@@ -172,8 +171,9 @@ impl CheckArguments {
             return Ok((domains, reach));
         };
         let wrong = |why: String| format!("--resume {}: {why}", path.display());
-        let json = fs::read_to_string(path).map_err(|error| NoList::Unread(wrong(error.to_string())))?;
-        let earlier = list::earlier(&json).map_err(|why| NoList::Misused(wrong(why)))?;
+        let unread = |error: io::Error| NoList::Unread(wrong(error.to_string()));
+        let earlier = list::earlier(SETTINGS.lines(path).map_err(unread)?).map_err(unread)?;
+        let earlier = earlier.map_err(|why| NoList::Misused(wrong(why)))?;
         let (EarlierRun { checked, has_reached }, all) = (earlier, domains.len());
         domains.retain(|domain| !checked.contains(&domain.to_string()));
         let (left, done) = (domains.len(), all - domains.len());
@@ -199,7 +199,7 @@ enum NoList {
 /// The file cannot be read.
 pub(super) fn listed_in(path: &Path) -> Result<Vec<Name>, String> {
     let name = path.display().to_string();
-    let octets = fs::read(path).map_err(|error| format!("{name}: {error}"))?;
+    let octets = DOMAINS.read(path).map_err(|error| format!("{name}: {error}"))?;
     Ok(listed(&name, &octets))
 }
 

@@ -15,6 +15,7 @@ use figment::{Metadata, Profile, Provider};
 
 use super::left_out::TABLES;
 use super::{LoadError, place};
+use crate::operator_file::SETTINGS;
 
 /// The file that is read if none is named, and may be absent.
 pub(crate) const SYSTEM_FILE: &str = "/etc/danelaw/danelaw.toml";
@@ -59,7 +60,7 @@ impl ConfigFiles {
         let path = file.unwrap_or(Path::new(SYSTEM_FILE));
         let mut files = Vec::new();
         // One that is named may be a pipe, as a shell makes it of `--config <(..)`.
-        let toml = if file.is_some() { fs::read(path).and_then(text) } else { read(path) };
+        let toml = if file.is_some() { SETTINGS.text(path) } else { read(path) };
         match toml {
             Ok(toml) => files.push(TomlText::of(path, toml)),
             Err(error) if file.is_none() && error.kind() == ErrorKind::NotFound => {}
@@ -228,18 +229,7 @@ fn read(path: &Path) -> Result<String, Error> {
     if !kind.is_file() && !is_masked() {
         return Err(Error::other("it is no regular file; put a file there, or a link to /dev/null for none"));
     }
-    fs::read(path).and_then(text)
-}
-
-fn text(octets: Vec<u8>) -> Result<String, Error> {
-    String::from_utf8(octets).map_err(|error| {
-        Error::other(match error.as_bytes() {
-            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
-                "it is UTF-16; save it as UTF-8, as \"iconv -f UTF-16 -t UTF-8\" does"
-            }
-            _ => "it is not UTF-8; save it as UTF-8",
-        })
-    })
+    SETTINGS.text(path)
 }
 
 fn unreadable(path: &Path, error: Error) -> LoadError {
@@ -248,6 +238,9 @@ fn unreadable(path: &Path, error: Error) -> LoadError {
             error.kind(),
             format!("{error}; danelaw's user must be able to read it, as with mode 0640 and the group danelaw"),
         ),
+        ErrorKind::FileTooLarge => {
+            Error::new(error.kind(), format!("{error}; rules may stand in several files of {DROP_INS}"))
+        }
         _ => error,
     };
     LoadError::Unreadable { path: path.to_owned(), error }

@@ -9,6 +9,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::{Error, PemObject, SectionKind};
 
 use super::BadInput;
+use crate::operator_file::SETTINGS;
 
 /// The octets that editors of Windows write before UTF-8.
 const BYTE_ORDER_MARK: &[u8] = &[0xef, 0xbb, 0xbf];
@@ -26,7 +27,7 @@ pub(super) enum Contents {
 /// Reads certificates, or a public key if there is no certificate. Private keys beside them are passed over.
 pub(super) fn read(path: &Path) -> Result<Contents, BadInput> {
     let bad = |what: String| BadInput(format!("{}: {what}", path.display()));
-    let file = std::fs::read(path).map_err(|error| bad(format!("cannot be read: {error}")))?;
+    let file = SETTINGS.read(path).map_err(|error| bad(format!("cannot be read: {error}")))?;
     let text = file.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&file);
     if let Some(why) = passed_over(text) {
         return Err(bad(why));

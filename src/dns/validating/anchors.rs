@@ -16,6 +16,7 @@ use super::super::reply::DsSupport;
 use super::super::setup::ResolverSetupError;
 use super::convert::ds_support;
 use super::master_file::{Entry, LineFault, entries};
+use crate::operator_file::SETTINGS;
 
 /// The keys of the root that everything is proven from. Clones share them.
 #[derive(Clone)]
@@ -68,8 +69,8 @@ impl Anchors {
 }
 
 fn in_file(path: &Path) -> Result<RootAnchors, ResolverSetupError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| ResolverSetupError::Unreadable { path: path.to_owned(), source })?;
+    let text =
+        SETTINGS.text(path).map_err(|source| ResolverSetupError::Unreadable { path: path.to_owned(), source })?;
     let bad = |fault: LineFault| ResolverSetupError::BadAnchors { path: path.to_owned(), why: fault.to_string() };
     let anchors = parse(&text).map_err(bad)?;
     let none = anchors.keys.is_empty() && anchors.hashes.is_empty();

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use std::{env, fs, io};
+use std::{env, io};
 
 use aws_lc_rs::hmac;
 use sqlx::ConnectOptions;
@@ -10,6 +10,7 @@ use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use super::DatabaseOpenError;
 use crate::config::{DatabaseHost, DatabaseTls, DatabaseUrl};
+use crate::operator_file::SETTINGS;
 
 /// Variables that the library reads and that no setting replaces.
 const FOREIGN: [&str; 4] = ["PGOPTIONS", "PGSSLCERT", "PGSSLKEY", "PGSSLROOTCERT"];
@@ -71,16 +72,16 @@ impl DatabaseSettings {
             DatabaseHost::Tcp(host) => options.host(host),
             DatabaseHost::Unix(directory) => options.host("localhost").socket(directory),
         };
-        Ok(match &self.ca {
-            Some(ca) => options.ssl_root_cert(ca),
-            None => options,
+        Ok(match (&self.ca, tls) {
+            (Some(ca), DatabaseTls::Verified) => options.ssl_root_cert(bounded(ca)?),
+            (Some(_), DatabaseTls::Off) | (None, _) => options,
         })
     }
 
     pub(super) fn pepper(&self) -> Result<Option<hmac::Key>, DatabaseOpenError> {
         let Some(path) = &self.pepper_file else { return Ok(None) };
         let key = "store.pepper_file";
-        let octets = fs::read(path).map_err(|error| DatabaseOpenError::file(key, path, error))?;
+        let octets = SETTINGS.read(path).map_err(|error| DatabaseOpenError::file(key, path, error))?;
         if octets.len() < PEPPER {
             let short = io::Error::new(io::ErrorKind::InvalidData, "it has less than 32 octets");
             return Err(DatabaseOpenError::file(key, path, short));
@@ -97,6 +98,12 @@ pub(super) fn refuse_foreign_settings() -> Result<(), DatabaseOpenError> {
     }
 }
 
+/// The file of `store.ca`, if it can be read up to its bound: the library reads it whole. It may come to be there later.
+fn bounded(ca: &Path) -> Result<&Path, DatabaseOpenError> {
+    let unreadable = |error| DatabaseOpenError::Unreachable(format!("store.ca: {}: {error}", ca.display()));
+    SETTINGS.read(ca).map(|_| ca).map_err(unreadable)
+}
+
 fn read(key: &'static str, path: &Path) -> Result<String, DatabaseOpenError> {
-    fs::read_to_string(path).map_err(|error| DatabaseOpenError::file(key, path, error))
+    SETTINGS.text(path).map_err(|error| DatabaseOpenError::file(key, path, error))
 }
