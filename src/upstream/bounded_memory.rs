@@ -5,7 +5,8 @@
 //! * An address that offers CHUNKING has refused BDAT as a command (RFC 3030 §4.2: a host with CHUNKING knows BDAT), or the
 //!   session broke or stalled amid the chunks, as it does behind filters that know DATA alone. A message in chunks is not
 //!   here any more when its first chunk fails, and a server that does not know BDAT may have read the chunk as commands. So
-//!   the client hears 451, and its next try goes over another connection, as DATA.
+//!   the client hears 451, and its next try goes over another connection, as DATA. A 421 of a remote that has answered each
+//!   chunk is none of these: mostly the client was slow.
 //! * A client sent 8-bit mail that it had not declared, to an exchange without 8BITMIME. The need shows only in the message,
 //!   when the remote is settled. So for a while exchanges with 8BITMIME come first for that domain (RFC 5321 §2.2.3).
 //! * Mail with `TLS-Required: No` holds more than the host takes that has met its policy, and the host that takes it fails in

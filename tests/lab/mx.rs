@@ -39,8 +39,8 @@ pub(crate) enum Act {
     SayForEver(String),
     /// Sends this octet by octet, and waits for this time before each.
     Drip(String, Duration),
-    /// Sends the first text, and the second after this time.
-    SayAndAdd(String, Duration, String),
+    /// Sends this, and does that after this time.
+    SayAndAdd(String, Duration, Box<Act>),
     /// Does this after a while, and does not read meanwhile.
     Late(Duration, Box<Act>),
     /// Closes its own half and reads no more, but keeps the connection.
@@ -491,12 +491,15 @@ impl Session {
 }
 
 async fn act<S: AsyncWrite + Unpin>(stream: &mut S, mut act: &Act) -> Result<(), Over> {
-    while let Act::Late(pause, late) = act {
+    while let Act::Late(pause, late) | Act::SayAndAdd(_, pause, late) = act {
+        if let Act::SayAndAdd(first, ..) = act {
+            say_now(stream, first).await?;
+        }
         tokio::time::sleep(*pause).await;
         act = late;
     }
     let (text, then) = match act {
-        Act::Late(..) => return Ok(()),
+        Act::Late(..) | Act::SayAndAdd(..) => return Ok(()),
         Act::Say(text) => (text.as_str(), Ok(())),
         Act::SayAndClose(text) => (text.as_str(), Err(Over::Closed)),
         Act::SayAndCut(text) => (text.as_str(), Err(Over::Cut)),
@@ -513,11 +516,6 @@ async fn act<S: AsyncWrite + Unpin>(stream: &mut S, mut act: &Act) -> Result<(),
                 say_now(stream, octet.encode_utf8(&mut [0; 4])).await?;
             }
             return Ok(());
-        }
-        Act::SayAndAdd(first, pause, second) => {
-            say_now(stream, first).await?;
-            tokio::time::sleep(*pause).await;
-            (second.as_str(), Ok(()))
         }
         Act::HalfClose => {
             let _ = stream.shutdown().await;

@@ -1,5 +1,6 @@
 //! CHUNKING on both sides (RFC 3030): counted chunks in, and out as chunks or as DATA, always the same one message.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -447,6 +448,48 @@ async fn a_session_that_fails_amid_chunks() {
     }
 }
 
+/// RFC 5321 §4.5.3.2: a remote does not wait for ever. Here the client is slow, and chunks are not to blame.
+#[tokio::test]
+async fn a_remote_that_has_waited_too_long_says_nothing_about_chunks() {
+    let too_long = "421 4.4.2 timeout";
+    let ends = [say(too_long), Act::SayAndClose(format!("{too_long}\r\n")), Act::Close];
+    let behind = |answer: &str, end: &Act| {
+        Act::SayAndAdd(format!("{answer}\r\n"), Duration::from_millis(300), Box::new(end.clone()))
+    };
+    let before_any = |mx: &mut Mx, end: &Act| mx.rcpt = vec![behind("250 2.1.5 ok", end)];
+    let behind_one = |mx: &mut Mx, end: &Act| mx.chunk = vec![behind("250 2.0.0 taken", end)];
+    let rows = [
+        (&before_any as &dyn Fn(&mut Mx, &Act), 10, &ends[..]),
+        // A remote that closes without a word, behind its answer, may have a filter in front.
+        (&behind_one, BLOCK + 10, &ends[..2]),
+    ];
+    for (change, first, ends) in rows {
+        for (end, pipelining, rest) in ends.iter().flat_map(|end| {
+            ["250-PIPELINING\r\n", ""].into_iter().flat_map(move |word| [10, 3 * BLOCK].map(|rest| (end, word, rest)))
+        }) {
+            let remote = |mx: &mut Mx| {
+                mx.ehlo_under_tls = say(&format!("250-mx\r\n{pipelining}250 CHUNKING"));
+                mx.later = Some(Arc::new(mx.clone()));
+                change(mx, end);
+            };
+            let lab = plain(remote).start().await;
+            let [first, rest] = [first, rest].map(|octets| vec![b'a'; octets]);
+            for (pause, expected) in [(600, "451 4."), (0, "250 2.0.0")] {
+                let mut client = accepted(&lab).await;
+                client.write(&bdat(&first, "")).await;
+                assert_eq!(client.codes(1).await, ["250 2.0.0"]);
+                tokio::time::sleep(Duration::from_millis(pause)).await;
+                client.write(&bdat(&rest, " LAST")).await;
+                let answer = client.reply().await;
+                assert!(answer.starts_with(expected), "{end:?} {pipelining:?}: {answer}");
+            }
+            assert_eq!(lab.mx().messages(), [[&first[..], &rest, b"\r\n"].concat()]);
+            let commands = lab.mx().tls();
+            assert!(!commands.iter().any(|line| line == "DATA"), "{end:?} {pipelining:?}: {commands:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_client_that_is_lost_amid_chunks_says_nothing_about_them() {
     let lab = plain(offers_chunks).start().await;
@@ -548,7 +591,7 @@ async fn binary_mail_is_not_taken() {
 async fn a_reply_to_another_command_is_no_success() {
     let stray = |mx: &mut Mx| {
         let ehlo = "250-mx\r\n250-PIPELINING\r\n250 CHUNKING\r\n".to_owned();
-        mx.ehlo_under_tls = Act::SayAndAdd(ehlo, Duration::from_millis(100), "250 2.0.0 stray\r\n".into());
+        mx.ehlo_under_tls = Act::SayAndAdd(ehlo, Duration::from_millis(100), Box::new(say("250 2.0.0 stray")));
         mx.end = say("550 5.7.1 no");
     };
     let late = |code: &str| vec![Act::Late(Duration::from_millis(500), Box::new(say(&format!("{code} ok"))))];

@@ -166,7 +166,7 @@ async fn unsolicited_replies() {
         (Turn::Rcpt, "421 4.3.2 bye"),
     ] {
         let first = if turn == Turn::EhloUnderTls { "250-mx\r\n250 PIPELINING" } else { "250 2.1.0 ok" };
-        let act = Act::SayAndAdd(format!("{first}\r\n"), later, format!("{said}\r\n"));
+        let act = Act::SayAndAdd(format!("{first}\r\n"), later, Box::new(say(said)));
         let lab = scenario().mx(|mx| turn.set(mx, act)).set(IMPATIENT).start().await;
         let mut client = lab.client().await;
         client.command("MAIL FROM:<a@client.test>").await;
@@ -189,7 +189,7 @@ async fn unsolicited_replies() {
     for (said, expected) in
         [("250 2.0.0 queued", "451 4.5.0"), ("354 go on", "451 4.5.0"), ("554 5.7.1 no", "554 5.7.1")]
     {
-        let act = Act::SayAndAdd("354 go\r\n".into(), later, format!("{said}\r\n"));
+        let act = Act::SayAndAdd("354 go\r\n".into(), later, Box::new(say(said)));
         let lab = scenario().mx(|mx| mx.data = act).set(IMPATIENT).start().await;
         let mut client = lab.client().await;
         for command in ["MAIL FROM:<a@client.test>", "RCPT TO:<b@example.test>", "DATA"] {
@@ -212,7 +212,7 @@ async fn windows_that_stay_shut() {
     let amid = scenario().mx(|mx| mx.amid_message = Some(Act::Hang)).set(IMPATIENT).start().await;
     assert!(one_then_another(&amid, &big).await.starts_with("451 4.4.2 "));
     // The remote asks for the message and is then silent: even a short message gets no answer.
-    let never = Act::SayAndAdd("354 go\r\n".into(), Duration::from_secs(3600), String::new());
+    let never = Act::SayAndAdd("354 go\r\n".into(), Duration::from_secs(3600), Box::new(Act::Close));
     let lab = scenario().mx(|mx| mx.data = never.clone()).set(IMPATIENT).start().await;
     assert!(one_then_another(&lab, &big).await.starts_with("451 4.4.2 "));
     assert!(one_then_another(&lab, MESSAGE).await.starts_with("451 4.4.2 "));
@@ -396,7 +396,7 @@ async fn memory_of_sessions_with_hostile_remotes() {
         ("a window that stays shut", 100, |mx| mx.amid_message = Some(Act::Hang)),
         ("a reply that does not end", 0, |mx| {
             let novel = format!("250-{}\r\n", "y".repeat(4000)).repeat(15);
-            mx.end = Act::SayAndAdd(novel, Duration::from_secs(60), String::new());
+            mx.end = Act::SayAndAdd(novel, Duration::from_secs(60), Box::new(Act::Close));
         }),
     ];
     for (what, blocks, change) in worst {

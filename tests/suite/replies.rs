@@ -32,16 +32,19 @@ async fn odd_replies_before_mail_are_read() {
         |mx| mx.greeting = Act::Say("Welcome to mx\r\n220 mx ESMTP\r\n".into()),
         |mx| mx.greeting = Act::Say("220-mx ESMTP\n220 and more\n".into()),
         |mx| mx.greeting = Act::Say("220 mx ESMTP\r\n\r\n".into()),
-        |mx| mx.greeting = Act::SayAndAdd("220-mx\r\n".into(), Duration::from_millis(200), "220 mx\r\n".into()),
+        |mx| mx.greeting = Act::SayAndAdd("220-mx\r\n".into(), Duration::from_millis(200), Box::new(say("220 mx"))),
         |mx| mx.ehlo = Act::Say("250-mx\n250 STARTTLS\n".into()),
         |mx| mx.ehlo = Act::Say("250-mx\r\n\r\n250-STARTTLS\r\n250 SIZE\r\n\r\n".into()),
         |mx| mx.ehlo = Act::Say("220-mx\r\n250 STARTTLS\r\n".into()),
         |mx| mx.starttls = Act::Say("\r\n220 go\n".into()),
         |mx| mx.ehlo_under_tls = Act::Say("250-mx\r\n250 PIPELINING\r\n\r\n".into()),
         // The empty line comes by itself: before MAIL was sent, behind it, and in two pieces.
-        |mx| mx.ehlo_under_tls = Act::SayAndAdd("250-mx\r\n250 SIZE\r\n".into(), A_MOMENT, "\r\n".into()),
+        |mx| mx.ehlo_under_tls = Act::SayAndAdd("250-mx\r\n250 SIZE\r\n".into(), A_MOMENT, Box::new(say(""))),
         |mx| mx.mail = Act::Say("\r\n250 2.1.0 ok\r\n".into()),
-        |mx| mx.ehlo_under_tls = Act::SayAndAdd("250-mx\r\n250 SIZE\r\n\r".into(), A_MOMENT, "\n".into()),
+        |mx| {
+            mx.ehlo_under_tls =
+                Act::SayAndAdd("250-mx\r\n250 SIZE\r\n\r".into(), A_MOMENT, Box::new(Act::Say("\n".into())))
+        },
         |mx| mx.ehlo_under_tls = Act::Say("251-mx\n250 8BITMIME\n".into()),
     ];
     for (number, change) in changes.into_iter().enumerate() {
@@ -76,7 +79,8 @@ async fn the_second_greeting_of_postscreen() {
     // The code is that of the last line, and its text reaches the operator.
     let greeting: Change = |mx| {
         let no = "521 5.7.1 Service unavailable; client [127.0.0.1] blocked using bl.example\r\n";
-        mx.greeting = Act::SayAndAdd("220-mx ESMTP\r\n".into(), Duration::from_millis(300), no.into());
+        mx.greeting =
+            Act::SayAndAdd("220-mx ESMTP\r\n".into(), Duration::from_millis(300), Box::new(Act::Say(no.into())));
     };
     let lab = Scenario::new().mx(greeting).start().await;
     let (_, answer) = told(&lab).await;

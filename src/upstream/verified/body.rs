@@ -158,7 +158,7 @@ impl Body {
     }
 
     /// Checks that no answer is there before the end of the message: it would be no answer to the message.
-    async fn has_no_answer_yet(&mut self) -> Result<(), TransferError> {
+    pub(super) async fn has_no_answer_yet(&mut self) -> Result<(), TransferError> {
         let read = self.ready.wire.fill_ready().await;
         if !self.ready.wire.input.is_empty() {
             return Err(self.early().await);
@@ -248,7 +248,8 @@ impl Body {
             // RFC 3030 §4.2: these codes are those of a server without CHUNKING. The chunk may have been read as
             // commands, and the message is not here any more: the client, which has it, is asked to send it again.
             Form::Chunks(_) if reply.code().is_about_the_command() => TransferError::Failed(Reason::BdatRefused(reply)),
-            Form::Chunks(_) if reply.code() == Code::SERVICE_NOT_AVAILABLE => {
+            // A remote that has answered each chunk says it for its own sake, or has waited too long: a client may be slow.
+            Form::Chunks(_) if reply.code() == Code::SERVICE_NOT_AVAILABLE && self.owes_an_answer() => {
                 self.ready.note_without_bdat();
                 TransferError::Answered(reply)
             }
@@ -259,8 +260,15 @@ impl Body {
     /// Notes that the session broke in the midst of chunks: the client's next try goes as DATA.
     fn heed(&self, error: &TransferError) {
         match (&self.form, error) {
-            (Form::Chunks(_), TransferError::Failed(_)) => self.ready.note_without_bdat(),
-            (Form::Chunks(_), TransferError::Answered(_)) | (Form::Lines(_), _) => {}
+            (Form::Chunks(chunks), TransferError::Failed(reason)) if chunks.may_cause(reason) => {
+                self.ready.note_without_bdat();
+            }
+            (Form::Chunks(_), TransferError::Failed(_) | TransferError::Answered(_)) | (Form::Lines(_), _) => {}
         }
+    }
+
+    /// Whether the remote has a chunk, or the end of the message, and has not answered it.
+    fn owes_an_answer(&self) -> bool {
+        self.awaits() || self.stage == Stage::EndOfMessage
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! A 354 also proves that replies and commands are in step, and BDAT has no such proof: after one stray 250 behind EHLO,
 //! the answer to RCPT is taken for the answer to the message. Two signs of such a shift are seen: a reply that is there
-//! before the first octet of the first chunk, and a 250 whose enhanced code is about an address. The shift cannot be seen
+//! before a chunk, while none is due, and a 250 whose enhanced code is about an address. The shift cannot be seen
 //! where the answer to RCPT comes behind the first chunk and has no enhanced code, or one of another subject; or where
 //! chunks before the last one are answered by such a 250. Then a reply is left over, and the session ends without another
 //! mail.
@@ -88,6 +88,13 @@ impl Chunks {
         self.frame(Chunk { octets: self.content.len() as u64, last: true }, output);
     }
 
+    /// Whether the session may have failed for this reason because of chunks. A remote that ends it before it has seen any has
+    /// waited too long for the client, or has a reason of its own. A stray reply answers no chunk either, but the 354 to DATA shows
+    /// that replies are in step.
+    pub(super) fn may_cause(&self, reason: &Reason) -> bool {
+        self.begun || !matches!(reason, Reason::Closing(_) | Reason::Lost { .. })
+    }
+
     fn frame(&mut self, chunk: Chunk, output: &mut BytesMut) {
         output.extend_from_slice(format!("{chunk}\r\n").as_bytes());
         output.extend_from_slice(&self.content);
@@ -98,23 +105,28 @@ impl Chunks {
 
 impl Body {
     /// Whether a chunk is still to be answered.
-    fn awaits(&self) -> bool {
+    pub(super) fn awaits(&self) -> bool {
         match &self.form {
             Form::Lines(_) => false,
             Form::Chunks(chunks) => chunks.unanswered > 0,
         }
     }
 
-    /// Checks that no reply is there before the first octet of the first chunk: it would answer no chunk, and shift all
-    /// replies that follow (RFC 2920 §3.1, A-62).
+    /// Checks, before a chunk is written, that no reply is there but those to the chunks before it: it would answer none, and
+    /// shift all replies that follow (RFC 2920 §3.1, A-62). A 421 of a remote that waited too long for the client would be taken
+    /// for the answer to this chunk.
     ///
     /// # Errors
-    /// [`TransferError::Failed`], where there is one.
+    /// [`TransferError`], where there is one, or where an answer is not the 250 that is due.
     pub(super) async fn is_in_step(&mut self) -> Result<(), TransferError> {
         match &self.form {
-            Form::Chunks(chunks) if !chunks.begun => self.ready.has_no_reply().await.map_err(TransferError::Failed),
-            Form::Chunks(_) | Form::Lines(_) => Ok(()),
+            Form::Lines(_) => return Ok(()),
+            Form::Chunks(chunks) if !chunks.begun => {
+                return self.ready.has_no_reply().await.map_err(TransferError::Failed);
+            }
+            Form::Chunks(_) => self.read_answers().await?,
         }
+        if self.awaits() { Ok(()) } else { self.has_no_answer_yet().await }
     }
 
     /// Reads the answers to chunks that have come; a remote that does not pipeline has to answer all of them now.
