@@ -322,9 +322,7 @@ pub enum FailureReason {
     #[error("the name server has stopped validating: its answer for the signed root has no AD bit")]
     NotValidating,
     /// By the answers no host takes the mail, and they are [`Provisional`](Finality::Provisional).
-    #[error(
-        "the public DNS has no way for this mail, and the configured name servers, which may have one, fail the self-test"
-    )]
+    #[error("the public DNS has no way there, and the configured name servers, which may have one, fail the self-test")]
     DeniedByFallback,
     /// The name that would have to be asked is no DNS name any more.
     #[error("the name to ask is longer than 255 octets")]

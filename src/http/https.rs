@@ -14,7 +14,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::exchange::{HttpError, HttpLimits, HttpPost, HttpResponse, get, post};
 use crate::dns::by_nat64;
-use crate::dns::{Failure, HostLookup, Resolver};
+use crate::dns::{Failure, Finality, HostLookup, Resolver, Rtype};
 use crate::name::Name;
 use crate::reserved::Dialable;
 use crate::roots::{self, Roots};
@@ -154,7 +154,8 @@ impl<R: Resolver> HttpsClient<R> {
     async fn dial(&self, host: &Name) -> Result<TcpStream, HttpsError> {
         let found = match self.dns.host(host).await? {
             HostLookup::Found(found) => found,
-            HostLookup::NoAddress(_) | HostLookup::NotInFamily(_) => return Err(HttpsError::NoAddress(host.clone())),
+            HostLookup::NoAddress(finality) => return Err(by_dns(HttpsError::NoAddress(host.clone()), host, finality)),
+            HostLookup::NotInFamily(_) => return Err(HttpsError::NoAddress(host.clone())),
         };
         let prefix = self.dns.nat64().await?;
         let addresses = match prefix {
@@ -163,10 +164,11 @@ impl<R: Resolver> HttpsClient<R> {
         };
         let (allowed, reserved): (Vec<_>, Vec<_>) =
             addresses.into_iter().partition(|address| self.part.dialable.allows(*address));
-        let mut error = match reserved.first() {
+        let none = match reserved.first() {
             Some(address) => HttpsError::Reserved(host.clone(), *address),
             None => HttpsError::NoAddress(host.clone()),
         };
+        let mut error = by_dns(none, host, found.finality);
         let last = allowed.len().min(MAX_ADDRESSES);
         for (place, ip) in allowed.into_iter().take(MAX_ADDRESSES).enumerate() {
             let address = SocketAddr::new(by_nat64::connect_address(ip, prefix), self.part.port);
@@ -183,6 +185,11 @@ impl<R: Resolver> HttpsClient<R> {
         }
         Err(error)
     }
+}
+
+/// An error because of answers of the DNS about a host. Where they are not final, it is a lookup that failed.
+fn by_dns(error: HttpsError, host: &Name, finality: Finality) -> HttpsError {
+    finality.failure(host, Rtype::A).map_or(error, HttpsError::Dns)
 }
 
 fn no_session(host: &Name, error: &io::Error) -> HttpsError {

@@ -68,7 +68,7 @@ use timeouts::Timeouts;
 use verified::Ready;
 
 pub use mx_iteration::{MxIteration, PolicyMet};
-pub(crate) use plan::{Choice, Plan, Unrouted};
+pub(crate) use plan::{Choice, Plan, Unrouted, by_dns};
 
 /// Finds, connects to and verifies remotes.
 #[derive(Debug)]

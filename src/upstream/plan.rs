@@ -75,7 +75,7 @@ impl Unrouted {
 
 /// A refusal because of answers of the DNS for this domain or exchange. Where they are not final, it is a lookup that failed, and
 /// the mail waits.
-pub(super) fn by_dns(why: impl Into<Reason>, asked: &Name, finality: Finality) -> Reason {
+pub(crate) fn by_dns(why: impl Into<Reason>, asked: &Name, finality: Finality) -> Reason {
     let why = why.into();
     // Of the rules for failures (`failover`) that for MX records is the one for a domain without a route.
     let rtype = if matches!(why, Reason::NoRoute(_)) { Rtype::MX } else { Rtype::A };

@@ -9,8 +9,11 @@ use danelaw::dns::server::ResolverFallback;
 use danelaw::dns::server::{NameServer, ResolverMode};
 use danelaw::dns::setup::{MemoryLimits, ResolverSettings};
 use danelaw::dns::stub::Stub;
-use danelaw::dns::{Answer, Finality, HostLookup, Resolver, Security};
+use danelaw::dns::{Answer, FailureReason, Finality, HostLookup, Resolver, Security};
+use danelaw::http::{HttpLimits, HttpsClient, HttpsError, HttpsPart};
 use danelaw::name::Name;
+use danelaw::reserved::Dialable;
+use danelaw::roots::Roots;
 use hickory_resolver::proto::op::Message;
 
 use crate::lab::dns::authority::{Authorities, Manner};
@@ -167,6 +170,31 @@ async fn a26_an_answer_of_the_fallback_is_not_the_last_word() {
     stub.self_test().await;
     for text in names() {
         assert_eq!(finality(text).await, [Final; 2], "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a26_an_https_host_that_the_fallback_alone_denies_is_a_failed_lookup() {
+    // A26: policy hosts of MTA-STS, and the hosts that take TLS reports.
+    let authorities = tree().a("inside.example.test", "10.1.2.3").delegate().await;
+    let address = authorities.resolver(ANYWHERE).await.addr;
+    let stub = Stub::new(&settings(&authorities, address)).unwrap();
+    let part = HttpsPart { dialable: Dialable::default(), roots: Roots::default(), port: 443 };
+    let client = HttpsClient::new(stub.clone(), part);
+    let limits = HttpLimits { head_octets: 1024, head_fields: 10, body_octets: 1024 };
+    stub.self_test().await;
+    assert!(stub.health().borrow().falls_back());
+    let hosts = ["corp.example.test", "spf.example.test", "inside.example.test"];
+    for host in hosts {
+        let error = client.get(&name(host), "/", limits).await.map(drop).unwrap_err();
+        let HttpsError::Dns(failure) = &error else { panic!("{host}: {error}") };
+        assert_eq!(failure.reason, FailureReason::DeniedByFallback, "{host}");
+    }
+    let _resolver = authorities.resolver(address).await;
+    stub.self_test().await;
+    for (host, expected) in hosts.into_iter().zip(["has no address", "has no address", "is at 10.1.2.3, "]) {
+        let error = client.get(&name(host), "/", limits).await.map(drop).unwrap_err();
+        assert!(!matches!(error, HttpsError::Dns(_)) && error.to_string().contains(expected), "{host}: {error}");
     }
 }
 

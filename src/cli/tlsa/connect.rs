@@ -19,6 +19,7 @@ use crate::policy::TlsPolicy;
 use crate::refusal::{Peer, Reason, Stage, TlsFailure};
 use crate::tls::{PostQuantum, Protection, Tls};
 use crate::trace::Trace;
+use crate::upstream::by_dns;
 use crate::upstream::host_session::HostLearning;
 use crate::upstream::starttls::{Greeted, SessionOptions};
 use crate::upstream::tcp::{Source, Tcp};
@@ -177,15 +178,52 @@ async fn addresses(target: &Target, config: &Config) -> Result<Result<Vec<IpAddr
         TargetHost::Name(name) => name,
     };
     let dns = run::tested_resolver(config).await.map_err(|failed| BadInput(failed.to_string()))?;
-    Ok(match dns.host(name).await {
-        Ok(HostLookup::Found(host)) => match dns.nat64().await {
-            Ok(prefix) => {
-                Ok(host.addresses.into_iter().map(|address| by_nat64::connect_address(address, prefix)).collect())
-            }
-            Err(failure) => Err(failure.into()),
-        },
-        Ok(HostLookup::NoAddress(_)) => Err(Reason::NoAddress),
-        Ok(HostLookup::NotInFamily(families)) => Err(Reason::NotInFamily(families)),
-        Err(failure) => Err(failure.into()),
-    })
+    Ok(addresses_of(name, &dns).await)
+}
+
+async fn addresses_of(name: &Name, dns: &impl Resolver) -> Result<Vec<IpAddr>, Reason> {
+    match dns.host(name).await? {
+        HostLookup::Found(host) => {
+            let prefix = dns.nat64().await?;
+            Ok(host.addresses.into_iter().map(|address| by_nat64::connect_address(address, prefix)).collect())
+        }
+        HostLookup::NoAddress(finality) => Err(by_dns(Reason::NoAddress, name, finality)),
+        HostLookup::NotInFamily(families) => Err(Reason::NotInFamily(families)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dns::{Failure, Finality, Lookup, Mx, RawTlsa, RawTxt};
+
+    /// A resolver that knows of no address.
+    struct WithoutAddress(Finality);
+
+    impl Resolver for WithoutAddress {
+        async fn mx(&self, _: &Name) -> Result<Lookup<Mx>, Failure> {
+            unimplemented!()
+        }
+
+        async fn host(&self, _: &Name) -> Result<HostLookup, Failure> {
+            Ok(HostLookup::NoAddress(self.0))
+        }
+
+        async fn tlsa(&self, _: &Name) -> Result<Lookup<RawTlsa>, Failure> {
+            unimplemented!()
+        }
+
+        async fn txt(&self, _: &Name) -> Result<Lookup<RawTxt>, Failure> {
+            unimplemented!()
+        }
+    }
+
+    #[tokio::test]
+    async fn a26_a_no_of_the_fallback_is_a_failed_lookup() {
+        let name = Name::parse("mx.example").unwrap();
+        for (finality, label) in [(Finality::Final, "no-address"), (Finality::Provisional, "address-lookup-failed")] {
+            let reason = addresses_of(&name, &WithoutAddress(finality)).await.unwrap_err();
+            assert_eq!(reason.view().label.as_str(), label, "{reason}");
+        }
+    }
 }
