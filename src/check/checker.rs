@@ -32,6 +32,7 @@ use crate::tlsrpt::event::Reporting;
 use crate::trace::Trace;
 use crate::upstream::starttls::SessionOptions;
 use crate::upstream::sts::{PolicySource, StsAtHand, StsInquiry};
+use crate::upstream::timeouts::Timeouts;
 use crate::upstream::verified::Channel;
 use crate::upstream::{Choice, Connector, Plan, Request, Unrouted};
 
@@ -49,7 +50,7 @@ pub(crate) enum Connections {
 /// Whether an exchange at an address of this host's interfaces ends the list (RFC 5321 §5.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OwnHosts {
-    /// It does, as for a mail.
+    /// It does, as for a mail, and so does every failure behind which a delivery tries no other host.
     EndTheList,
     /// It is looked at, as others see it.
     AreSeen,
@@ -239,7 +240,8 @@ impl Checker {
             inquiry.answer(Some(&self.policies.source), &route.next_hop, request).await;
         }
         let choice = |exchange| Choice { route, exchange, inquiry };
-        let is_end = |check: &ExchangeCheck| self.own_hosts == OwnHosts::EndTheList && check.is_us();
+        let limits = Timeouts::from(&self.config);
+        let is_end = |check: &ExchangeCheck| self.own_hosts == OwnHosts::EndTheList && check.ends_the_list(&limits);
         let mut checks = match self.pace {
             SessionPace::Together => {
                 join_all(route.exchanges().iter().map(|exchange| self.check_exchange(choice(exchange), request))).await
@@ -255,9 +257,9 @@ impl Checker {
                 checks
             }
         };
-        // RFC 5321 §5.1: mail never goes to an exchange behind this host.
-        if let Some(ours) = checks.iter().position(is_end) {
-            checks.truncate(ours + 1);
+        // RFC 5321 §5.1: mail never goes to an exchange behind this host, nor behind a failure of this host.
+        if let Some(end) = checks.iter().position(is_end) {
+            checks.truncate(end + 1);
         }
         checks
     }

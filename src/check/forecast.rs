@@ -3,11 +3,12 @@
 use std::net::IpAddr;
 
 use super::checker::{DomainCheck, ExchangeCheck, SessionCheck};
-use crate::dns::{Failure, Rtype, Security};
-use crate::mx::NoRoute;
+use crate::dns::Security;
 use crate::refusal::{Lacking, Peer, Place, Reason};
 use crate::requiretls::{TagDemand, TagUnmet, TaggedRemote};
+use crate::upstream::failover::{NextCandidate, rule};
 use crate::upstream::sts::StsInquiry;
+use crate::upstream::timeouts::Timeouts;
 use crate::upstream::verified::Channel;
 
 /// The forecast for a message.
@@ -72,9 +73,9 @@ impl SessionCheck {
 }
 
 impl ExchangeCheck {
-    /// Whether mail to it would come back to this host.
-    pub(super) fn is_us(&self) -> bool {
-        self.plan.as_ref().is_err_and(is_loop)
+    /// Whether a delivery that comes to it tries no exchange behind it: it is this host, or this host has run out of a resource.
+    pub(super) fn ends_the_list(&self, limits: &Timeouts) -> bool {
+        self.plan.as_ref().is_err_and(|reason| rule(reason, limits).next == NextCandidate::Stop)
     }
 
     /// The first address at which a session met the policy and the mail's tag.
@@ -95,33 +96,42 @@ impl ExchangeCheck {
     }
 }
 
-/// Whether an exchange that is refused for this reason is this host. By answers that are not final a loop is a failed lookup of MX
-/// records, and as such the end of the list, too.
-fn is_loop(reason: &Reason) -> bool {
-    matches!(reason, Reason::NoRoute(NoRoute::Loop(..)) | Reason::Dns(Failure { rtype: Rtype::MX, .. }))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::recording::RecordedAnswers;
     use crate::config::{Config, DEFAULTS};
-    use crate::dns::Finality;
+    use crate::dns::{Failure, FailureReason, Finality, Rtype};
+    use crate::mx::NoRoute;
     use crate::name::Name;
-    use crate::upstream::failover::{NextCandidate, rule};
+    use crate::scarce::Scarcity;
 
     #[test]
-    fn this_host_ends_the_list_as_in_a_delivery() {
+    fn the_list_ends_where_a_delivery_stops() {
         let name = || Name::parse("example").unwrap();
         let config: Config = DEFAULTS.parse::<toml::Table>().unwrap().try_into().unwrap();
-        let limits = (&config).into();
+        let out_of = |rtype, scarcity| Failure { name: name(), rtype, reason: FailureReason::Scarce(scarcity) };
         for (reason, ends) in [
             (Reason::NoRoute(NoRoute::Loop(name(), name())), true),
+            // By answers that are not final a loop is a failed lookup of MX records.
             (Finality::Provisional.failure(&name(), Rtype::MX).unwrap().into(), true),
             (Finality::Provisional.failure(&name(), Rtype::A).unwrap().into(), false),
+            (out_of(Rtype::A, Scarcity::OwnDescriptors).into(), true),
+            (out_of(Rtype::TLSA, Scarcity::Memory).into(), true),
+            (Reason::StsLookup(out_of(Rtype::TXT, Scarcity::Descriptors)), true),
+            (Reason::OutOfTime, false),
             (Reason::NoAddress, false),
         ] {
-            let next = rule(&reason, &limits).next;
-            assert_eq!((is_loop(&reason), next == NextCandidate::Stop), (ends, ends), "{reason}");
+            let exchange = ExchangeCheck {
+                name: name(),
+                port: None,
+                recorded: RecordedAnswers::default(),
+                plan: Err(reason),
+                sessions: Vec::new(),
+                has_unasked: false,
+                demand: TagDemand::None,
+            };
+            assert_eq!(exchange.ends_the_list(&(&config).into()), ends, "{:?}", exchange.plan);
         }
     }
 }
