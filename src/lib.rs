@@ -1,12 +1,11 @@
 //! danelaw is DANE for the mail server you cannot change.
 //!
-//! A mail server without DANE (the *client*) hands its outbound mail to danelaw, over loopback or under TLS from another
-//! host. danelaw finds the recipient's mail exchangers with DNSSEC, speaks STARTTLS to one of them (the *remote*), verifies
-//! it by DANE (RFC 6698, RFC 7671, RFC 7672), streams the message through and answers the client with the remote's own
-//! answer. It keeps no queue: the client owns the mail until the remote has taken it. Mail goes in cleartext in three cases
-//! only: a [rule](rules) for its domain allows it, with a reason and a last day; the [mode](policy::Mode) is to observe; or
-//! a listener is for mail with the field `TLS-Required: No`, and the mail has it ([`policy::ListenerMail`],
-//! [`smtp::tls_required`]).
+//! A mail server without DANE (the *client*) hands its outbound mail to danelaw, over loopback or under TLS from another host.
+//! danelaw finds the recipient's mail exchangers with DNSSEC, speaks STARTTLS to one of them (the *remote*), verifies it by DANE
+//! (RFC 6698, RFC 7671, RFC 7672), streams the message through and answers the client with the remote's own answer. It keeps no
+//! queue: the client owns the mail until the remote has taken it. Mail goes in cleartext in three cases only: a [rule](rules) for
+//! its domain allows it, with a reason and a last day; the [mode](policy::Mode) is to observe; or a listener is for mail with the
+//! field `TLS-Required: No`, and the mail has it ([`policy::ListenerMail`], [`smtp::tls_required`]).
 //!
 //! # The path of a message
 //!
