@@ -106,7 +106,7 @@ pub enum StsFound {
     /// The domain publishes none that can be understood, and none is kept.
     Absent(NoStsRecord),
     /// There is a TXT record, but its policy cannot be fetched, or not in time, and none is kept. RFC 8461 §3.3: as if there
-    /// were none, unless [the policy host was not asked](StsFetchError::is_own).
+    /// were none, unless this host was too busy to ask the policy host, or had no socket.
     Unfetched(StsFetchError),
     /// It is not known whether there is one, and none is kept.
     LookupFailed(Failure),

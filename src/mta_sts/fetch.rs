@@ -1,7 +1,7 @@
 //! The answer of a policy host (RFC 8461 §3.3), and the reasons for which there is no policy in it.
 
 use super::policy::StsPolicyError;
-use crate::dns::Failure;
+use crate::dns::{Failure, FailureReason};
 use crate::excerpt::cut;
 use crate::name::Name;
 use crate::scarce::Scarcity;
@@ -102,7 +102,23 @@ impl StsFetchError {
     /// Whether the cause is on this host, which has not asked the policy host or not for long enough. Nothing is known of the
     /// policy then. RFC 8461 §3.3 speaks of policies that cannot be fetched, and this one may well be fetchable.
     pub fn is_own(&self) -> bool {
-        matches!(self, Self::Busy | Self::Scarce(_))
+        match self {
+            Self::Busy | Self::Scarce(_) => true,
+            // The configured servers may have an address, and are out of use.
+            Self::Dns(failure) => failure.reason == FailureReason::DeniedByFallback,
+            Self::NoAddress(_)
+            | Self::Reserved(_)
+            | Self::Connect(_)
+            | Self::Tls(_)
+            | Self::Certificate(_)
+            | Self::Status(_)
+            | Self::Redirect(_)
+            | Self::MediaType(_)
+            | Self::Size
+            | Self::Truncated(_)
+            | Self::Timeout
+            | Self::Syntax(_) => false,
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use crate::discovery::{MtaSts, StsFound, StsInForce, StsSource};
-use crate::dns::{Resolver, Security};
+use crate::dns::{Failure, FailureReason, Resolver, Security};
 use crate::mta_sts::{StsFetchError, StsMode, StsUse};
 use crate::mx::Route;
 use crate::name::Name;
@@ -98,8 +98,8 @@ impl StsAtHand {
     /// The demand at one exchange.
     ///
     /// # Errors
-    /// The mail has to wait: a lookup failed ([`StsFound::defers`]), or the policy host was not asked
-    /// ([`StsFetchError::is_own`]). Else a stranger who keeps this host busy could make policies not count.
+    /// The mail has to wait: a lookup failed ([`StsFound::defers`]), or the policy host was not asked, as this host was busy or had
+    /// no socket. Else a stranger who keeps this host busy could make policies not count.
     pub fn demand(&self, route: &Route, exchange: &Name) -> Result<StsDemand, Reason> {
         match (&self.found, self.usage) {
             (StsFound::InForce(in_force), _) => Ok(self.of_policy(in_force, exchange)),
@@ -108,7 +108,8 @@ impl StsAtHand {
             }
             (StsFound::Unfetched(StsFetchError::Busy), StsUse::Enforce) => Err(Reason::StsNoTurn),
             (StsFound::Unfetched(StsFetchError::Scarce(scarcity)), StsUse::Enforce) => Err((*scarcity).into()),
-            // RFC 8461 §3.3.
+            // RFC 8461 §3.3. It holds too where only the fallback of the resolver denies the policy host: by the public DNS, which
+            // other senders go by, there is no policy.
             (StsFound::Unfetched(_), StsUse::Enforce) => Ok(StsDemand::Nothing),
             (found @ StsFound::LookupFailed(_), StsUse::Enforce) => match found.defers(route.security) {
                 Some(failure) => Err(Reason::StsLookup(failure.clone())),
@@ -177,7 +178,9 @@ impl fmt::Display for StsAtHand {
                 write!(f, "mode {}, {}, {}", in_force.policy.mode(), id_and_age(in_force), in_force.source)
             }
             StsFound::Absent(why) => write!(f, "none: {why}"),
-            StsFound::Unfetched(why) if why.is_own() && self.usage == StsUse::Enforce => {
+            StsFound::Unfetched(why @ (StsFetchError::Busy | StsFetchError::Scarce(_)))
+                if self.usage == StsUse::Enforce =>
+            {
                 write!(f, "it is not known ({why}), and none is kept; mail waits")
             }
             StsFound::Unfetched(why) => {
@@ -189,10 +192,13 @@ impl fmt::Display for StsAtHand {
     }
 }
 
-/// The fault of the receiver for which a policy was not fetched (RFC 8460 §4.3.3); none for one of this host.
+/// The fault of the receiver for which a policy was not fetched (RFC 8460 §4.3.3); none for
+/// [one of this host](StsFetchError::is_own).
 fn fault_of_fetch(error: &StsFetchError) -> Option<StsFault> {
     let kind = match error {
-        StsFetchError::Busy | StsFetchError::Scarce(_) => return None,
+        StsFetchError::Busy
+        | StsFetchError::Scarce(_)
+        | StsFetchError::Dns(Failure { reason: FailureReason::DeniedByFallback, .. }) => return None,
         StsFetchError::Syntax(_) => ResultType::StsPolicyInvalid,
         StsFetchError::Certificate(_) => ResultType::StsWebpkiInvalid,
         StsFetchError::Dns(_)

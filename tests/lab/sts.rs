@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use danelaw::discovery::{StsFound, StsInForce, StsSource};
-use danelaw::dns::{Failure, FailureReason, Security};
+use danelaw::dns::{Failure, FailureReason, Finality, Rtype, Security};
 use danelaw::mta_sts::{NoStsRecord, StsFetchError, StsId, StsPolicy, StsUse};
 use danelaw::name::Name;
 use danelaw::upstream::sts::{PolicyAnswer, PolicySource};
@@ -43,6 +43,13 @@ pub(crate) fn absent() -> StsFound {
 /// There is a record, and no policy can be fetched.
 pub(crate) fn unfetched() -> StsFound {
     StsFound::Unfetched(StsFetchError::Timeout)
+}
+
+/// There is a record, and the fallback of the resolver alone says that the policy host has no address.
+pub(crate) fn denied_by_fallback() -> StsFound {
+    let name = Name::parse("mta-sts.example.test").unwrap();
+    let failure = Finality::Provisional.failure(&name, Rtype::A).unwrap();
+    StsFound::Unfetched(StsFetchError::Dns(failure))
 }
 
 /// The record cannot be looked up.

@@ -8,7 +8,7 @@ use crate::lab::dns::{Fault, Tree};
 use crate::lab::exchange::Exchange;
 use crate::lab::mx::say;
 use crate::lab::policy_host::{Answer, PolicyHost, served};
-use crate::lab::sts::{Policies, absent, failed, policy, unfetched};
+use crate::lab::sts::{Policies, absent, denied_by_fallback, failed, policy, unfetched};
 use crate::lab::{Lab, MESSAGE, Scenario};
 use crate::log::captured;
 use crate::starttls::knows_no_name;
@@ -276,6 +276,7 @@ async fn p9_without_a_policy_mail_goes_as_before() {
         (policy("none", &[]), "none"),
         (absent(), "none"),
         (unfetched(), "unfetched"),
+        (denied_by_fallback(), "unfetched"),
         (failed(FailureReason::Timeout), "failed"),
     ] {
         let bed = Bed::new().exchange("mx1.plain.test", Identity::for_name("other.test")).found(found);
@@ -585,6 +586,8 @@ async fn p19_reports_tell_of_policies_and_of_the_failures_to_fetch_them() {
         (good().found(policy("testing", &["mx9.plain.test"])), "sts plain.test: validation-failure mx-not-in-policy"),
         (good().enforce(&["mx9.plain.test"]).told(), "sts plain.test: validation-failure mx-not-in-policy"),
         (good().found(unfetched()), "no-policy-found plain.test: sts-policy-fetch-error timeout"),
+        // No fault of the receiver.
+        (good().found(denied_by_fallback()), "no-policy-found plain.test: success"),
         (good().found(policy("none", &[])), "no-policy-found plain.test: success"),
         (good().found(absent()), "no-policy-found plain.test: success"),
         // At a level that asks for certificates: by the policy that there is, else by none.
