@@ -188,7 +188,7 @@ impl From<HttpsError> for StsFetchError {
                 Self::Scarce(scarcity)
             }
             HttpsError::Dns(failure) => Self::Dns(failure),
-            HttpsError::NoAddress(host) => Self::NoAddress(host),
+            HttpsError::NoAddress(_) | HttpsError::NotInFamily(..) => Self::NoAddress(error.to_string()),
             HttpsError::Reserved(..) => Self::Reserved(error.to_string()),
             HttpsError::Connect(..) => Self::Connect(error.to_string()),
             HttpsError::Tls(..) => Self::Tls(error.to_string()),

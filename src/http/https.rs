@@ -14,7 +14,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::exchange::{HttpError, HttpLimits, HttpPost, HttpResponse, get, post};
 use crate::dns::by_nat64;
-use crate::dns::{Failure, Finality, HostLookup, Resolver, Rtype};
+use crate::dns::{Failure, Families, Finality, HostLookup, Resolver, Rtype};
 use crate::name::Name;
 use crate::reserved::Dialable;
 use crate::roots::{self, Roots};
@@ -73,6 +73,9 @@ pub enum HttpsError {
     /// It has no address.
     #[error("{0} has no address")]
     NoAddress(Name),
+    /// It has no address of the families that connections are made to.
+    #[error("{0} has no address of the family in remote.families (\"{1}\")")]
+    NotInFamily(Name, Families),
     /// Each address is one where no public host can be.
     #[error("{0} is at {1}, where no public host can be")]
     Reserved(Name, IpAddr),
@@ -155,7 +158,7 @@ impl<R: Resolver> HttpsClient<R> {
         let found = match self.dns.host(host).await? {
             HostLookup::Found(found) => found,
             HostLookup::NoAddress(finality) => return Err(by_dns(HttpsError::NoAddress(host.clone()), host, finality)),
-            HostLookup::NotInFamily(_) => return Err(HttpsError::NoAddress(host.clone())),
+            HostLookup::NotInFamily(families) => return Err(HttpsError::NotInFamily(host.clone(), families)),
         };
         let prefix = self.dns.nat64().await?;
         let addresses = match prefix {

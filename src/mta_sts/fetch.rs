@@ -3,7 +3,6 @@
 use super::policy::StsPolicyError;
 use crate::dns::{Failure, FailureReason};
 use crate::excerpt::cut;
-use crate::name::Name;
 use crate::scarce::Scarcity;
 
 /// Where a policy lies on its host (RFC 8461 §3.2).
@@ -15,9 +14,9 @@ pub enum StsFetchError {
     /// The lookup of the policy host's addresses failed.
     #[error("{0}")]
     Dns(Failure),
-    /// The policy host has no address.
-    #[error("{0} has no address")]
-    NoAddress(Name),
+    /// The policy host has no address, or none of the families in use.
+    #[error("{0}")]
+    NoAddress(String),
     /// Its addresses are none of a public host.
     #[error("{0}")]
     Reserved(String),

@@ -377,7 +377,9 @@ async fn a_policy_host_is_reached_by_nat64_as_mail_servers_are() {
 async fn a_policy_host_is_reached_by_the_families_in_use() {
     let mut service = Service::new().await;
     service.dns.not_in = Some(Families::Ipv6);
-    assert_eq!(service.result().await, "unfetched: dns");
+    let StsFound::Unfetched(error) = service.found().await else { panic!("fetched") };
+    let text = "mta-sts.example.test has no address of the family in remote.families (\"ipv6\")";
+    assert_eq!((error.label(), error.to_string().as_str()), ("dns", text));
     assert_eq!(service.host.connections(), 0);
 }
 
