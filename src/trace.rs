@@ -72,7 +72,7 @@ pub struct TracedEvents {
 struct Noted {
     at: Duration,
     took: Duration,
-    what: What,
+    kind: StepKind,
     /// Where its text ends.
     end: usize,
 }
@@ -85,14 +85,14 @@ pub struct TraceStep {
     /// How long it took.
     pub took: Duration,
     /// The kind of step.
-    pub what: What,
+    pub kind: StepKind,
     /// Its text. Words of a remote stand in it as they came.
     pub text: String,
 }
 
 /// The kind of a step. The words are labels of metrics: they come from this program alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum What {
+pub enum StepKind {
     /// A lookup of this type, and its result: `secure`, `insecure`, `absent` (a host without any address) or
     /// `failed`.
     Lookup(&'static str, &'static str),
@@ -116,7 +116,7 @@ pub enum What {
     Fact,
 }
 
-impl What {
+impl StepKind {
     /// The stage of the delivery this is a part of.
     pub fn stage(self) -> Option<&'static str> {
         match self {
@@ -149,13 +149,13 @@ impl Trace {
         let seen = self.seen();
         let starts = std::iter::once(0).chain(seen.steps.iter().map(|noted| noted.end));
         let text = |start, end| seen.text.get(start..end).unwrap_or_default().to_owned();
-        let step = |(start, &Noted { at, took, what, end })| TraceStep { at, took, what, text: text(start, end) };
+        let step = |(start, &Noted { at, took, kind, end })| TraceStep { at, took, kind, text: text(start, end) };
         starts.zip(&seen.steps).map(step).collect()
     }
 
     /// The kind and duration of each step so far.
-    pub fn each(&self, mut tell: impl FnMut(What, Duration)) {
-        self.seen().steps.iter().for_each(|noted| tell(noted.what, noted.took));
+    pub fn each(&self, mut tell: impl FnMut(StepKind, Duration)) {
+        self.seen().steps.iter().for_each(|noted| tell(noted.kind, noted.took));
     }
 
     /// Keeps an event for TLS reports until the attempt is told.
@@ -188,27 +188,27 @@ impl Trace {
 
     /// Notes a fact that took no time.
     pub fn fact(&self, text: fmt::Arguments<'_>) {
-        self.note(What::Fact, None, text);
+        self.note(StepKind::Fact, None, text);
     }
 
     /// Notes that the server of a session was not verified.
     pub fn unverified(&self, worth: &'static str, text: fmt::Arguments<'_>) {
-        self.note(What::Unverified(worth), None, text);
+        self.note(StepKind::Unverified(worth), None, text);
     }
 
     /// Notes whether a remote offers REQUIRETLS in a new session under TLS.
     pub fn require_tls(&self, offered: &'static str, text: fmt::Arguments<'_>) {
-        self.note(What::RequireTls(offered), None, text);
+        self.note(StepKind::RequireTls(offered), None, text);
     }
 
     /// Notes that a session was taken which had waited.
     pub fn reused(&self, text: fmt::Arguments<'_>) {
-        self.note(What::Reused, None, text);
+        self.note(StepKind::Reused, None, text);
     }
 
     /// Notes a step that began then and is over now.
-    pub fn since(&self, began: Instant, what: What, text: fmt::Arguments<'_>) {
-        self.note(what, Some(began), text);
+    pub fn since(&self, began: Instant, kind: StepKind, text: fmt::Arguments<'_>) {
+        self.note(kind, Some(began), text);
     }
 
     /// Makes a lookup and notes its result.
@@ -231,17 +231,17 @@ impl Trace {
                     None => "absent",
                 };
                 let text = format_args!("{name} {rtype}: {result}: {}", Displayed(found));
-                self.since(began, What::Lookup(rtype, result), text);
+                self.since(began, StepKind::Lookup(rtype, result), text);
             }
             Err(failure) => {
                 let text = format_args!("{name} {rtype}: {}", failure.reason);
-                self.since(began, What::Lookup(rtype, "failed"), text);
+                self.since(began, StepKind::Lookup(rtype, "failed"), text);
             }
         }
         found
     }
 
-    fn note(&self, what: What, began: Option<Instant>, text: fmt::Arguments<'_>) {
+    fn note(&self, kind: StepKind, began: Option<Instant>, text: fmt::Arguments<'_>) {
         let now = Instant::now();
         let at = now.saturating_duration_since(self.inner.started);
         let took = began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
@@ -254,7 +254,7 @@ impl Trace {
             // It fails where it is cut, and nowhere else.
             let _ = Excerpt::new(all, MAX_TEXT).write_fmt(text);
         }
-        steps.push(Noted { at, took, what, end: all.len() });
+        steps.push(Noted { at, took, kind, end: all.len() });
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -396,16 +396,16 @@ mod tests {
         let records =
             Answer::Records(vec![mx(10, MxTarget::Host(name("mx.example"))), mx(20, MxTarget::Invalid("1.2".into()))]);
         let step = told(Ok(lookup(vec![], records.clone()))).await;
-        assert_eq!(step.what, What::Lookup("MX", "secure"));
+        assert_eq!(step.kind, StepKind::Lookup("MX", "secure"));
         assert_eq!(step.text, "example MX: secure: 10 mx.example, 20 1.2 (no host name)");
         // One insecure link makes the chain insecure.
         let step = told(Ok(lookup(vec![alias], Answer::NoData))).await;
         let text = "example MX: insecure: example is an alias of other.test (insecure); no such record";
-        assert_eq!((step.what, step.text.as_str()), (What::Lookup("MX", "insecure"), text));
+        assert_eq!((step.kind, step.text.as_str()), (StepKind::Lookup("MX", "insecure"), text));
         let failure = Failure { name: name("example"), rtype: Rtype::MX, reason: FailureReason::Timeout };
         let step = told::<Lookup<Mx>>(Err(failure)).await;
         let text = "example MX: no answer within the time limit";
-        assert_eq!((step.what, step.text.as_str()), (What::Lookup("MX", "failed"), text));
+        assert_eq!((step.kind, step.text.as_str()), (StepKind::Lookup("MX", "failed"), text));
         let tlsa = Lookup {
             asked: name("_25._tcp.mx.example"),
             aliases: vec![],

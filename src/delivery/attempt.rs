@@ -19,7 +19,7 @@ use crate::smtp::message_names::MessageNames;
 use crate::smtp::reply::Reply;
 use crate::terms::ListenerTerms;
 use crate::tls::server::ClientTls;
-use crate::trace::{Trace, What};
+use crate::trace::{StepKind, Trace};
 use crate::upstream::original_destination::OriginalDestination;
 use crate::upstream::sts::StsNote;
 use crate::upstream::verified::Ready;
@@ -297,7 +297,7 @@ impl Attempt {
 
     fn end(mut self, verdict: Verdict, reason: Option<Label>, answer: &Reply) {
         if let Some(began) = self.message {
-            self.trace().since(began, What::Message, format_args!("the end of the message: {answer}"));
+            self.trace().since(began, StepKind::Message, format_args!("the end of the message: {answer}"));
         }
         self.becomes(verdict, reason, answer);
         self.report();

@@ -28,7 +28,7 @@ use crate::discovery::StsFigures;
 use crate::latency::{Latency, LatencyFigures};
 use crate::refusal::Label;
 use crate::store::StoreFigures;
-use crate::trace::What;
+use crate::trace::StepKind;
 
 pub use hosts::HostFigures;
 use tlsrpt::TlsReportCounters;
@@ -198,22 +198,22 @@ impl Metrics {
         }
         self.octets.fetch_add(outcome.octets, Relaxed);
         self.recipients.fetch_add(outcome.recipients as u64, Relaxed);
-        outcome.seen.each(|what, took| self.step(what, took));
+        outcome.seen.each(|kind, took| self.step(kind, took));
         self.observe("total", outcome.elapsed);
     }
 
     /// Counts one step of a delivery.
-    fn step(&self, what: What, took: Duration) {
-        match what {
-            What::Lookup(rtype, result) => self.lookups.count([rtype, result]),
-            What::Connect(result) => self.connections.count([result]),
-            What::Tls(result) => self.handshakes.count([result]),
-            What::Unverified(worth) => self.unverified.count([worth]),
-            What::RequireTls(offered) => self.remote_require_tls.count([offered]),
-            What::Reused => drop(self.reused.fetch_add(1, Relaxed)),
-            What::Mail | What::Rcpt | What::Message | What::Fact => {}
+    fn step(&self, kind: StepKind, took: Duration) {
+        match kind {
+            StepKind::Lookup(rtype, result) => self.lookups.count([rtype, result]),
+            StepKind::Connect(result) => self.connections.count([result]),
+            StepKind::Tls(result) => self.handshakes.count([result]),
+            StepKind::Unverified(worth) => self.unverified.count([worth]),
+            StepKind::RequireTls(offered) => self.remote_require_tls.count([offered]),
+            StepKind::Reused => drop(self.reused.fetch_add(1, Relaxed)),
+            StepKind::Mail | StepKind::Rcpt | StepKind::Message | StepKind::Fact => {}
         }
-        if let Some(stage) = what.stage() {
+        if let Some(stage) = kind.stage() {
             self.observe(stage, took);
         }
     }

@@ -21,7 +21,7 @@ use super::verified::Ready;
 use crate::dns::Nat64Prefix;
 use crate::dns::by_nat64;
 use crate::refusal::Reason;
-use crate::trace::{Trace, What};
+use crate::trace::{StepKind, Trace};
 
 /// How to connect to any remote.
 #[derive(Debug)]
@@ -163,7 +163,8 @@ async fn noted<T>(
     let began = Instant::now();
     let connected = connecting.await;
     if let Err(reason) = &connected {
-        options.trace.since(began, What::Connect(reason.view().label.as_str()), format_args!("[{address}]: {reason}"));
+        let kind = StepKind::Connect(reason.view().label.as_str());
+        options.trace.since(began, kind, format_args!("[{address}]: {reason}"));
     }
     connected
 }

@@ -55,7 +55,7 @@ use crate::rules::{NextHop, NextHopHost, StsByRule};
 use crate::smtp::command::Hello;
 use crate::tls::Tls;
 use crate::tlsrpt::event::Reporting;
-use crate::trace::{Trace, What};
+use crate::trace::{StepKind, Trace};
 
 use bounded_memory::{EightBitDomains, WaivedMails, WithoutBdat};
 use connect::Dialer;
@@ -199,7 +199,7 @@ impl<R: Resolver> Connector<R> {
             options.trace.fact(format_args!("certificate {depth} of {certificates}: {line}"));
         }
         let proven = secured.as_ref().map(|ready| &ready.terms().channel);
-        options.trace.since(began, What::Tls(label(&proven)), format_args!("{}", account(peer, &proven)));
+        options.trace.since(began, StepKind::Tls(label(&proven)), format_args!("{}", account(peer, &proven)));
         if let Some((_, worth)) = proven.as_ref().ok().and_then(|channel| channel.protection()?.unverified()) {
             options.trace.unverified(worth.as_str(), format_args!("{peer}: {worth}"));
         }
@@ -273,7 +273,7 @@ fn may_omit_sni(secured: &Result<Ready, Reason>, policy: &TlsPolicy) -> bool {
 async fn greet(tcp: Tcp, peer: &Peer, policy: &TlsPolicy, options: &SessionOptions<'_>) -> Result<Greeted, Reason> {
     let began = tcp.began();
     let greeted = Greeted::greet(tcp, peer, policy, options).await;
-    options.trace.since(began, What::Connect(label(&greeted)), format_args!("{}", account(peer, &greeted)));
+    options.trace.since(began, StepKind::Connect(label(&greeted)), format_args!("{}", account(peer, &greeted)));
     greeted
 }
 

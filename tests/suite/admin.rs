@@ -20,7 +20,7 @@ use danelaw::report::metrics::{Format, Moment};
 use danelaw::report::{Outcome, Reporter, Verdict, Would};
 use danelaw::smtp::reply::Code;
 use danelaw::store::StoreFigures;
-use danelaw::trace::{Trace, What};
+use danelaw::trace::{StepKind, Trace};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -184,8 +184,8 @@ fn a111_a_client_cannot_make_a_metric_series() {
     let tell = || {
         let (domain, seen) = (Name::parse(&format!("{}.test", random())).unwrap(), Trace::default());
         seen.fact(format_args!("{}", random()));
-        seen.since(tokio::time::Instant::now(), What::Lookup("MX", "insecure"), format_args!("{}", random()));
-        seen.since(tokio::time::Instant::now(), What::Connect("greeting-refused"), format_args!("{}", random()));
+        seen.since(tokio::time::Instant::now(), StepKind::Lookup("MX", "insecure"), format_args!("{}", random()));
+        seen.since(tokio::time::Instant::now(), StepKind::Connect("greeting-refused"), format_args!("{}", random()));
         reporter.report(&Outcome {
             id: random(),
             would: Some(Would { reason: Label::StartTlsMissing, answer: random() }),

@@ -22,7 +22,7 @@ use danelaw::store::{OperationFigures, StoreFigures};
 use danelaw::tls::server::{ClientCertificate, ClientTls};
 use danelaw::tlsrpt::TlsEvent;
 use danelaw::tlsrpt::event::{ReportedPolicy, TlsResult};
-use danelaw::trace::{Trace, What};
+use danelaw::trace::{StepKind, Trace};
 use danelaw::upstream::original_destination::{OriginalDestination, Relation};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -92,7 +92,9 @@ fn the_dashboard_shows_what_is_served_and_all_of_it() {
 /// An attempt with a step of each kind, and a value for each label.
 fn attempt() -> Outcome {
     let seen = Trace::default();
-    for what in [What::Lookup("MX", "secure"), What::Connect("ok"), What::Tls("ok"), What::RequireTls("no")] {
+    for what in
+        [StepKind::Lookup("MX", "secure"), StepKind::Connect("ok"), StepKind::Tls("ok"), StepKind::RequireTls("no")]
+    {
         seen.since(Instant::now(), what, format_args!(""));
     }
     let name = Name::parse("example").unwrap();

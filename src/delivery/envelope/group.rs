@@ -13,7 +13,7 @@ use crate::dns::Resolver;
 use crate::refusal::{Peer, Reason, Stage};
 use crate::smtp::command::Mail;
 use crate::smtp::reply::Reply;
-use crate::trace::{Trace, What};
+use crate::trace::{StepKind, Trace};
 use crate::transaction::Addressee;
 use crate::transaction::recipient::RecipientId;
 use crate::upstream::remaining;
@@ -75,14 +75,14 @@ impl<R: Resolver> Agent<'_, R> {
         let hears_of_data = data.is_some();
         let mut group = ready.group(commands.all(data));
         if let Some(mail) = &commands.mail {
-            let reply = answer(&mut group, remaining(until, timeouts.command), &trace, What::Mail).await?;
+            let reply = answer(&mut group, remaining(until, timeouts.command), &trace, StepKind::Mail).await?;
             attempt.says(mail.require_tls);
             if !reply.code().is_success() {
                 return Err(Reason::Refused { stage: Stage::Mail, reply });
             }
         }
         for recipient in &commands.recipients {
-            let said = answer(&mut group, remaining(until, timeouts.command), &trace, What::Rcpt).await?;
+            let said = answer(&mut group, remaining(until, timeouts.command), &trace, StepKind::Rcpt).await?;
             answers.note(&said);
             let reply = self.rcpt_reply(attempt, &peer, commands.delayed(recipient.id), said);
             answers.put(RcptReply { recipient: recipient.id, reply });
@@ -135,12 +135,12 @@ impl<R: Resolver> Agent<'_, R> {
 }
 
 /// The next answer, which the account has.
-async fn answer(group: &mut Group<'_>, limit: Duration, trace: &Trace, what: What) -> Result<Reply, Reason> {
+async fn answer(group: &mut Group<'_>, limit: Duration, trace: &Trace, kind: StepKind) -> Result<Reply, Reason> {
     let began = Instant::now();
     let said = group.answer(limit).await;
     match &said {
-        Ok(reply) => trace.since(began, what, format_args!("the remote said {reply}")),
-        Err(reason) => trace.since(began, what, format_args!("the remote: {reason}")),
+        Ok(reply) => trace.since(began, kind, format_args!("the remote said {reply}")),
+        Err(reason) => trace.since(began, kind, format_args!("the remote: {reason}")),
     }
     said
 }
