@@ -173,14 +173,20 @@ impl Reason {
         let (Self::Timeout { stage, .. } | Self::Lost { stage, .. } | Self::Protocol { stage, .. }) = self else {
             return None;
         };
-        let is_timeout = matches!(self, Self::Timeout { .. });
-        let word = match stage {
-            Stage::StartTls => "starttls",
+        match stage {
+            Stage::StartTls => Some("starttls".to_owned()),
             // `handshake-timeout` has it in its label.
-            Stage::Handshake if !is_timeout => "handshake",
-            _ => return None,
-        };
-        Some(word.to_owned())
+            Stage::Handshake => (!matches!(self, Self::Timeout { .. })).then(|| "handshake".to_owned()),
+            Stage::Connect
+            | Stage::Greeting
+            | Stage::Ehlo
+            | Stage::EhloUnderTls
+            | Stage::Mail
+            | Stage::Rcpt
+            | Stage::Data
+            | Stage::Message
+            | Stage::EndOfMessage => None,
+        }
     }
 }
 

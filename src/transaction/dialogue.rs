@@ -440,7 +440,10 @@ fn needs_tls(command: Command) -> Step {
     match command {
         // RFC 3030 §2: its octets are read before it is answered.
         Command::Bdat(chunk) => Step::Discard(chunk, no),
-        _ => Step::Reply(no),
+        Command::Mail(_) | Command::Rcpt(_) | Command::Data => Step::Reply(no),
+        Command::Vrfy | Command::Expn | Command::Help => Step::Reply(no),
+        Command::Ehlo(_) | Command::Helo(_) | Command::Lhlo(_) | Command::Rset => Step::Reply(no),
+        Command::Noop | Command::Quit | Command::StartTls => Step::Reply(no),
     }
 }
 

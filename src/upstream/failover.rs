@@ -29,7 +29,7 @@ use std::time::Duration;
 use super::timeouts::Timeouts;
 use crate::dns::{Failure, Rtype};
 use crate::mx::NoRoute;
-use crate::refusal::{Cap, Reason, SessionPhase, Stage, TlsFailure};
+use crate::refusal::{Cap, Lacking, Reason, SessionPhase, Stage, TlsFailure};
 use crate::smtp::reply::{Class, Code, EnhancedCode, Reply};
 
 /// A row of the table.
@@ -174,6 +174,33 @@ pub(crate) fn may_be_of_the_session(stage: Stage, reply: &Reply) -> bool {
     }
 }
 
+/// Whether the reason may be about a session that had mails before and not about the host or the mail, so that a new session is the
+/// answer. `next` is where the mail would go by its rule.
+pub(super) fn asks_for_new_session(next: NextCandidate, reason: &Reason) -> bool {
+    let is_of_the_address = next == NextCandidate::Address;
+    match reason {
+        Reason::Refused { stage, reply } => may_be_of_the_session(*stage, reply),
+        // It offered none when it began, and the host may by now: mail does not bounce for an old answer.
+        Reason::Lacking(Lacking::RequireTls) => true,
+        // The host offers the same extensions in a new session.
+        Reason::Lacking(Lacking::EightBitMime | Lacking::SmtpUtf8 | Lacking::SmtpUtf8Header) => false,
+        Reason::Lacking(Lacking::Authentication | Lacking::Size(_)) => false,
+        Reason::Timeout { .. } | Reason::Lost { .. } | Reason::Protocol { .. } => is_of_the_address,
+        Reason::Unsolicited(_) | Reason::WrongAnswer { .. } | Reason::Closing(_) => is_of_the_address,
+        Reason::BdatRefused(_) | Reason::AnsweredUnread { .. } => is_of_the_address,
+        // These come before a session takes mail.
+        Reason::Connect(_) | Reason::Bind { .. } | Reason::Busy(_) | Reason::Scarce(_) => is_of_the_address,
+        Reason::Greeting(_) | Reason::Ehlo(_) | Reason::EhloInDoubt { .. } => is_of_the_address,
+        Reason::StartTlsMissing | Reason::StartTlsRefused(_) | Reason::StartTlsInjected => is_of_the_address,
+        Reason::Tls(_) | Reason::EhloUnderTls(_) | Reason::EhloName { .. } => is_of_the_address,
+        Reason::Dns(_) | Reason::NoRoute(_) | Reason::NoAddress | Reason::NotInFamily(_) => is_of_the_address,
+        Reason::ReservedAddress(_) | Reason::DaneRequired(_) | Reason::NotAuthenticated => is_of_the_address,
+        Reason::MxNotInPolicy { .. } | Reason::StsLookup(_) | Reason::StsNoTurn => is_of_the_address,
+        Reason::UnsignedUnderSts | Reason::JustFailed { .. } | Reason::OutOfTime => is_of_the_address,
+        Reason::NotAsked(_) | Reason::NotTried(_) => is_of_the_address,
+    }
+}
+
 /// The full time of a stage before MAIL, where enough time is left.
 fn full(stage: Stage, limits: &Timeouts) -> Option<Duration> {
     match stage.phase() {
@@ -193,7 +220,7 @@ mod tests {
     use crate::dns::{FailureReason, Families};
     use crate::name::Name;
     use crate::policy::DaneRequired;
-    use crate::refusal::{FailedPart, Lacking};
+    use crate::refusal::FailedPart;
     use crate::scarce::Scarcity;
 
     fn reply(number: u16) -> Reply {

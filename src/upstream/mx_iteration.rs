@@ -17,7 +17,7 @@ use std::net::IpAddr;
 
 use tokio::time::Instant;
 
-use super::failover::{NextCandidate, may_be_of_the_session, rule};
+use super::failover::{NextCandidate, asks_for_new_session, rule};
 use super::limits::DomainPermit;
 use super::order::share;
 use super::sts::{StsInquiry, StsNote, StsSession};
@@ -27,7 +27,7 @@ use crate::dns::{Nat64Prefix, Resolver, Security};
 use crate::mx::Route;
 use crate::name::Name;
 use crate::policy::{Level, Waiver};
-use crate::refusal::{Lacking, Peer, Place, Reason, Refusal, Refusals};
+use crate::refusal::{Peer, Place, Reason, Refusal, Refusals};
 use crate::tlsrpt::event::TlsResult;
 use candidate::{Candidate, Sessions};
 use reported::Published;
@@ -322,16 +322,4 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
 fn share_until(until: Instant, untried: usize) -> Instant {
     let now = Instant::now();
     now + share(until.saturating_duration_since(now), untried)
-}
-
-/// Whether the reason may be about the session and not about the host or the mail, so that a new session is the answer.
-fn asks_for_new_session(next: NextCandidate, reason: &Reason) -> bool {
-    match reason {
-        Reason::Refused { stage, reply } => may_be_of_the_session(*stage, reply),
-        // It offered none when it began, and the host may by now: mail does not bounce for an old answer.
-        Reason::Lacking(Lacking::RequireTls) => true,
-        // The host offers the same extensions in a new session.
-        Reason::Lacking(_) => false,
-        _ => next == NextCandidate::Address,
-    }
 }

@@ -151,7 +151,15 @@ fn judged(reason: &Reason, text: String, host: Option<String>) -> Standing {
         Reason::Dns(failure) | Reason::StsLookup(failure) => match &failure.reason {
             FailureReason::Bogus(_) => true,
             FailureReason::Refused(_) => reason.may_be_waived(),
-            _ => false,
+            FailureReason::Timeout
+            | FailureReason::Network(_)
+            | FailureReason::Malformed(_)
+            | FailureReason::TooManyAliases(_)
+            | FailureReason::TooManyRecords(_)
+            | FailureReason::Scarce(_)
+            | FailureReason::NotValidating
+            | FailureReason::DeniedByFallback
+            | FailureReason::NameTooLong => false,
         },
         // The memory of a failure says no more than that failure did. A policy that had no turn is our own fault.
         Reason::JustFailed { .. } | Reason::StsNoTurn => false,
