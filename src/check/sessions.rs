@@ -62,7 +62,7 @@ impl SessionChecks {
     /// No more than so many at a time, and no more than for so many names with one address: a zone may name the address of a
     /// stranger as often as it likes.
     pub(crate) fn bounded(most: usize, names: usize) -> Self {
-        let (by_address, by_peer) = Default::default();
+        let (by_address, by_peer) = (Mutex::new(HashMap::new()), Mutex::new(HashMap::new()));
         Self { most, names, permits: Semaphore::new(most), by_address, by_peer }
     }
 

@@ -122,12 +122,23 @@ impl StsPolicies {
     }
 
     fn of(cache: StsCache, store: Option<Store>) -> Self {
-        let (pending, failures, unlogged, stored) = Default::default();
-        let state = StsState { cache, pending, failures, unlogged, stored };
-        let (state, turns) = (Mutex::new(state), FetchTurns::new());
-        let (lookups, fetches, ahead) = Default::default();
-        let writing = tokio::sync::Mutex::default();
-        Self { inner: Arc::new(PoliciesInner { state, store, writing, turns, ahead, lookups, fetches }) }
+        let state = StsState {
+            cache,
+            pending: HashMap::new(),
+            failures: HashMap::new(),
+            unlogged: HashSet::new(),
+            stored: StoredPolicies::default(),
+        };
+        let inner = PoliciesInner {
+            state: Mutex::new(state),
+            store,
+            writing: tokio::sync::Mutex::new(()),
+            turns: FetchTurns::new(),
+            ahead: AtomicI64::new(0),
+            lookups: [const { AtomicU64::new(0) }; LOOKUPS.len()],
+            fetches: [const { AtomicU64::new(0) }; StsFetchError::RESULTS.len()],
+        };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Whether the policies outlive the process.

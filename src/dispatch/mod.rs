@@ -125,16 +125,25 @@ impl<R: Resolver + Clone> Dispatch<R> {
     ) -> Result<Self, Error> {
         let pool = store.shared_reports();
         let (state, store_id) = match &pool {
-            Some(_) => Default::default(),
+            Some(_) => (DispatchState::default(), OnceCell::new()),
             None => {
                 let state = rows::restored(store.report_rows().await?);
                 (state, OnceCell::new_with(Some(store.reporter_id().await?)))
             }
         };
         shared.borrow().reporter.metrics().tls_report_sent(OffsetDateTime::now_utc().unix_timestamp());
-        let (state, writing, looking_up) = (Mutex::new(state), Default::default(), Default::default());
-        let (leading, waiting) = Default::default();
-        Ok(Self { settings, store, pool, store_id, shared, state, writing, looking_up, leading, waiting })
+        Ok(Self {
+            settings,
+            store,
+            pool,
+            store_id,
+            shared,
+            state: Mutex::new(state),
+            writing: tokio::sync::Mutex::new(()),
+            looking_up: tokio::sync::Mutex::new(()),
+            leading: tokio::sync::Mutex::new(None),
+            waiting: AtomicUsize::new(0),
+        })
     }
 
     /// The id of the store in reports.

@@ -165,7 +165,7 @@ impl Journal {
             store.tidy(expiry, entries).await.map_err(|error| OpenError::library(settings.place.file(), error))?;
         }
         let outcomes = store.outcomes().await;
-        let (locked, claims) = Default::default();
+        let (locked, claims) = (Mutex::new(HashSet::new()), AtomicI64::new(0));
         let inner = Arc::new(Inner { settings, store, locked, claims });
         if is_shared {
             let inner = Arc::downgrade(&inner);

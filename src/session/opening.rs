@@ -69,7 +69,6 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             ListenerSecurity::Implicit(_) => TlsState::Active,
         });
         let client = Wire::new(Either::Left(stream));
-        let (upstreams, ahead, tls, hello) = Default::default();
         let session = Self {
             shared,
             newest_settings,
@@ -81,12 +80,12 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             security,
             terms,
             strictness,
-            hello,
-            tls,
+            hello: None,
+            tls: None,
             way_in: WayIn::AllowList,
             dialogue,
-            ahead,
-            upstreams,
+            ahead: RecordsAhead::default(),
+            upstreams: Upstreams::default(),
         };
         (session, admission)
     }

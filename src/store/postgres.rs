@@ -93,7 +93,7 @@ impl Postgres {
         // The server's limits are those of the settings.
         let leisurely = DatabaseSettings { connections: 1, patience: LEISURE, ..settings.clone() };
         let (pool, leisurely) = (ConnectionPool::new(settings), ConnectionPool::new(leisurely));
-        let (circuit, leases, session_writes) = Default::default();
+        let (circuit, leases, session_writes) = (Circuit::default(), Mutex::default(), AtomicI64::new(0));
         let postgres = Self { pool, leisurely, circuit, leases, owner, session_writes, pepper };
         match postgres.prepare().await {
             Ok(()) => postgres.circuit.came_up(),

@@ -100,7 +100,7 @@ impl Lookout {
             hostname,
             config,
         };
-        let (delivered, refused) = Default::default();
+        let (delivered, refused) = (DeliveredFacts::new(), BTreeMap::new());
         Ok(Self { checker, rules, own, reporter, delivered, refused })
     }
 
