@@ -335,7 +335,7 @@ impl StsPolicies {
         StsClock { steady: tokio::time::Instant::now().into_std(), wall }
     }
 
-    /// Sets the wall clock of these policies ahead of the host's, by seconds. Tests of a wrong clock need it.
+    /// Sets the wall clock of these policies ahead of the host's, by seconds. This is for tests of a wrong clock.
     pub fn set_clock_ahead(&self, seconds: i64) {
         self.inner.ahead.store(seconds, Relaxed);
     }

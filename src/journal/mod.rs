@@ -186,7 +186,8 @@ impl Journal {
         &self.inner.store
     }
 
-    /// Deletes records that have expired, and in a database the oldest above `entries`.
+    /// Deletes records that have expired, and in a database the oldest above `entries`. This is for tests: the store is
+    /// tidied without it, from time to time.
     ///
     /// # Errors
     /// If the store fails.
@@ -195,7 +196,8 @@ impl Journal {
         self.inner.store.tidy(expiry, entries).await
     }
 
-    /// The records in which this recipient has a final outcome; nearly always none.
+    /// The records in which this recipient has a final outcome; nearly always none. This is for tests and benches:
+    /// a session asks with [`served_each`](Self::served_each).
     ///
     /// # Errors
     /// If the store fails.
@@ -203,7 +205,7 @@ impl Journal {
         Ok(self.served_each(&[recipient]).await?.remove(&recipient).unwrap_or_default())
     }
 
-    /// The same for each of these recipients, in one question.
+    /// The records in which each of these recipients has a final outcome, by one question; nearly always none.
     ///
     /// # Errors
     /// If the store fails.
