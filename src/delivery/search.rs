@@ -174,7 +174,7 @@ impl<'a, R: Resolver> Search<'a, R> {
         let these = self.lesser.iter().filter(|lesser| rank(lesser, self.shown) == best);
         self.unmet = Some(Unmet { refusals, undeclared: None, waived: self.next_try() });
         self.lap = Lap::Second(best);
-        self.iteration.second_pass(best.met, these.map(|lesser| (lesser.peer.clone(), lesser.policy.clone())));
+        self.iteration.second_lap(best.met, these.map(|lesser| (lesser.peer.clone(), lesser.policy.clone())));
     }
 
     /// The mail goes on at a lower level. The addresses of a second lap have had their turn.

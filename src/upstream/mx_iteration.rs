@@ -7,10 +7,11 @@
 //! Under a [`Waiver`], as in mode `observe`, an iteration that ends in a refusal for want of TLS or of a proof starts again, at
 //! the level `may`, as an ordinary opportunistic server would (RFC 7435 §3).
 
+mod again;
 mod candidate;
 mod reported;
-mod second_pass;
 mod sessions;
+mod untried;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -28,11 +29,12 @@ use crate::mx::Route;
 use crate::name::Name;
 use crate::policy::{Level, Waiver};
 use crate::refusal::{Peer, Place, Reason, Refusal, Refusals};
+use crate::requiretls::TagDemand;
 use crate::tlsrpt::event::TlsResult;
 use candidate::{Candidate, Sessions};
 use reported::Published;
 
-pub use second_pass::PolicyMet;
+pub use again::PolicyMet;
 
 /// One transaction's search for a remote.
 #[derive(Debug)]
@@ -77,7 +79,7 @@ enum StsRenewed {
 enum WaiverState {
     /// There is none: the policy is enforced.
     None,
-    /// It is open: the policy is enforced, and if that ends in a refusal, a second iteration has until then.
+    /// It is open: the policy is enforced, and if that ends in a refusal, the mail has until then at the lower level.
     Open(Instant),
     /// It is used: enforcing would have refused the mail for these reasons, and the mail goes on at a lower level.
     Used(Refusals),
@@ -96,7 +98,7 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
             Waiver::None => WaiverState::None,
             Waiver::Observe | Waiver::TlsRequiredNo => {
                 let until = request.until;
-                // Half of the time, so that a server that stalls in its handshake leaves some for the second iteration.
+                // Half of the time, so that a server that stalls in its handshake leaves some for the lower level.
                 request.until = share_until(until, 2);
                 WaiverState::Open(until)
             }
@@ -197,6 +199,21 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
         self.untried = route.into_iter().flat_map(Route::exchanges).cloned().collect();
     }
 
+    /// The demand of the mail's tag.
+    pub fn demand(&self) -> TagDemand {
+        self.request.demand
+    }
+
+    /// The domain that it is for.
+    pub fn domain(&self) -> &'a Name {
+        self.request.domain
+    }
+
+    /// Its connector.
+    pub fn connector(&self) -> &'a Connector<R> {
+        self.connector
+    }
+
     /// The account of the domain's MTA-STS policy, and of this session by it; none if no policy was asked for.
     pub fn sts(&self, ready: Option<&Ready>) -> Option<StsNote> {
         let session = ready.map(|ready| StsSession {
@@ -264,6 +281,22 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
     /// Whether the session with the remote that was found last had served other mail before.
     pub fn is_reused(&self) -> bool {
         self.reused.is_some()
+    }
+
+    /// The refusals so far, in order.
+    pub fn skipped(&self) -> &Refusals {
+        &self.refusals
+    }
+
+    /// The refusals so far; the iteration forgets them.
+    pub fn take_skipped(&mut self) -> Refusals {
+        std::mem::take(&mut self.refusals)
+    }
+
+    /// Puts earlier refusals in front of those that the iteration knows.
+    pub fn put_back(&mut self, mut before: Refusals) {
+        before.extend(self.take_skipped());
+        self.refusals = before;
     }
 
     async fn resolve(&mut self) -> Result<Resolved, Refusals> {

@@ -1,19 +1,17 @@
-//! The second pass of an iteration: over addresses that were reached once and did not get the mail then, or over all of them at
-//! the lower level of a waiver.
+//! The ways in which an iteration goes on once no remote is left: a second lap along addresses that were reached and did not get the
+//! mail then, or all exchanges anew at the lower level of a waiver.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::candidate::{Candidate, Sessions};
-use super::{Connector, MxIteration, Request, WaiverState};
+use super::{MxIteration, Request, WaiverState};
 use crate::dns::{Finality, Resolver};
-use crate::name::Name;
 use crate::policy::{TlsPolicy, Waiver};
-use crate::refusal::{Peer, Reason, Refusal, Refusals};
-use crate::requiretls::TagDemand;
+use crate::refusal::{Peer, Refusals};
 
-/// The time that a second pass has at least. Its hosts have just answered.
+/// The time that a second lap has at least. Its hosts have just answered.
 const LITTLE: Duration = Duration::from_secs(15);
 
 /// Whether a remote has met the policy itself, or only the weaker level of a waiver.
@@ -25,7 +23,7 @@ pub enum PolicyMet {
     Yes,
 }
 
-impl<'a, R: Resolver> MxIteration<'a, R> {
+impl<R: Resolver> MxIteration<'_, R> {
     /// Whether the remote that was found last has met the policy.
     pub fn policy_met(&self) -> PolicyMet {
         match self.waiver_state {
@@ -59,8 +57,8 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
         self.all_untried();
     }
 
-    /// Starts again, over these addresses alone, each with its policy.
-    pub fn second_pass(&mut self, met: PolicyMet, peers: impl Iterator<Item = (Peer, TlsPolicy)>) {
+    /// Starts the second lap, along these addresses alone, each with its policy.
+    pub fn second_lap(&mut self, met: PolicyMet, peers: impl Iterator<Item = (Peer, TlsPolicy)>) {
         match (met, &self.waiver_state) {
             (PolicyMet::Yes, WaiverState::Used(_)) => {
                 (self.request.level, self.waiver_state) = (self.level, WaiverState::None);
@@ -81,71 +79,6 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
             not_dialled: Vec::new(),
         };
         self.last = peers.map(candidate).collect();
-    }
-
-    /// The number of addresses of the current exchange and of further exchanges that were not tried yet.
-    pub(super) fn others(&self) -> usize {
-        let addresses = self.candidate.as_ref().map_or(0, |candidate| candidate.addresses.len());
-        addresses + self.untried.len() + self.last.len()
-    }
-
-    /// The addresses and exchanges that may have an extension and were not asked, those beyond the configured bounds
-    /// included. The iteration forgets the addresses that it never dials.
-    pub fn take_unasked(&mut self) -> Refusals {
-        let untried = self.resolved.as_ref().map_or(0, |resolved| resolved.route.untried());
-        let mut unasked = self.take_not_dialled();
-        if self.others() + untried > 0 {
-            unasked.push(Refusal::domain(Reason::NotAsked(self.others() + untried)));
-        }
-        unasked
-    }
-
-    /// The reasons for which the current exchange may have addresses that are never dialled. The iteration forgets them.
-    pub(super) fn take_not_dialled(&mut self) -> Refusals {
-        let mut refusals = Refusals::default();
-        if let Some(candidate) = &mut self.candidate {
-            for reason in candidate.not_dialled.drain(..) {
-                refusals.push(Refusal::host(&candidate.exchange, reason));
-            }
-        }
-        refusals
-    }
-
-    /// Whether the remote that was found last is the last one that is asked for a missing extension. In mode `observe` those
-    /// at the lower level are asked too.
-    pub fn is_last(&self) -> bool {
-        self.others() == 0 && self.waiver_for(&self.refusals) != Waiver::Observe
-    }
-
-    /// The refusals so far, in order.
-    pub fn skipped(&self) -> &Refusals {
-        &self.refusals
-    }
-
-    /// The refusals so far; the iteration forgets them.
-    pub fn take_skipped(&mut self) -> Refusals {
-        std::mem::take(&mut self.refusals)
-    }
-
-    /// Puts earlier refusals in front of those that the iteration knows.
-    pub fn put_back(&mut self, mut before: Refusals) {
-        before.extend(self.take_skipped());
-        self.refusals = before;
-    }
-
-    /// The demand of the mail's tag.
-    pub fn demand(&self) -> TagDemand {
-        self.request.demand
-    }
-
-    /// The domain that it is for.
-    pub fn domain(&self) -> &'a Name {
-        self.request.domain
-    }
-
-    /// Its connector.
-    pub fn connector(&self) -> &'a Connector<R> {
-        self.connector
     }
 }
 
