@@ -75,7 +75,12 @@ impl SessionCheck {
 impl ExchangeCheck {
     /// Whether a delivery that comes to it tries no exchange behind it: it is this host, or this host has run out of a resource.
     pub(super) fn ends_the_list(&self, limits: &Timeouts) -> bool {
-        self.plan.as_ref().is_err_and(|reason| rule(reason, limits).next == NextCandidate::Stop)
+        let stops = |reason: &Reason| rule(reason, limits).next == NextCandidate::Stop;
+        match &self.plan {
+            Err(reason) => stops(reason),
+            // A session that takes the mail comes before the failures behind it.
+            Ok(_) => self.sessions.iter().map_while(|(_, session)| session.taken(self.demand).err()).any(stops),
+        }
     }
 
     /// The first address at which a session met the policy and the mail's tag.
@@ -98,13 +103,20 @@ impl ExchangeCheck {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::check::recording::RecordedAnswers;
     use crate::config::{Config, DEFAULTS};
+    use crate::dane::pkix::PkixWorth;
+    use crate::dane::tlsa::NoDane;
     use crate::dns::{Failure, FailureReason, Finality, Rtype};
     use crate::mx::NoRoute;
     use crate::name::Name;
+    use crate::policy::{Permit, TlsPolicy};
     use crate::scarce::Scarcity;
+    use crate::upstream::Plan;
+    use crate::upstream::sts::StsTrial;
 
     #[test]
     fn the_list_ends_where_a_delivery_stops() {
@@ -122,16 +134,51 @@ mod tests {
             (Reason::OutOfTime, false),
             (Reason::NoAddress, false),
         ] {
-            let exchange = ExchangeCheck {
-                name: name(),
-                port: None,
-                recorded: RecordedAnswers::default(),
-                plan: Err(reason),
-                sessions: Vec::new(),
-                has_unasked: false,
-                demand: TagDemand::None,
-            };
+            let exchange = exchange(Err(reason), Vec::new());
             assert_eq!(exchange.ends_the_list(&(&config).into()), ends, "{:?}", exchange.plan);
+        }
+        let out_of = || Err(Scarcity::OwnDescriptors.into());
+        let refused = || Err(Reason::StartTlsMissing);
+        let taken = || Ok(Channel::Cleartext(Permit::Observe { level: "dane" }));
+        for (outcomes, ends) in [
+            (vec![], false),
+            (vec![refused(), refused()], false),
+            (vec![out_of()], true),
+            (vec![refused(), out_of()], true),
+            (vec![taken(), out_of()], false),
+        ] {
+            let exchange = exchange(Ok(plan()), outcomes);
+            assert_eq!(exchange.ends_the_list(&(&config).into()), ends, "{:?}", exchange.obstacles());
+        }
+    }
+
+    fn exchange(plan: Result<Plan, Reason>, outcomes: Vec<Result<Channel, Reason>>) -> ExchangeCheck {
+        let session = |outcome| {
+            let (offers_require_tls, chain, worth, at) = (None, Vec::new(), PkixWorth::Invalid, 0);
+            let session = SessionCheck { outcome, offers_require_tls, chain, worth, at };
+            (IpAddr::from([192, 0, 2, 1]), Arc::new(session))
+        };
+        ExchangeCheck {
+            name: Name::parse("example").unwrap(),
+            port: None,
+            recorded: RecordedAnswers::default(),
+            plan,
+            sessions: outcomes.into_iter().map(session).collect(),
+            has_unasked: false,
+            demand: TagDemand::None,
+        }
+    }
+
+    fn plan() -> Plan {
+        Plan {
+            addresses: Vec::new(),
+            beyond: Vec::new(),
+            finality: Finality::Final,
+            policy: TlsPolicy::Encrypt(Name::parse("example").unwrap(), NoDane::NoTlsa),
+            nat64: None,
+            not_dialled: Vec::new(),
+            published: None,
+            trial: StsTrial::NotAsked,
         }
     }
 }
