@@ -11,10 +11,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::digits::{AddressText, Digits};
+use crate::digits::AddressText;
 use crate::dns::{Alias, Answer, Failure, HostLookup, Lookup, Mx, MxTarget, RawTlsa, Security};
 use crate::excerpt::Excerpt;
-use crate::hex::Hex;
 use crate::name::Name;
 use crate::policy::host_session::HostSession;
 use crate::tlsrpt::TlsEvent;
@@ -34,6 +33,8 @@ const USUAL_OCTETS: usize = 1000;
 const MAX_EVENTS: usize = 200;
 /// The most sessions that are kept for the memory of hosts.
 const MAX_HOST_SESSIONS: usize = 100;
+/// The most octets of a TLSA record's data that are shown. More than the longest digest is a certificate or a key in full.
+const MAX_DIGEST: usize = 64;
 /// The most records of one answer that are shown.
 const MAX_RECORDS: usize = 12;
 
@@ -303,17 +304,7 @@ impl Noteworthy for Lookup<RawTlsa> {
 
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         aliases(f, &self.aliases)?;
-        answer(f, &self.answer, |f, RawTlsa(octets)| {
-            let (numbers, data) = octets.split_at(octets.len().min(3));
-            if !numbers.is_empty() {
-                f.write_str(Digits::joined(b' ', numbers.iter().copied().map(u16::from)).as_str())?;
-                f.write_str(" ")?;
-            }
-            // More than the longest digest is a certificate or a key in full.
-            let (start, rest) = data.split_at(data.len().min(64));
-            fmt::Display::fmt(&Hex(start), f)?;
-            if rest.is_empty() { Ok(()) } else { write!(f, "... ({} octets)", data.len()) }
-        })
+        answer(f, &self.answer, |f, record| write!(f, "{record:.MAX_DIGEST$}"))
     }
 }
 
@@ -411,9 +402,14 @@ mod tests {
             aliases: vec![],
             end,
             finality,
-            answer: Answer::Records(vec![RawTlsa([vec![3, 1, 1], vec![0xab; 32]].concat()), RawTlsa(vec![3])]),
+            answer: Answer::Records(vec![
+                RawTlsa([vec![3, 1, 1], vec![0xab; 32]].concat()),
+                RawTlsa([vec![3, 0, 0], vec![0xcd; 65]].concat()),
+                RawTlsa(vec![3]),
+            ]),
         };
-        assert_eq!(Displayed(&tlsa).to_string(), format!("3 1 1 {}, 3 ", "AB".repeat(32)));
+        let text = format!("3 1 1 {}, 3 0 0 {}... (65 octets), \\# 1 03", "AB".repeat(32), "CD".repeat(64));
+        assert_eq!(Displayed(&tlsa).to_string(), text);
     }
 
     #[tokio::test]

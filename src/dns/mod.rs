@@ -57,6 +57,7 @@ pub use self::reply::{Rtype, SeenSignatures, SignatureValidity, UnknownRtype};
 pub use self::special::{SpecialUse, never_asked, special_use};
 #[cfg(any(test, fuzzing))]
 pub use self::validating::reading::reading;
+use crate::digits::Digits;
 use crate::hex::Hex;
 use crate::name::Name;
 use crate::scarce::Scarcity;
@@ -218,18 +219,24 @@ pub struct RawTlsa(pub Vec<u8>);
 
 /// The presentation form of RFC 6698 §2.2; that of unknown data (RFC 3597 §5) for RDATA that is too short for it.
 impl fmt::Display for RawTlsa {
+    /// As in a master file (RFC 6698 §2.2). With a precision, longer data is cut after so many octets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let data = match self.0.as_slice() {
-            [usage, selector, matching, data @ ..] if !data.is_empty() => {
-                write!(f, "{usage} {selector} {matching} ")?;
+        let data = match self.0.split_at_checked(3) {
+            Some((numbers, data)) if !data.is_empty() => {
+                f.write_str(Digits::joined(b' ', numbers.iter().copied().map(u16::from)).as_str())?;
+                f.write_str(" ")?;
                 data
             }
-            short => {
-                write!(f, "\\# {} ", short.len())?;
-                short
+            // RFC 3597 §5.
+            Some(_) | None => {
+                write!(f, "\\# {} ", self.0.len())?;
+                &self.0
             }
         };
-        write!(f, "{}", Hex(data))
+        match f.precision().and_then(|most| data.split_at_checked(most)) {
+            Some((start, rest)) if !rest.is_empty() => write!(f, "{}... ({} octets)", Hex(start), data.len()),
+            Some(_) | None => Hex(data).fmt(f),
+        }
     }
 }
 

@@ -144,23 +144,13 @@ impl fmt::Display for Data {
             Self::Mx(Mx { preference, target: MxTarget::Host(host) }) => write!(f, "{preference} {host}."),
             Self::Mx(Mx { preference, target: MxTarget::Invalid(escaped) }) => write!(f, "{preference} {escaped}."),
             Self::Address(address) => write!(f, "{address}"),
-            Self::Tlsa(RawTlsa(octets)) => tlsa(octets, f),
+            Self::Tlsa(record) => write!(f, "{record}"),
             Self::Alias(target) if target.depth() == 0 => f.write_str("."),
             Self::Alias(target) => write!(f, "{target}."),
             Self::Ds(_, text) | Self::Txt(_, text) | Self::Other(text) => f.write_str(&text.0),
             Self::Nsec(_) | Self::Nsec3(_) => Ok(()),
         }
     }
-}
-
-/// RFC 6698 §2.2.
-fn tlsa(octets: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let (numbers, data) = octets.split_at(octets.len().min(3));
-    for (i, number) in numbers.iter().enumerate() {
-        write!(f, "{}{number}", if i > 0 { " " } else { "" })?;
-    }
-    f.write_str(" ")?;
-    data.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
 }
 
 /// Data as in a master file, for people. No decision rests on it.
