@@ -7,7 +7,9 @@ use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::Writer;
 
-/// Writes the fields of an event as [`DefaultFields`](tracing_subscriber::fmt::format::DefaultFields) does. That takes three times as long, for colours that are not there.
+/// Writes the fields of an event as [`DefaultFields`](tracing_subscriber::fmt::format::DefaultFields) does, and no character that
+/// steers a terminal (A-110). The library lets them through in fields, and takes three times as long, for colours that are not
+/// there.
 pub(super) struct OnOneLine;
 
 impl<'w> FormatFields<'w> for OnOneLine {
@@ -53,28 +55,36 @@ impl Visit for FieldWriter<'_> {
 
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         self.result = self.result.and_then(|()| match field.name() {
-            // A-110: words of a stranger must not steer a terminal.
             "message" => write!(Harmless(&mut self.line), "{value:?}"),
             // Of an event of the `log` crate, which has them elsewhere too.
             name if name.starts_with("log.") => Ok(()),
-            _ => self.field(field, |line| write!(line, "{value:?}")),
+            _ => self.field(field, |line| write!(Harmless(line), "{value:?}")),
         });
     }
 }
 
-/// Writes control characters as escape sequences.
+/// Writes characters that steer a terminal as escape sequences.
 struct Harmless<'a, 'b>(&'a mut Writer<'b>);
 
 impl fmt::Write for Harmless<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        if !text.contains(char::is_control) {
+        if !text.contains(steers) {
             return self.0.write_str(text);
         }
-        text.chars().try_for_each(|character| match character.is_control() {
+        text.chars().try_for_each(|character| match steers(character) {
             true => write!(self.0, "{}", character.escape_default()),
             false => self.0.write_char(character),
         })
     }
+}
+
+/// Whether a character moves what stands behind it: a control character, a separator of lines or paragraphs, or one of those that
+/// turn the direction of a text (Unicode, UAX #9).
+fn steers(character: char) -> bool {
+    let turns = ['\u{61c}', '\u{200e}', '\u{200f}', '\u{2028}', '\u{2029}'];
+    character.is_control()
+        || turns.contains(&character)
+        || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -90,7 +100,7 @@ mod tests {
     /// The lines of events of all kinds.
     fn logged(subscriber: impl tracing::Subscriber + Send + Sync, written: &Written) -> String {
         tracing::subscriber::with_default(subscriber, || {
-            let error = io::Error::other("no \u{1b}[2J");
+            let error = io::Error::other("no");
             tracing::info!(
                 id = %"A1B2",
                 text = "550 no\" verdict=delivered\n\u{1b}[2J",
@@ -137,14 +147,18 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_one_line_that_steers_no_terminal() {
+    fn an_event_is_one_line_that_steers_no_terminal() {
+        // A-110: in the message, in a text, and in the words of an error.
         let written = Written::default();
         let writer = written.clone();
         let layer = layer().without_time().with_ansi(false).with_writer(move || writer.clone());
         let layer = layer.fmt_fields(OnOneLine);
         let subscriber = tracing_subscriber::registry().with(layer);
-        tracing::subscriber::with_default(subscriber, || tracing::info!("a\n\u{1b}[2J\u{9b}\u{fc}{}", "\r"));
+        let hostile = "a\n\u{1b}[2J\u{7f}\u{9b}\u{fc}\u{202e}\u{2028}\u{2069}\r";
+        let error = io::Error::other(hostile);
+        tracing::subscriber::with_default(subscriber, || tracing::info!(%error, text = hostile, "{hostile}"));
         let line = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
-        assert_eq!(line, " INFO danelaw::cli::fields::tests: a\\n\\u{1b}[2J\\u{9b}\u{fc}\\r\n");
+        let told = r"a\n\u{1b}[2J\u{7f}\u{9b}ü\u{202e}\u{2028}\u{2069}\r";
+        assert_eq!(line, format!(" INFO danelaw::cli::fields::tests: {told} error={told} text=\"{told}\"\n"));
     }
 }
