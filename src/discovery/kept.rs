@@ -361,18 +361,19 @@ impl StsState {
 
     fn fail(&mut self, domain: &Name, failure: FetchFailure, now: StsClock) -> Option<FailingSince> {
         let in_force = self.cache.in_force(domain, now).is_some();
-        let (fetch, error) = (failure.error.label(), &failure.error);
+        // In quotes, as it may have words of the policy host: they are no other field of the line.
+        let (fetch, error) = (failure.error.label(), failure.error.to_string());
         let since = self.cache.failed(domain, now);
         match since {
             Some(FailingSince::Tell(since)) => {
                 let hours = now.wall.saturating_sub(since) / 3600;
-                tracing::warn!(%domain, fetch, %error, hours, in_force, "the MTA-STS policy cannot be fetched anew");
+                tracing::warn!(%domain, fetch, error, hours, in_force, "the MTA-STS policy cannot be fetched anew");
             }
             Some(FailingSince::Begins | FailingSince::Quiet) => {
-                tracing::info!(%domain, fetch, %error, in_force, "the MTA-STS policy cannot be fetched anew");
+                tracing::info!(%domain, fetch, error, in_force, "the MTA-STS policy cannot be fetched anew");
             }
             None => {
-                tracing::warn!(%domain, fetch, %error, "the MTA-STS policy cannot be fetched; mail goes as if there were none");
+                tracing::warn!(%domain, fetch, error, "the MTA-STS policy cannot be fetched; mail goes as if there were none");
             }
         }
         if self.failures.len() >= MAX_FAILURES {

@@ -2,7 +2,7 @@
 
 use super::policy::StsPolicyError;
 use crate::dns::{Failure, FailureReason};
-use crate::excerpt::cut;
+use crate::excerpt::in_print;
 use crate::scarce::Scarcity;
 
 /// Where a policy lies on its host (RFC 8461 §3.2).
@@ -148,12 +148,12 @@ impl PolicyHead<'_> {
         let media_type = self.content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
         if !media_type.eq_ignore_ascii_case("text/plain") {
             let shown = self.content_type.unwrap_or("nothing");
-            return Err(StsFetchError::MediaType(cut(shown, 80)));
+            return Err(StsFetchError::MediaType(in_print(shown, 80)));
         }
         match self.content_encoding {
             None => Ok(()),
             Some(coding) if coding.trim().is_empty() || coding.trim().eq_ignore_ascii_case("identity") => Ok(()),
-            Some(coding) => Err(StsFetchError::MediaType(cut(coding, 80))),
+            Some(coding) => Err(StsFetchError::MediaType(in_print(coding, 80))),
         }
     }
 }
@@ -195,6 +195,17 @@ mod tests {
             let label = judged.as_ref().map_or_else(StsFetchError::label, |()| "ok");
             assert_eq!(label, expected, "{status} {content_type:?} {content_encoding:?}");
             assert!(StsFetchError::RESULTS.contains(&label));
+        }
+    }
+
+    #[test]
+    fn a_media_type_steers_no_terminal() {
+        //
+        for (content_type, content_encoding) in
+            [("x\u{9b}2J\u{202e}\u{fc}", None), ("text/plain", Some("x\u{9b}2J\u{202e}\u{fc}"))]
+        {
+            let head = PolicyHead { status: 200, content_type: Some(content_type), content_encoding };
+            assert_eq!(head.judge().unwrap_err().to_string(), "the policy is served as x?2J??, not as text/plain");
         }
     }
 }

@@ -292,6 +292,19 @@ async fn answers_that_are_no_policy() {
 }
 
 #[tokio::test]
+async fn a_policy_hosts_words_are_no_field_of_the_log() {
+    // A-110: neither another field of the line nor directions for a terminal.
+    let (log, _guard) = crate::log::captured();
+    let service = Service::new().await;
+    let media_type = "Content-Type: x verdict=delivered \u{9b}2J\u{202e}\"\r\n";
+    service.host.answer(Answer::Say(answered("200 OK", media_type, b"")));
+    assert_eq!(in_words(&service.found().await), "unfetched: type");
+    let text = log.text();
+    let told = r#" error="the policy is served as x verdict=delivered ?2J?\", not as text/plain""#;
+    assert!(text.contains(told), "{text}");
+}
+
+#[tokio::test]
 async fn the_certificate_must_prove_the_policy_hosts_name() {
     // P6.
     let expired = |params: &mut rcgen::CertificateParams| params.not_after = rcgen::date_time_ymd(2020, 1, 1);
