@@ -49,23 +49,22 @@ impl RootHints {
     /// # Errors
     /// A line is no such record, or there is no address.
     pub(in super::super) fn parse(text: &str) -> Result<Self, String> {
+        let no_address = |number: usize| format!("line {number} has no address");
         let mut found = Vec::new();
-        for line in text.lines() {
+        for (line, number) in text.lines().zip(1..) {
             let record = line.split(';').next().unwrap_or_default();
             let words: Vec<&str> = record.split_whitespace().collect();
             let [.., rtype, data] = words.as_slice() else {
                 if words.is_empty() {
                     continue;
                 }
-                return Err(format!("\"{line}\" is no record"));
+                return Err(format!("line {number} is no record"));
             };
             match rtype.to_ascii_uppercase().as_str() {
                 "NS" => {}
-                "A" => found.push(data.parse::<Ipv4Addr>().map_err(|_| format!("\"{line}\" has no address"))?.into()),
-                "AAAA" => {
-                    found.push(data.parse::<Ipv6Addr>().map_err(|_| format!("\"{line}\" has no address"))?.into());
-                }
-                _ => return Err(format!("\"{line}\" is neither an NS nor an A nor an AAAA record")),
+                "A" => found.push(data.parse::<Ipv4Addr>().map_err(|_| no_address(number))?.into()),
+                "AAAA" => found.push(data.parse::<Ipv6Addr>().map_err(|_| no_address(number))?.into()),
+                _ => return Err(format!("line {number} is neither an NS nor an A nor an AAAA record")),
             }
         }
         match found.len() {
@@ -118,9 +117,11 @@ mod tests {
         for (text, why) in [
             ("", "no address"),
             (". NS ns.", "no address"),
-            ("ns. A ::1", "has no address"),
-            ("ns. MX 1", "neither"),
-            ("word", "no record"),
+            ("ns. A ::1", "line 1 has no address"),
+            ("\n. NS ns.\nns. AAAA 192.0.2.1", "line 3 has no address"),
+            ("ns. MX 1", "line 1 is neither"),
+            // a key in the wrong place is not shown, and neither steers the terminal.
+            ("\n\u{1b}[2Jword", "line 2 is no record"),
             (&"ns. A 192.0.2.1\n".repeat(65), "more than 64"),
         ] {
             assert!(RootHints::parse(text).unwrap_err().contains(why), "{text}");
