@@ -179,8 +179,10 @@ impl Mailbox {
             return Err(if rest.is_empty() { AddressError::NoDomain } else { AddressError::LocalPart });
         };
         let mailbox = Self { local_part: local_part.to_owned(), domain: RecipientDomain::parse(domain)? };
-        // A-labels are longer than U-labels, and it is they that have to fit a command line.
-        if !path.is_ascii() && mailbox.to_string().len() + "<>".len() > MAX_PATH_OCTETS {
+        // What goes to a remote has to fit a command line, and is longer in two cases: A-labels than U-labels, and
+        // ::ffff:192.0.2.1 than ::ffff:c000:201.
+        let may_be_longer = !path.is_ascii() || matches!(mailbox.domain, RecipientDomain::Literal(_));
+        if may_be_longer && mailbox.to_string().len() + "<>".len() > MAX_PATH_OCTETS {
             return Err(AddressError::TooLong);
         }
         Ok(mailbox)
@@ -365,6 +367,25 @@ mod tests {
             // The remote reads the same path that was routed by.
             assert_eq!(forward(&path.to_string()), Ok(path.clone()), "{written}");
             assert_eq!(parts(path), (local_part.to_owned(), domain.to_owned()), "{written}");
+        }
+    }
+
+    #[test]
+    fn a_path_fits_the_command_line_to_a_remote() {
+        for (domain, longer) in [("[IPv6:::ffff:c0c0:c0c0]", true), ("[IPv6:2001:db8::1]", false), ("b.example", false)]
+        {
+            for octets in MAX_PATH_OCTETS - 10..=MAX_PATH_OCTETS + 1 {
+                let written = format!("<{}@{domain}>", "a".repeat(octets - domain.len() - "<@>".len()));
+                match forward(&written) {
+                    Ok(path) => {
+                        assert!(octets <= MAX_PATH_OCTETS && path.to_string().len() <= MAX_PATH_OCTETS, "{path}")
+                    }
+                    Err(error) => {
+                        assert_eq!(error, AddressError::TooLong);
+                        assert!(longer || octets > MAX_PATH_OCTETS, "{written}");
+                    }
+                }
+            }
         }
     }
 
