@@ -490,6 +490,123 @@ async fn a_remote_that_has_waited_too_long_says_nothing_about_chunks() {
     }
 }
 
+/// The answers of an honest remote, at odd moments: each message arrives once, and in chunks.
+#[tokio::test]
+async fn answers_to_chunks_come_late_and_in_pieces() {
+    let moment = Duration::from_millis(120);
+    for (pipelining, answer) in ["250-PIPELINING\r\n", ""].into_iter().flat_map(|word| {
+        [
+            Act::Drip("250 2.0.0 taken\r\n".into(), Duration::from_millis(10)),
+            Act::SayAndAdd("25".into(), moment, Box::new(say("0 2.0.0 taken"))),
+            Act::SayAndAdd("250-2.0.0 so\r\n".into(), moment, Box::new(say("250 2.0.0 taken"))),
+            Act::SayAndAdd("250 2.0.0 taken\r".into(), moment, Box::new(Act::Say("\n".into()))),
+            Act::Late(moment, Box::new(say("250 2.0.0 taken"))),
+        ]
+        .map(|answer| (word, answer))
+    }) {
+        let lab = plain(|mx| {
+            mx.ehlo_under_tls = say(&format!("250-mx\r\n{pipelining}250 CHUNKING"));
+            mx.chunk = vec![answer.clone()];
+        });
+        let lab = lab.start().await;
+        let big = vec![b'a'; 2 * BLOCK + 10];
+        for pause in [0, 60, 200] {
+            let mut client = accepted(&lab).await;
+            for _ in 0..3 {
+                client.write(&bdat(&big, "")).await;
+                assert_eq!(client.codes(1).await, ["250 2.0.0"], "{answer:?} {pipelining:?} {pause}");
+                tokio::time::sleep(Duration::from_millis(pause)).await;
+            }
+            client.write(&bdat(b"", " LAST")).await;
+            assert_eq!(client.codes(1).await, ["250 2.0.0"], "{answer:?} {pipelining:?} {pause}");
+            assert_eq!(lab.mx().take_messages(), [[&big.repeat(3)[..], b"\r\n"].concat()]);
+        }
+        assert!(!lab.mx().tls().iter().any(|line| line == "DATA"), "{answer:?} {pipelining:?}");
+    }
+}
+
+/// A-62, A-64: octets that come while no answer is due. No remote hears of an end, and the next try arrives.
+#[tokio::test]
+async fn no_octet_between_chunks_is_an_answer_to_the_next_one() {
+    for (odd, expected) in [
+        (say("250 2.0.0 taken"), "451 4."),
+        (say("354 go"), "451 4."),
+        (say("451 4.3.0 later"), "451 4.3.0"),
+        (say("550 5.7.1 spam"), "550 5.7.1"),
+        (say("502 5.5.1 what?"), "451 4."),
+        (say("421-4.3.2 bye\r\n421 4.3.2 bye"), "451-4.3.2"),
+        (Act::SayAndAdd("42".into(), Duration::from_millis(500), Box::new(say("1 4.3.2 bye"))), "451 4.3.2"),
+        (say(""), "451 4."),
+        (say("hello"), "451 4."),
+        (Act::Say("2".into()), "451 4."),
+        (Act::Say("250 2.0.0 taken\n".into()), "451 4."),
+        (Act::Close, "451 4."),
+        (Act::SayAndCut(String::new()), "451 4."),
+        (Act::SayAndReset(String::new()), "451 4."),
+        (Act::CloseAndSayInClear("250 2.0.0 taken\r\n".into()), "451 4."),
+    ] {
+        for (pipelining, rest) in
+            ["250-PIPELINING\r\n", ""].into_iter().flat_map(|word| [10, 3 * BLOCK].map(|rest| (word, rest)))
+        {
+            let lab = plain(|mx| {
+                mx.ehlo_under_tls = say(&format!("250-mx\r\n{pipelining}250 CHUNKING"));
+                mx.later = Some(Arc::new(mx.clone()));
+                let taken = "250 2.0.0 taken\r\n".to_owned();
+                mx.chunk = vec![Act::SayAndAdd(taken, Duration::from_millis(100), Box::new(odd.clone()))];
+            });
+            let lab = lab.set("timeouts.greeting = '1s'\ntimeouts.block = '1s'").start().await;
+            let [first, rest] = [BLOCK + 10, rest].map(|octets| vec![b'a'; octets]);
+            for (pause, expected) in [(300, expected), (0, "250 2.0.0")] {
+                let mut client = accepted(&lab).await;
+                client.write(&bdat(&first, "")).await;
+                assert_eq!(client.codes(1).await, ["250 2.0.0"]);
+                tokio::time::sleep(Duration::from_millis(pause)).await;
+                let refused = lab.mx().messages().is_empty() && pause > 0;
+                client.write(&bdat(&rest, " LAST")).await;
+                let answer = client.reply().await;
+                assert!(answer.starts_with(expected), "{odd:?} {pipelining:?}: {answer}");
+                assert!(!refused || !heard(&lab).iter().any(|line| line.ends_with("LAST")), "{odd:?}");
+            }
+            assert_eq!(lab.mx().messages(), [[&first[..], &rest, b"\r\n"].concat()], "{odd:?} {pipelining:?}");
+        }
+    }
+}
+
+/// L11, J5: of two remotes one ends its session between the chunks; the other has the message, once.
+#[tokio::test]
+async fn a_remote_that_ends_amid_chunks_stops_no_other() {
+    for (end, pipelining) in [Act::Close, say("421 4.4.2 timeout"), say("250 2.0.0 taken"), Act::Say("4".into())]
+        .into_iter()
+        .flat_map(|end| ["250-PIPELINING\r\n", ""].map(|word| (end.clone(), word)))
+    {
+        let chunking = |mx: &mut Mx| mx.ehlo_under_tls = say(&format!("250-mx\r\n{pipelining}250 CHUNKING"));
+        let lab = Scenario::new()
+            .mx(chunking)
+            .and_domain("other.test", |mx| {
+                chunking(mx);
+                let taken = "250 2.0.0 taken\r\n".to_owned();
+                mx.chunk = vec![Act::SayAndAdd(taken, Duration::from_millis(100), Box::new(end.clone()))];
+            })
+            .set("received = false\ntimeouts.greeting = '1s'\n[[listener]]\nkind = \"lmtp\"\naddress = \"127.0.0.1:0\"")
+            .start()
+            .await;
+        let mut client = lab.lmtp_client().await;
+        client.command("MAIL FROM:<a@client.test>").await;
+        for recipient in ["b@example.test", "b@other.test"] {
+            assert!(client.command(&format!("RCPT TO:<{recipient}>")).await.starts_with("250 "));
+        }
+        let big = vec![b'a'; BLOCK + 10];
+        client.write(&bdat(&big, "")).await;
+        assert_eq!(client.codes(1).await, ["250 2.0.0"]);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        client.write(&bdat(&big, " LAST")).await;
+        let codes = client.codes(2).await;
+        assert!(codes[0] == "250 2.0.0" && codes[1].starts_with("451 4."), "{end:?} {pipelining:?}: {codes:?}");
+        assert_eq!(lab.seen[0].messages(), [[&big[..], &big, b"\r\n"].concat()]);
+        assert_eq!(lab.seen[1].messages(), [b""; 0]);
+    }
+}
+
 #[tokio::test]
 async fn a_client_that_is_lost_amid_chunks_says_nothing_about_them() {
     let lab = plain(offers_chunks).start().await;
