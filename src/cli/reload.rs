@@ -13,10 +13,11 @@ use time::OffsetDateTime;
 use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
+use tracing_subscriber::EnvFilter;
 
 use super::last_writes::LastWrites;
 use super::load::LoadError;
-use super::reports::{ReportNews, StartedReports};
+use super::reports::{ReportNews, ReportSettings, StartedReports};
 use super::run::{self, FIRST_TEST, StartError};
 use super::{ConfigFlags, log, reports, systemd};
 use crate::background;
@@ -57,6 +58,16 @@ pub(super) struct Running {
 struct Watching {
     watch: Arc<Watch>,
     hosts: Arc<SettledHosts>,
+}
+
+/// A configuration that was read again, and what is made of it.
+struct Renewed {
+    config: Config,
+    filter: EnvFilter,
+    /// None: the one in force stays.
+    dns: Option<TestedResolver>,
+    reports: ReportSettings,
+    shared: Arc<Shared<Stub>>,
 }
 
 /// A resolver that is tested from time to time, and its sources.
@@ -191,20 +202,8 @@ impl Running {
     }
 
     async fn reload(&mut self) -> Result<(), StartError> {
-        let config = self.settings.load().map_err(useless)?;
-        fixed(&self.config, &config)?;
-        let filter = log::filter(&config.log.filter).map_err(StartError::config)?;
-        let dns = match Sources::of(&config) == self.dns.sources {
-            true => None,
-            false => Some(TestedResolver::start(&config)?),
-        };
-        // There is one journal for as long as danelaw runs: sessions under the old configuration write to it too.
-        let journal = self.news.borrow().journal.clone();
-        let policies = PolicyKeeping::of(self.news.borrow().connector.mta_sts.policies().clone());
-        let stub = &dns.as_ref().unwrap_or(&self.dns).stub;
-        let roots = run::roots(&config)?;
-        let reports = reports::settings(&config)?;
-        let shared = Prepared { dns: stub, roots, policies, journal, reporter: &self.reporter }.share(&config)?;
+        // The files may be slow, and a pipe may have no writer: mail goes on meanwhile.
+        let Renewed { config, filter, dns, reports, shared } = tokio::task::block_in_place(|| self.renewed())?;
         match dns {
             Some(dns) => {
                 dns.tested().await;
@@ -223,6 +222,25 @@ impl Running {
         self.configs.send_replace(Arc::new(config.clone()));
         self.config = config;
         Ok(())
+    }
+
+    /// Reads everything again.
+    fn renewed(&self) -> Result<Renewed, StartError> {
+        let config = self.settings.load().map_err(useless)?;
+        fixed(&self.config, &config)?;
+        let filter = log::filter(&config.log.filter).map_err(StartError::config)?;
+        let dns = match Sources::of(&config) == self.dns.sources {
+            true => None,
+            false => Some(TestedResolver::start(&config)?),
+        };
+        // There is one journal for as long as danelaw runs: sessions under the old configuration write to it too.
+        let journal = self.news.borrow().journal.clone();
+        let policies = PolicyKeeping::of(self.news.borrow().connector.mta_sts.policies().clone());
+        let stub = &dns.as_ref().unwrap_or(&self.dns).stub;
+        let roots = run::roots(&config)?;
+        let reports = reports::settings(&config)?;
+        let shared = Prepared { dns: stub, roots, policies, journal, reporter: &self.reporter }.share(&config)?;
+        Ok(Renewed { config, filter, dns, reports, shared })
     }
 }
 

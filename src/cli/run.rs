@@ -40,6 +40,9 @@ Exit status:
 /// afterwards; mail that comes meanwhile is deferred by the lookups themselves.
 pub(super) const FIRST_TEST: Duration = Duration::from_secs(3);
 
+/// How long the end waits for a thread that does not come back from the system.
+const LAST_STEP: Duration = Duration::from_secs(1);
+
 /// Why the proxy did not start, with the exit code that says so.
 #[derive(Debug, thiserror::Error)]
 #[error("{why}")]
@@ -77,7 +80,10 @@ fn start(config: Config, settings: ConfigFlags) -> Result<(), StartError> {
     descriptors::raise(&config);
     ports::tell_of_published(&config, &settings);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(StartError::system)?;
-    runtime.block_on(serve(config, settings, log, sockets))
+    let served = runtime.block_on(serve(config, settings, log, sockets));
+    // A reload may still wait for a file.
+    runtime.shutdown_timeout(LAST_STEP);
+    served
 }
 
 async fn serve(config: Config, settings: ConfigFlags, log: log::Logging, sockets: Sockets) -> Result<(), StartError> {

@@ -122,6 +122,48 @@ async fn a_reload_reads_the_drop_ins_anew() {
     program.becomes("/metrics", |text| text.contains("danelaw_sessions_limit 6\n")).await;
 }
 
+/// Mail goes on, and so does the end, while a reload waits for a file.
+#[tokio::test]
+async fn a_reload_that_waits_for_a_pipe_delays_no_session() {
+    let dns = Tree::new().start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let anchor = anchor(folder.path(), &dns);
+    Program::configure(folder.path(), &anchor, &dns, "");
+    let mut program = Program::start(folder).await;
+    let pipe = program.folder.path().join("ca.pem");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let pipe = format!("[tls]\nextra_ca = \"{}\"\n", pipe.display());
+    Program::configure(program.folder.path(), &anchor, &dns, &pipe);
+    program.reload();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let listening = program.listening().await;
+    let greeted = async {
+        for _ in 0..8 {
+            assert!(Client::connect(listening).await.reply().await.starts_with("220 "));
+        }
+    };
+    assert!(tokio::time::timeout(SOON, greeted).await.is_ok(), "{}", program.log());
+    program.signal("TERM");
+    program.ends_well().await;
+}
+
+/// A shell makes a pipe of `--config <(..)`, which can be read once.
+#[tokio::test]
+async fn a_pipe_that_is_read_again_is_no_configuration() {
+    let dns = Tree::new().start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let anchor = anchor(folder.path(), &dns);
+    Program::configure(folder.path(), &anchor, &dns, "[limits]\nsessions = 5\n");
+    let mut command = Command::new("bash");
+    command.args(["-c", "exec \"$0\" run --config <(cat \"$2\")", env!("CARGO_BIN_EXE_danelaw"), "--config"]);
+    let log = fs::File::create(folder.path().join("log")).unwrap();
+    let program = Program::spawned(folder, command.stderr(log)).await;
+    program.reload();
+    program.reloaded("refused", 1).await;
+    program.logs("it is a pipe, and nothing is in it").await;
+    program.becomes("/metrics", |text| text.contains("danelaw_sessions_limit 5\n")).await;
+}
+
 /// The program, with a configuration of its own.
 pub(crate) struct Program {
     child: Child,

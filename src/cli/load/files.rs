@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::io::{Error, ErrorKind};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use figment::providers::{Format, Toml};
@@ -60,7 +60,7 @@ impl ConfigFiles {
         let path = file.unwrap_or(Path::new(SYSTEM_FILE));
         let mut files = Vec::new();
         // One that is named may be a pipe, as a shell makes it of `--config <(..)`.
-        let toml = if file.is_some() { SETTINGS.text(path) } else { read(path) };
+        let toml = if file.is_some() { read_named(path) } else { read(path) };
         match toml {
             Ok(toml) => files.push(TomlText::of(path, toml)),
             Err(error) if file.is_none() && error.kind() == ErrorKind::NotFound => {}
@@ -213,6 +213,17 @@ fn not_of_a_stranger(directory: &Path, file: &Path) -> Result<(), Error> {
     match fs::metadata(parent)?.mode() & FOR_ALL == FOR_ALL && !is_ours {
         true => Err(Error::other("every user may make files beside it, and another user than the file's has made it")),
         false => Ok(()),
+    }
+}
+
+/// Reads a file that is named. A pipe can be read once: at a reload it has nothing left, and that is no configuration.
+fn read_named(path: &Path) -> Result<String, Error> {
+    let text = SETTINGS.text(path)?;
+    match text.is_empty() && fs::metadata(path).is_ok_and(|kind| kind.file_type().is_fifo()) {
+        true => {
+            Err(Error::other("it is a pipe, and nothing is in it; for a reload the configuration has to be in a file"))
+        }
+        false => Ok(text),
     }
 }
 
