@@ -16,7 +16,7 @@ use crate::dane::agility::Digests;
 use crate::dane::facts::{self, Digesting};
 use crate::dane::tlsa::{self, NoDane, Usage};
 use crate::dane::verify::Match;
-use crate::dns::{HostLookup, Rtype, SignatureValidity};
+use crate::dns::{HostLookup, Rtype};
 use crate::name::Name;
 use crate::policy::TlsPolicy;
 use crate::refusal::Reason;
@@ -40,14 +40,10 @@ impl Advice {
 
 /// All advice on a domain.
 pub(crate) fn advice(check: &DomainCheck, digests: &Digests, now: OffsetDateTime) -> Vec<Advice> {
-    let mut all = signatures(None, &check.recorded, now);
+    let mut told = Vec::new();
+    let mut all = signatures(None, &check.recorded, now, &mut told);
     for exchange in &check.exchanges {
-        for advice in signatures(Some(&exchange.name), &exchange.recorded, now) {
-            // The domain and its hosts are often in one zone, so the signature of its keys is the same.
-            if all.iter().all(|told| told.text != advice.text) {
-                all.push(advice);
-            }
-        }
+        all.extend(signatures(Some(&exchange.name), &exchange.recorded, now, &mut told));
         all.extend(records(exchange, digests));
         all.extend(protection(exchange, &check.exchanges));
         all.extend(addresses(exchange));
@@ -65,20 +61,28 @@ pub(crate) fn advice(check: &DomainCheck, digests: &Digests, now: OffsetDateTime
     all
 }
 
-/// Signatures in the DNS that should have been renewed by now.
-fn signatures(host: Option<&Name>, recorded: &RecordedAnswers, now: OffsetDateTime) -> Vec<Advice> {
-    let advice = |(name, rtype, validity): &(Name, Rtype, SignatureValidity)| {
-        let left = validity.left_at(now);
-        is_signature_late(left, validity.term()).then(|| Advice {
-            kind: "signature-ends",
-            host: host.map(ToString::to_string),
-            text: format!(
-                "the signature of {name} {rtype} ends in {}; if it is not renewed, mail is deferred from then on",
-                format_duration(Duration::from_secs(left.max(0).unsigned_abs()))
-            ),
-        })
-    };
-    recorded.signatures.iter().filter_map(advice).collect()
+/// Signatures in the DNS that should have been renewed by now, except those over records of which it was told before: a domain and
+/// its hosts are often in one zone. A server that signs as it answers gives its keys another signature with each answer.
+fn signatures(
+    host: Option<&Name>,
+    recorded: &RecordedAnswers,
+    now: OffsetDateTime,
+    told: &mut Vec<(Name, Rtype)>,
+) -> Vec<Advice> {
+    let mut all = Vec::new();
+    for (name, rtype, validity) in &recorded.signatures {
+        let (records, left) = ((name.clone(), *rtype), validity.left_at(now));
+        if !is_signature_late(left, validity.term()) || told.contains(&records) {
+            continue;
+        }
+        let text = format!(
+            "the signature of {name} {rtype} ends in {}; if it is not renewed, mail is deferred from then on",
+            format_duration(Duration::from_secs(left.max(0).unsigned_abs()))
+        );
+        all.push(Advice { kind: "signature-ends", host: host.map(ToString::to_string), text });
+        told.push(records);
+    }
+    all
 }
 
 /// Records that protect less than they could, or not at all.
@@ -200,4 +204,35 @@ fn failing(check: &DomainCheck) -> Vec<Advice> {
     let said =
         |(at, reason)| Advice { kind: "failing-host", host: None, text: format!("{at}{reason}; mail goes elsewhere") };
     obstacles.map(said).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dns::SignatureValidity;
+
+    #[test]
+    fn a_signature_that_is_late_is_told_of_once() {
+        let now = OffsetDateTime::from_unix_timestamp(1_000_000).unwrap();
+        let name = |text: &str| Name::parse(text).unwrap();
+        let ends = |left| SignatureValidity { inception: 900_000, expiration: 1_000_000 + left, original_ttl: 3600 };
+        let recorded = |signatures: &[(&str, Rtype, u32)]| RecordedAnswers {
+            signatures: signatures.iter().map(|(owner, rtype, left)| (name(owner), *rtype, ends(*left))).collect(),
+            ..RecordedAnswers::default()
+        };
+        // The server of the zone signs as it answers, so the host's keys came with another signature than the domain's.
+        let domain =
+            recorded(&[("example", Rtype::MX, 60), ("example", Rtype::DNSKEY, 60), ("other", Rtype::DNSKEY, 90_000)]);
+        let host = recorded(&[("mx.example", Rtype::A, 61), ("example", Rtype::DNSKEY, 61)]);
+        let mut told = Vec::new();
+        let mut all = signatures(None, &domain, now, &mut told);
+        all.extend(signatures(Some(&name("mx.example")), &host, now, &mut told));
+        let texts: Vec<_> = all.iter().map(|advice| advice.text.split(';').next().unwrap()).collect();
+        let expected = [
+            "the signature of example MX ends in 1m",
+            "the signature of example DNSKEY ends in 1m",
+            "the signature of mx.example A ends in 1m 1s",
+        ];
+        assert_eq!(texts, expected);
+    }
 }
