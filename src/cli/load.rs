@@ -355,6 +355,17 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_is_another_one_is_shown_in_part() {
+        let long = "x".repeat(5000);
+        for text in [long.clone(), format!("tls.level = \"{long}\"\n"), format!("received = \"{long}\"\n")] {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), text).unwrap();
+            let told = load(Some(file.path()), &[]).map(drop).unwrap_err().to_string();
+            assert!(told.contains(&format!("{}...\"", "x".repeat(80))) && told.len() < 500, "{told}");
+        }
+    }
+
+    #[test]
     fn a_list_in_the_place_of_a_table_is_one_fault() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "received = 1\n[[tls]]\nlevel = \"dane\"\n[[dns]]\ntimeout = 1\n").unwrap();

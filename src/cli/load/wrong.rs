@@ -9,6 +9,7 @@ use figment::{Figment, Profile, Provider};
 use super::layers::PREFIX;
 use super::left_out::{self, LeftOutKeys, TABLES};
 use crate::config::DEFAULTS;
+use crate::excerpt::cut;
 
 /// The key that is wrong, as the operator counts, where these are left out.
 pub(super) fn path(error: &figment::Error, without: &LeftOutKeys) -> Vec<String> {
@@ -51,7 +52,7 @@ pub(super) fn line(error: &figment::Error, path: &[String], place: &str) -> Stri
         Kind::UnknownVariant(found, allowed) => {
             // The empty word would not be seen.
             let words: Vec<_> = allowed.iter().map(|word| if word.is_empty() { "\"\"" } else { word }).collect();
-            format!("{found:?} is not allowed; it may be one of: {}", words.join(", "))
+            format!("{:?} is not allowed; it may be one of: {}", cut(found, MAX_SHOWN), words.join(", "))
         }
         Kind::InvalidType(found, wanted) | Kind::InvalidValue(found, wanted) => {
             format!("{} is not allowed; it must be {}", shown(found), in_toml(wanted, path, found))
@@ -147,6 +148,9 @@ fn defaults() -> Dict {
     data.unwrap_or_default()
 }
 
+/// How many characters of a line or of a value are shown: the file may be another one than was meant.
+const MAX_SHOWN: usize = 100;
+
 /// The error of a file that is not TOML: the line, and the fault in it.
 fn no_toml(message: &str) -> Option<(usize, String)> {
     let mut lines = message.lines();
@@ -158,6 +162,7 @@ fn no_toml(message: &str) -> Option<(usize, String)> {
         true => "; texts, days, durations and sizes stand in quotes, as in timeout = \"3s\"",
         false => "",
     };
+    let text = cut(text, MAX_SHOWN);
     Some((line.parse().ok()?, format!("{text:?} is no TOML at column {column}: {what}{hint}")))
 }
 
@@ -169,7 +174,7 @@ fn shown(found: &Actual) -> String {
         Actual::Signed(number) => number.to_string(),
         Actual::Float(number) => format!("{number:?}"),
         Actual::Char(char) => format!("\"{char}\""),
-        Actual::Str(text) => format!("{text:?}"),
+        Actual::Str(text) => format!("{:?}", cut(text, MAX_SHOWN)),
         Actual::Map => "a table of keys".to_owned(),
         Actual::Seq => "a list".to_owned(),
         other => other.to_string(),
