@@ -78,8 +78,8 @@ impl fmt::Write for Harmless<'_, '_> {
     }
 }
 
-/// Whether a character moves what stands behind it: a control character, a separator of lines or paragraphs, or one of those that
-/// turn the direction of a text (Unicode, UAX #9).
+/// Whether a character steers a terminal: a control character, a separator of lines or paragraphs, or a mark of direction (Unicode,
+/// UAX #9).
 fn steers(character: char) -> bool {
     let turns = ['\u{61c}', '\u{200e}', '\u{200f}', '\u{2028}', '\u{2029}'];
     character.is_control()

@@ -60,7 +60,7 @@ struct Watching {
     hosts: Arc<SettledHosts>,
 }
 
-/// A configuration that was read again, and what is made of it.
+/// A configuration that was read again, and its parts.
 struct Renewed {
     config: Config,
     filter: EnvFilter,

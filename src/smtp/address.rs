@@ -179,8 +179,8 @@ impl Mailbox {
             return Err(if rest.is_empty() { AddressError::NoDomain } else { AddressError::LocalPart });
         };
         let mailbox = Self { local_part: local_part.to_owned(), domain: RecipientDomain::parse(domain)? };
-        // What goes to a remote has to fit a command line, and is longer in two cases: A-labels than U-labels, and
-        // ::ffff:192.0.2.1 than ::ffff:c000:201.
+        // The path that a remote gets has to fit a command line. It may be longer than the client's in two cases: A-labels
+        // are longer than U-labels, and ::ffff:192.0.2.1 is longer than ::ffff:c000:201.
         let may_be_longer = !path.is_ascii() || matches!(mailbox.domain, RecipientDomain::Literal(_));
         if may_be_longer && mailbox.to_string().len() + "<>".len() > MAX_PATH_OCTETS {
             return Err(AddressError::TooLong);

@@ -216,7 +216,8 @@ fn not_of_a_stranger(directory: &Path, file: &Path) -> Result<(), Error> {
     }
 }
 
-/// Reads a file that is named. A pipe can be read once: at a reload it has nothing left, and that is no configuration.
+/// Reads a file that the command line names. A pipe can be read only once. At a reload it is empty, and an empty pipe is no
+/// configuration.
 fn read_named(path: &Path) -> Result<String, Error> {
     let text = SETTINGS.text(path)?;
     match text.is_empty() && fs::metadata(path).is_ok_and(|kind| kind.file_type().is_fifo()) {
