@@ -18,7 +18,7 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use crate::discovery::{MtaSts, StsFound, StsInForce, StsSource};
-use crate::dns::{Failure, FailureReason, Resolver, Security};
+use crate::dns::{Resolver, Security};
 use crate::mta_sts::{StsFetchError, StsMode, StsUse};
 use crate::mx::Route;
 use crate::name::Name;
@@ -196,12 +196,12 @@ impl fmt::Display for StsAtHand {
 /// [one of this host](StsFetchError::is_own).
 fn fault_of_fetch(error: &StsFetchError) -> Option<StsFault> {
     let kind = match error {
-        StsFetchError::Busy
-        | StsFetchError::Scarce(_)
-        | StsFetchError::Dns(Failure { reason: FailureReason::DeniedByFallback, .. }) => return None,
+        own if own.is_own() => return None,
         StsFetchError::Syntax(_) => ResultType::StsPolicyInvalid,
         StsFetchError::Certificate(_) => ResultType::StsWebpkiInvalid,
-        StsFetchError::Dns(_)
+        StsFetchError::Busy
+        | StsFetchError::Scarce(_)
+        | StsFetchError::Dns(_)
         | StsFetchError::NoAddress(_)
         | StsFetchError::Reserved(_)
         | StsFetchError::Connect(_)
