@@ -7,6 +7,8 @@ use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::Writer;
 
+use crate::excerpt::is_printable;
+
 /// Writes the fields of an event as [`DefaultFields`](tracing_subscriber::fmt::format::DefaultFields) does, and no character that
 /// steers a terminal (A-110). The library lets them through in fields, and takes three times as long, for colours that are not
 /// there.
@@ -37,11 +39,10 @@ impl FieldWriter<'_> {
 
 impl Visit for FieldWriter<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
-        let is_plain = |octet| matches!(octet, b' '..=b'~') && !matches!(octet, b'"' | b'\\');
         if field.name() == "message" {
             return self.record_debug(field, &format_args!("{value}"));
         }
-        if !value.bytes().all(is_plain) {
+        if !is_printable(value) || value.contains(['"', '\\']) {
             return self.record_debug(field, &value);
         }
         self.result = self.result.and_then(|()| {
