@@ -8,7 +8,6 @@ use std::net::IpAddr;
 const MAX_OCTETS: usize = 15;
 
 /// Four numbers of at most three digits with an octet between them.
-#[derive(Clone, Copy)]
 pub(crate) struct Digits {
     octets: [u8; MAX_OCTETS],
     length: usize,
@@ -16,9 +15,9 @@ pub(crate) struct Digits {
 
 impl Digits {
     /// The text of these numbers.
-    pub(crate) fn joined(separator: u8, numbers: impl IntoIterator<Item = u16>) -> Self {
+    pub(crate) fn joined(separator: u8, numbers: impl IntoIterator<Item: Into<u16>>) -> Self {
         let mut text = Self { octets: [0; MAX_OCTETS], length: 0 };
-        for (index, number) in numbers.into_iter().enumerate() {
+        for (index, number) in numbers.into_iter().map(Into::into).enumerate() {
             if index > 0 {
                 text.push(separator);
             }
@@ -48,7 +47,7 @@ pub(crate) struct AddressText(pub(crate) IpAddr);
 impl fmt::Display for AddressText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            IpAddr::V4(address) => f.write_str(Digits::joined(b'.', address.octets().map(u16::from)).as_str()),
+            IpAddr::V4(address) => f.write_str(Digits::joined(b'.', address.octets()).as_str()),
             IpAddr::V6(address) => address.fmt(f),
         }
     }
@@ -60,12 +59,12 @@ mod tests {
 
     #[test]
     fn numbers() {
-        for number in 0..1000 {
+        for number in 0..1000_u16 {
             assert_eq!(Digits::joined(b'.', [number]).as_str(), number.to_string());
         }
-        assert_eq!(Digits::joined(b'.', [2, 0, 999]).as_str(), "2.0.999");
-        assert_eq!(Digits::joined(b' ', [3, 10, 255]).as_str(), "3 10 255");
-        assert_eq!(Digits::joined(b' ', []).as_str(), "");
+        assert_eq!(Digits::joined(b'.', [2_u16, 0, 999]).as_str(), "2.0.999");
+        assert_eq!(Digits::joined(b' ', [3_u8, 10, 255]).as_str(), "3 10 255");
+        assert_eq!(Digits::joined(b' ', [0_u8; 0]).as_str(), "");
     }
 
     #[test]

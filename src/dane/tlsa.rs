@@ -234,7 +234,7 @@ impl TlsaForm {
 /// `3 1 1`.
 impl fmt::Display for TlsaForm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(Digits::joined(b' ', self.numbers().map(u16::from)).as_str())
+        f.write_str(Digits::joined(b' ', self.numbers()).as_str())
     }
 }
 

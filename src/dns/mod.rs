@@ -217,17 +217,16 @@ pub struct Mx {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RawTlsa(pub Vec<u8>);
 
-/// The presentation form of RFC 6698 §2.2; that of unknown data (RFC 3597 §5) for RDATA that is too short for it.
+/// The presentation form of RFC 6698 §2.2; that of unknown data (RFC 3597 §5) for RDATA that is too short for it. With a precision,
+/// longer data is cut after so many octets.
 impl fmt::Display for RawTlsa {
-    /// As in a master file (RFC 6698 §2.2). With a precision, longer data is cut after so many octets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let data = match self.0.split_at_checked(3) {
             Some((numbers, data)) if !data.is_empty() => {
-                f.write_str(Digits::joined(b' ', numbers.iter().copied().map(u16::from)).as_str())?;
+                f.write_str(Digits::joined(b' ', numbers.iter().copied()).as_str())?;
                 f.write_str(" ")?;
                 data
             }
-            // RFC 3597 §5.
             Some(_) | None => {
                 write!(f, "\\# {} ", self.0.len())?;
                 &self.0
