@@ -8,7 +8,9 @@ mod wrong;
 
 use std::path::{Path, PathBuf};
 
+use figment::value::Value;
 use figment::{Figment, Metadata};
+use serde::Deserialize;
 use time::OffsetDateTime;
 
 use crate::config::{Config, Fault, Unsound};
@@ -110,7 +112,13 @@ impl Extracted {
             if !lists.is_empty() {
                 continue;
             }
-            let errors = match figment.extract::<Config>() {
+            // Not by `Figment::extract`, of which the compiler makes six copies of the code that reads each section.
+            let merged = figment.find_value("");
+            let config = match &merged {
+                Ok(merged) => Config::deserialize(merged),
+                Err(error) => Err(error.clone()),
+            };
+            let errors = match config {
                 Ok(_) if without.whole_entries() => continue,
                 Ok(config) => return Ok(Self { config, figment, without, wrong }),
                 Err(errors) => errors,
@@ -118,8 +126,10 @@ impl Extracted {
             for error in errors {
                 let path = wrong::path(&error, &without);
                 if path.is_empty() || !without.contains(&path) {
-                    // A table has the mark of the highest layer that sets a key of it; the key itself may be another's.
-                    let layer = figment.find_metadata(&path.join(".")).or(error.metadata.as_ref());
+                    let layer = match &merged {
+                        Ok(merged) => figment.get_metadata(innermost(merged, &error.path).tag()),
+                        Err(_) => error.metadata.as_ref(),
+                    };
                     wrong.push(wrong::line(&error, &path, &place_of(layers, layer, &path)));
                 }
                 // An error that stays without the key is one of the rest of its entry, or cannot be got out of the way.
@@ -178,6 +188,22 @@ fn path_of(key: &str) -> Vec<String> {
     key.split('.').map(str::to_owned).collect()
 }
 
+/// The innermost value on a path, of those that exist. A table has the mark of the highest layer that sets a key of it; the key
+/// itself may be another's.
+fn innermost<'a>(merged: &'a Value, path: &[String]) -> &'a Value {
+    let below = |value: &'a Value, part: &String| match value {
+        Value::Dict(_, keys) => keys.get(part),
+        Value::Array(_, entries) => entries.get(part.parse::<usize>().ok()?),
+        Value::String(..) | Value::Char(..) | Value::Bool(..) | Value::Num(..) | Value::Empty(..) => None,
+    };
+    let mut value = merged;
+    for part in path {
+        let Some(next) = below(value, part) else { break };
+        value = next;
+    }
+    value
+}
+
 fn place_of(layers: &Layers, layer: Option<&Metadata>, path: &[String]) -> String {
     layers.place(layer.map_or("the configuration", |data| &data.name), path)
 }
@@ -188,6 +214,24 @@ mod tests {
 
     fn error(flag: &str) -> String {
         load(Some(Path::new("/dev/null")), &[flag.parse().unwrap()]).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_number_is_no_word() {
+        // It would be the place of a word in the list of them.
+        for flag in [
+            "mode=1",
+            "tls.level=0",
+            "tls.insecure_mx=1",
+            "dns.mode=0",
+            "dns.fallback=1",
+            "remote.families=2",
+            "log.format=1",
+        ] {
+            let (key, number) = flag.split_once('=').unwrap();
+            let wrong = format!("{key}: {number} is not allowed; it must be one of its words");
+            assert!(error(flag).starts_with(&wrong), "{}", error(flag));
+        }
     }
 
     #[test]
