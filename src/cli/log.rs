@@ -16,12 +16,12 @@ use std::thread;
 use std::time::Duration;
 
 use tracing::{Level, Metadata};
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::{DefaultFields, Format, Json, JsonFields};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
+use tracing_subscriber::{Registry, fmt, reload};
 
 use super::fields::OnOneLine;
 use super::lines::{AtEnd, LineKind, Lines};
@@ -35,13 +35,13 @@ const LAST_WORD: Duration = Duration::from_secs(2);
 /// The log of a danelaw that runs.
 #[derive(Debug, Clone)]
 pub(super) struct Logging {
-    filter: reload::Handle<EnvFilter, Registry>,
+    filter: reload::Handle<Targets, Registry>,
     lines: Arc<Lines>,
 }
 
 impl Logging {
     /// Logs by this filter from now on.
-    pub(super) fn change(&self, filter: EnvFilter) {
+    pub(super) fn change(&self, filter: Targets) {
         // There is a subscriber as long as the program runs.
         let _ = self.filter.reload(filter);
     }
@@ -119,18 +119,27 @@ fn tell_panic(panicked: &PanicHookInfo<'_>, lines: &Lines) {
     }
 }
 
-/// The filter of log events. A word that is no level would be taken for the name of a module, and no other event would
-/// be logged.
-pub(super) fn filter(text: &str) -> Result<EnvFilter, String> {
-    let is_level = |word: &str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
-    if let Some(word) = text.split(',').map(str::trim).find(|word| !word.contains(['=', '[']) && !is_level(word)) {
-        return Err(format!(
-            "log.filter: {word:?} is no level (off, error, warn, info, debug, trace) and no MODULE=LEVEL such as \
-             danelaw::upstream=debug"
-        ));
-    }
-    EnvFilter::try_new(format!("{QUIET},{text}"))
-        .map_err(|error| format!("log.filter: {text:?} is no filter such as \"info\" or \"danelaw=debug\": {error}"))
+/// The filter of log events: levels, for all events or for those of a module. A word that is neither is an error: it would be taken for
+/// the name of a module, and no other event would be logged.
+pub(super) fn filter(text: &str) -> Result<Targets, String> {
+    let level = |word: &str| word.parse::<LevelFilter>().ok().filter(|_| !word.is_empty());
+    let is_module = |name: &str| {
+        !name.is_empty() && name.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'_' | b':'))
+    };
+    let words = QUIET.split(',').chain(text.split(','));
+    words.map(str::trim).try_fold(Targets::new(), |filter, word| {
+        let added = match word.split_once('=').map(|(module, word)| (module.trim(), level(word.trim()))) {
+            None => level(word).map(|level| filter.with_default(level)),
+            Some((module, Some(level))) if is_module(module) => Some(filter.with_target(module, level)),
+            Some(_) => None,
+        };
+        added.ok_or_else(|| {
+            format!(
+                "log.filter: {word:?} is no level (off, error, warn, info, debug, trace) and no MODULE=LEVEL such as \
+                 danelaw::upstream=debug"
+            )
+        })
+    })
 }
 
 /// Says why a danelaw that ran ends, unless standard error does not take it in time.
@@ -248,10 +257,20 @@ mod tests {
 
     #[test]
     fn a_filter_that_would_silence_everything_is_an_error() {
-        for text in ["info", "WARN", "info,danelaw::upstream=debug", "off"] {
+        for text in ["info", "WARN", "info,danelaw::upstream=debug", " info , danelaw::dns = debug", "off"] {
             assert!(filter(text).is_ok(), "{text}");
         }
-        for text in ["", "inf", "verbose", "info,danelaw", "danelaw=verbose", "info,"] {
+        for text in [
+            "",
+            "inf",
+            "verbose",
+            "info,danelaw",
+            "danelaw=verbose",
+            "danelaw=",
+            "=debug=",
+            "danelaw[mail]=debug",
+            "info,",
+        ] {
             assert!(filter(text).is_err(), "{text}");
         }
     }

@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 
 use super::last_writes::LastWrites;
 use super::load::LoadError;
@@ -63,7 +63,7 @@ struct Watching {
 /// A configuration that was read again, and its parts.
 struct Renewed {
     config: Config,
-    filter: EnvFilter,
+    filter: Targets,
     /// None: the one in force stays.
     dns: Option<TestedResolver>,
     reports: ReportSettings,
