@@ -1,5 +1,6 @@
 //! Tasks that go on for as long as danelaw runs.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -17,17 +18,23 @@ pub fn keep_up<F>(task: &'static str, start: impl Fn() -> F + Send + 'static) ->
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    tokio::spawn(async move {
-        let (mut pause, mut started) = (AGAIN, Instant::now());
-        while AbortOnDropHandle::new(tokio::spawn(start())).await.is_err_and(|error| error.is_panic()) {
-            tracing::error!(task, "a task of danelaw has panicked and starts again; please report it");
-            if started.elapsed() >= LONGEST {
-                pause = AGAIN;
-            }
-            tokio::time::sleep(pause).await;
-            (pause, started) = (LONGEST.min(pause * 2), Instant::now());
+    // On the heap: so the compiler makes this code and that of the runtime once, and not for each task.
+    tokio::spawn(kept_up(task, Box::new(move || Box::pin(start()))))
+}
+
+/// Makes the future of a task that begins.
+type Start = Box<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
+
+async fn kept_up(task: &'static str, start: Start) {
+    let (mut pause, mut started) = (AGAIN, Instant::now());
+    while AbortOnDropHandle::new(tokio::spawn(start())).await.is_err_and(|error| error.is_panic()) {
+        tracing::error!(task, "a task of danelaw has panicked and starts again; please report it");
+        if started.elapsed() >= LONGEST {
+            pause = AGAIN;
         }
-    })
+        tokio::time::sleep(pause).await;
+        (pause, started) = (LONGEST.min(pause * 2), Instant::now());
+    }
 }
 
 #[cfg(test)]
