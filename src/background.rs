@@ -23,9 +23,9 @@ where
 }
 
 /// Makes the future of a task that begins.
-type Start = Box<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
+type StartTask = Box<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 
-async fn kept_up(task: &'static str, start: Start) {
+async fn kept_up(task: &'static str, start: StartTask) {
     let (mut pause, mut started) = (AGAIN, Instant::now());
     while AbortOnDropHandle::new(tokio::spawn(start())).await.is_err_and(|error| error.is_panic()) {
         tracing::error!(task, "a task of danelaw has panicked and starts again; please report it");
