@@ -119,15 +119,14 @@ fn tell_panic(panicked: &PanicHookInfo<'_>, lines: &Lines) {
     }
 }
 
-/// The filter of log events: levels, for all events or for those of a module. A word that is neither is an error: it would be taken for
-/// the name of a module, and no other event would be logged.
+/// The filter of log events: levels, for all events or for those of a module. Without a level for all it is that of the defaults, so that a
+/// module that does not exist silences no other. A word that is neither is an error.
 pub(super) fn filter(text: &str) -> Result<Targets, String> {
     let level = |word: &str| word.parse::<LevelFilter>().ok().filter(|_| !word.is_empty());
-    let is_module = |name: &str| {
-        !name.is_empty() && name.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'_' | b':'))
-    };
+    let is_of_name = |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b'_' | b':');
+    let is_module = |name: &str| !name.is_empty() && name.bytes().all(is_of_name);
     let words = QUIET.split(',').chain(text.split(','));
-    words.map(str::trim).try_fold(Targets::new(), |filter, word| {
+    words.map(str::trim).try_fold(Targets::new().with_default(LevelFilter::INFO), |filter, word| {
         let added = match word.split_once('=').map(|(module, word)| (module.trim(), level(word.trim()))) {
             None => level(word).map(|level| filter.with_default(level)),
             Some((module, Some(level))) if is_module(module) => Some(filter.with_target(module, level)),
@@ -136,7 +135,7 @@ pub(super) fn filter(text: &str) -> Result<Targets, String> {
         added.ok_or_else(|| {
             format!(
                 "log.filter: {word:?} is no level (off, error, warn, info, debug, trace) and no MODULE=LEVEL such as \
-                 danelaw::upstream=debug"
+                 danelaw::session=debug, with only letters, digits, _ and :: in MODULE"
             )
         })
     })
@@ -257,7 +256,9 @@ mod tests {
 
     #[test]
     fn a_filter_that_would_silence_everything_is_an_error() {
-        for text in ["info", "WARN", "info,danelaw::upstream=debug", " info , danelaw::dns = debug", "off"] {
+        for text in
+            ["info", "WARN", "info,danelaw::session=debug", " info , danelaw::dns = debug", "danelaw=debug", "off"]
+        {
             assert!(filter(text).is_ok(), "{text}");
         }
         for text in [
@@ -272,6 +273,20 @@ mod tests {
             "info,",
         ] {
             assert!(filter(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_module_without_events_silences_no_other() {
+        for (text, expected) in [
+            ("info", true),
+            ("nope=debug", true),
+            ("danelaw:dns=debug", true),
+            ("off,nope=debug", false),
+            ("danelaw=off", false),
+        ] {
+            let filter = filter(text).unwrap();
+            assert_eq!(filter.would_enable("danelaw::report", &Level::INFO), expected, "{text}");
         }
     }
 

@@ -8,7 +8,7 @@ use serde::Deserialize;
 pub struct LogSection {
     /// "text" for people, "json" for machines; one event a line on standard error.
     pub format: LogFormat,
-    /// How much to log: error, warn, info, debug, or one of these with others for modules, such as "info,danelaw::upstream=debug".
+    /// How much to log: off, error, warn, info, debug or trace, and a level for a module, as in "info,danelaw::session=debug".
     pub filter: String,
 }
 
