@@ -81,11 +81,55 @@ pub(super) fn loaded(file: Option<&Path>, flags: &[Flag]) -> Result<Loaded, Load
     let ended: Vec<String> = config.ended(OffsetDateTime::now_utc().date()).into_iter().filter_map(told).collect();
     let unsound = config.check().err().map_or_else(Vec::new, |Unsound(faults)| faults);
     let unsound: Vec<String> = unsound.into_iter().filter_map(told).collect();
-    extracted.wrong.extend(unsound);
+    extracted.wrong.lines.extend(unsound);
     let Extracted { config, figment, wrong, .. } = extracted;
-    match wrong.is_empty() {
+    match wrong.lines.is_empty() {
         true => Ok(Loaded { config, keys: layers.keys(&figment), files: layers.files(), ended }),
-        false => Err(LoadError::Wrong { lines: wrong, ended, rest: Some(Box::new(config)) }),
+        false => Err(LoadError::Wrong { lines: wrong.lines, ended, rest: Some(Box::new(config)) }),
+    }
+}
+
+/// The keys that are wrong, which are left out, and a line for each.
+#[derive(Default)]
+struct WrongKeys {
+    without: LeftOutKeys,
+    lines: Vec<String>,
+}
+
+impl WrongKeys {
+    /// Leaves out what is no table in the place of one. False if there is none.
+    fn leave_out_no_tables(&mut self, layers: &Layers) -> bool {
+        let found = layers.no_tables(&self.without);
+        for (name, found, layer) in &found {
+            let path = [name.clone()];
+            self.lines.push(wrong::no_table(&path, found, &place_of(layers, Some(layer), &path)));
+            self.without.add(&path);
+        }
+        !found.is_empty()
+    }
+
+    /// Leaves out the first entry of a list of tables that is no table. False if there is none.
+    fn leave_out_no_entry(&mut self, layers: &Layers, figment: &Figment, merged: &Value) -> bool {
+        let Some((path, found)) = wrong::no_entry(merged) else { return false };
+        let (path, layer) = (self.without.original(&path), figment.get_metadata(found.tag()));
+        self.lines.push(wrong::no_table(&path, found, &place_of(layers, layer, &path)));
+        self.without.add(&path)
+    }
+
+    /// Leaves out the key of an error in this layer. False if the error would stay.
+    fn leave_out(&mut self, layers: &Layers, error: &figment::Error, layer: Option<&Metadata>) -> bool {
+        let path = wrong::path(error, &self.without);
+        if path.is_empty() || !self.without.contains(&path) {
+            self.lines.push(wrong::line(error, &path, &place_of(layers, layer, &path)));
+        }
+        // An error that stays without the key is one of the rest of its entry, or cannot be got out of the way.
+        !path.is_empty()
+            && (self.without.add(&path) || left_out::entry(&path).is_some_and(|entry| self.without.add(entry)))
+    }
+
+    /// Nothing can be said of the rest.
+    fn only(self) -> LoadError {
+        LoadError::Wrong { lines: self.lines, ended: Vec::new(), rest: None }
     }
 }
 
@@ -93,55 +137,44 @@ pub(super) fn loaded(file: Option<&Path>, flags: &[Flag]) -> Result<Loaded, Load
 struct Extracted {
     config: Config,
     figment: Figment,
-    without: LeftOutKeys,
-    /// A line for each key that was left out.
-    wrong: Vec<String>,
+    wrong: WrongKeys,
 }
 
 impl Extracted {
     fn of(layers: &Layers) -> Result<Self, LoadError> {
-        let (mut wrong, mut without) = (Vec::new(), LeftOutKeys::default());
+        let mut wrong = WrongKeys::default();
         loop {
-            let figment = layers.merged(&without);
-            let lists = wrong::lists_for_tables(&figment);
-            for name in &lists {
-                let path = [name.clone()];
-                wrong.push(wrong::list_for_table(name, &place_of(layers, figment.find_metadata(name), &path)));
-                without.add(&path);
+            let told = wrong.lines.len();
+            if told >= MOST_WRONG {
+                wrong.lines.push(format!("{told} faults so far, and the rest was not looked at; mend these first"));
+                return Err(wrong.only());
             }
-            if !lists.is_empty() {
+            if wrong.leave_out_no_tables(layers) {
+                continue;
+            }
+            let figment = layers.merged(&wrong.without);
+            let merged = figment.find_value("");
+            if merged.as_ref().is_ok_and(|merged| wrong.leave_out_no_entry(layers, &figment, merged)) {
                 continue;
             }
             // Not by `Figment::extract`, of which the compiler makes six copies of the code that reads each section.
-            let merged = figment.find_value("");
             let config = match &merged {
                 Ok(merged) => Config::deserialize(merged),
                 Err(error) => Err(error.clone()),
             };
             let errors = match config {
-                Ok(_) if without.whole_entries() => continue,
-                Ok(config) => return Ok(Self { config, figment, without, wrong }),
+                Ok(_) if wrong.without.whole_entries() => continue,
+                Ok(config) => return Ok(Self { config, figment, wrong }),
                 Err(errors) => errors,
             };
             for error in errors {
-                let path = wrong::path(&error, &without);
-                if path.is_empty() || !without.contains(&path) {
-                    let layer = match &merged {
-                        Ok(merged) => figment.get_metadata(innermost(merged, &error.path).tag()),
-                        Err(_) => error.metadata.as_ref(),
-                    };
-                    wrong.push(wrong::line(&error, &path, &place_of(layers, layer, &path)));
+                let layer = match &merged {
+                    Ok(merged) => figment.get_metadata(innermost(merged, &error.path).tag()),
+                    Err(_) => error.metadata.as_ref(),
+                };
+                if !wrong.leave_out(layers, &error, layer) {
+                    return Err(wrong.only());
                 }
-                // An error that stays without the key is one of the rest of its entry, or cannot be got out of the way.
-                let is_new = !path.is_empty()
-                    && (without.add(&path) || left_out::entry(&path).is_some_and(|entry| without.add(entry)));
-                if !is_new {
-                    return Err(LoadError::Wrong { lines: wrong, ended: Vec::new(), rest: None });
-                }
-            }
-            if wrong.len() >= MOST_WRONG {
-                wrong.push(format!("{} faults so far, and the rest was not looked at; mend these first", wrong.len()));
-                return Err(LoadError::Wrong { lines: wrong, ended: Vec::new(), rest: None });
             }
         }
     }
@@ -149,7 +182,7 @@ impl Extracted {
     /// The line of a fault; none for the value in use in the place of a wrong key, which is not the operator's.
     fn told(&self, layers: &Layers, fault: &Fault) -> Option<String> {
         let mut path = path_of(fault.key);
-        if self.without.contains(&path) || self.rests_on_a_wrong_key(fault) {
+        if self.wrong.without.contains(&path) || self.rests_on_a_wrong_key(fault) {
             return None;
         }
         let layer = self.figment.find_metadata(fault.key).or_else(|| self.figment.find_metadata(&path[0]));
@@ -158,7 +191,7 @@ impl Extracted {
         }
         let place = match self.other_key(fault).filter(|_| layer.is_some_and(layers::is_built_in)) {
             Some((key, layer)) => place_of(layers, Some(layer), &key),
-            None => place_of(layers, layer, &self.without.original(&path)),
+            None => place_of(layers, layer, &self.wrong.without.original(&path)),
         };
         Some(format!("{fault} (in {place})"))
     }
@@ -166,7 +199,7 @@ impl Extracted {
     /// Whether the fault compares with a key that is wrong. The default stands in the place of that key, and the operator means
     /// another value.
     fn rests_on_a_wrong_key(&self, fault: &Fault) -> bool {
-        named_keys(fault).any(|key| self.without.contains(&path_of(key)))
+        named_keys(fault).any(|key| self.wrong.without.contains(&path_of(key)))
     }
 
     /// The operator's key that a default does not fit: the fault names it.
@@ -424,6 +457,48 @@ mod tests {
         let lines: Vec<&str> = said.lines().collect();
         assert_eq!(lines[..2], [line("dns", 4), line("tls", 2)]);
         assert!(lines.len() == 3 && lines[2].starts_with("received: 1 is not allowed; "), "{said}");
+    }
+
+    #[test]
+    fn a_value_in_the_place_of_a_table_is_told_below_a_table_of_a_higher_layer() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "log = \"info\"\ntls = [1]\n").unwrap();
+        let flags = ["log.format=json", "tls.level=dane"].map(|flag| flag.parse().unwrap());
+        let said = load(Some(file.path()), &flags).map(drop).unwrap_err().to_string();
+        let path = file.path().display();
+        let lines: Vec<&str> = said.lines().collect();
+        assert_eq!(
+            lines[0],
+            format!(
+                "log: \"info\" is not allowed; it must be a table of keys, such as [log] and a line below it for each key (in {path}:1)"
+            )
+        );
+        assert!(lines.len() == 2 && lines[1].starts_with("tls: a list of tables is not allowed; "), "{said}");
+    }
+
+    #[test]
+    fn an_entry_is_a_table_and_no_list_of_values() {
+        for (list, expected) in [
+            ("rule=[[\"a.example\", \"dane\"]]", &["rule: rule 1: a list"][..]),
+            (
+                "listener=[1, {address=\"127.0.0.1:25\"}, []]",
+                &["listener: listener 1: 1", "listener: listener 3: a list"],
+            ),
+            (
+                "negative_trust_anchor=[[\"a.example\", \"x\", \"2099-01-01\"]]",
+                &["negative_trust_anchor: negative_trust_anchor 1: a list"],
+            ),
+        ] {
+            let (name, said) = (list.split('=').next().unwrap(), error(list));
+            let what = format!(
+                " is not allowed; it must be a table of keys, such as [[{name}]] and a line below it for each key (in --set {name})"
+            );
+            let expected: Vec<String> = expected.iter().map(|entry| format!("{entry}{what}")).collect();
+            assert_eq!(said.lines().collect::<Vec<_>>(), expected, "{list}");
+        }
+        // After so many the rest is not looked at.
+        let said = error(&format!("rule=[{}]", vec!["1"; 200].join(",")));
+        assert_eq!(said.lines().count(), MOST_WRONG + 1);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use figment::{Figment, Metadata, Profile, Provider};
 
 use super::files::{ConfigFiles, TomlText};
 use super::left_out::LeftOutKeys;
-use super::{LoadError, place};
+use super::{LoadError, place, wrong};
 use crate::config::DEFAULTS;
 
 /// The prefix of environment variables that are settings.
@@ -60,13 +60,28 @@ impl Layers {
 
     /// The layers in one, without these keys of all but the defaults.
     pub(super) fn merged(&self, keys: &LeftOutKeys) -> Figment {
-        let without = |provider| Without { provider, keys };
-        let (files, mut figment) = (self.files.layers(), Figment::from(&self.defaults));
-        for file in &files {
-            figment = figment.merge(without(&**file as &dyn Provider));
+        let mut figment = Figment::from(&self.defaults);
+        self.each(keys, |layer| figment = std::mem::take(&mut figment).merge(layer));
+        figment
+    }
+
+    /// The tables that are something else in a layer, each with the layer, without these keys.
+    pub(super) fn no_tables(&self, keys: &LeftOutKeys) -> Vec<(String, Value, Metadata)> {
+        let mut found = Vec::new();
+        self.each(keys, |layer| {
+            let data = layer.data().unwrap_or_default().into_values();
+            found.extend(data.flat_map(wrong::no_tables).map(|(name, value)| (name, value, layer.metadata())));
+        });
+        found
+    }
+
+    /// Each layer above the defaults, the lowest first, without these keys.
+    fn each(&self, keys: &LeftOutKeys, mut take: impl FnMut(Without<'_>)) {
+        for file in self.files.layers() {
+            take(Without { provider: &*file, keys });
         }
-        figment = figment.merge(without(&self.environment));
-        self.flags.iter().fold(figment, |figment, flag| figment.merge(without(flag)))
+        take(Without { provider: &self.environment, keys });
+        self.flags.iter().for_each(|flag| take(Without { provider: flag, keys }));
     }
 
     /// Each key that is in force, in the order of the alphabet.

@@ -4,7 +4,7 @@
 use figment::error::{Actual, Kind};
 use figment::providers::{Format, Toml};
 use figment::value::{Dict, Value};
-use figment::{Figment, Profile, Provider};
+use figment::{Profile, Provider};
 
 use super::layers::PREFIX;
 use super::left_out::{self, LeftOutKeys, TABLES};
@@ -24,17 +24,34 @@ pub(super) fn path(error: &figment::Error, without: &LeftOutKeys) -> Vec<String>
     }
 }
 
-/// The tables of the configuration that are lists here, as `[[tls]]` makes one. A list would be read as the values of the
-/// table in the order of its keys, with a fault in the first one.
-pub(super) fn lists_for_tables(figment: &Figment) -> Vec<String> {
-    let is_table = |name: &str| defaults().get(name).is_some_and(|value| value.as_dict().is_some());
-    let data = figment.data().unwrap_or_default();
-    let keys = data.into_values().flatten();
-    keys.filter(|(name, value)| value.as_array().is_some() && is_table(name)).map(|(name, _)| name).collect()
+/// The tables of the configuration that are something else in a layer. A list, as `[[tls]]` makes one, would be read as the values of the
+/// table in the order of its keys. What is no list would take the place of the defaults, and a table of a higher layer would hide it.
+pub(super) fn no_tables(layer: Dict) -> impl Iterator<Item = (String, Value)> {
+    let defaults = defaults();
+    let is_table = move |name: &str| defaults.get(name).is_some_and(|value| value.as_dict().is_some());
+    layer.into_iter().filter(move |(name, value)| value.as_dict().is_none() && is_table(name))
 }
 
-/// The line for one of them.
-pub(super) fn list_for_table(name: &str, place: &str) -> String {
+/// The first entry of a list of tables that is no table, with its path. A list would be read as the values of the entry in the order of
+/// its keys.
+pub(super) fn no_entry(merged: &Value) -> Option<(Vec<String>, &Value)> {
+    TABLES.iter().find_map(|name| {
+        let entries = merged.find_ref(name)?.as_array()?;
+        let place = entries.iter().position(|entry| entry.as_dict().is_none())?;
+        Some((vec![(*name).to_owned(), place.to_string()], &entries[place]))
+    })
+}
+
+/// The line for what is no table in the place of one.
+pub(super) fn no_table(path: &[String], found: &Value, place: &str) -> String {
+    match (path, found) {
+        ([name], Value::Array(..)) => list_for_table(name, place),
+        _ => line(&Kind::InvalidType(found.to_actual(), "struct ".to_owned()).into(), path, place),
+    }
+}
+
+/// The line for a list in the place of a table.
+fn list_for_table(name: &str, place: &str) -> String {
     let written = match is_no_file(place) {
         true => format!("set its keys one by one, as in {name}.KEY"),
         false => format!("in single brackets: write [{name}] in the place of [[{name}]], once"),
@@ -209,6 +226,9 @@ fn in_toml(wanted: &str, path: &[String], found: &Actual) -> String {
         ("usize" | "u64", _) => "a whole number from 0 up",
         // These are the byte sizes' words.
         ("parsable string" | "integer overflow" | "an integer or string", _) => "a size such as \"100MiB\"",
+        (wanted, [list, _]) if wanted.starts_with("struct ") && TABLES.contains(&list.as_str()) => {
+            return format!("a table of keys, such as [[{list}]] and a line below it for each key");
+        }
         (wanted, _) if wanted.starts_with("struct ") => {
             return format!("a table of keys, such as [{}] and a line below it for each key", path.join("."));
         }
