@@ -230,7 +230,9 @@ impl<R: Resolver> Agent<'_, R> {
                         None => attempt.refused(&refusals),
                         Some(_) => attempt.skipped(refusals.iter()),
                     }
-                    return self.given_up(attempt, commands, Declined::by_all(&refusals, least));
+                    let end = self.given_up(attempt, commands, Declined::by_all(&refusals, least));
+                    let is_for_these = search.is_for_these(&refusals, &commands.recipients);
+                    return if is_for_these { self.left(end, &commands.recipients) } else { end };
                 }
             };
             search.reached(&mut attempt, &ready);
@@ -265,6 +267,14 @@ impl<R: Resolver> Agent<'_, R> {
             attempt.recipient(&answer.reply);
             self.reply_to_rcpt(answer);
         }
+        TurnEnd::Left
+    }
+
+    /// The end of a turn of which these recipients alone are the cause: a remote may take others that the client names later.
+    fn left(&self, end: TurnEnd, recipients: &[Addressee]) -> TurnEnd {
+        let TurnEnd::Failed(reply) = end else { return end };
+        let answer = |to: &Addressee| RcptReply { recipient: to.id, reply: reply.clone() };
+        recipients.iter().map(answer).for_each(|answer| self.reply_to_rcpt(answer));
         TurnEnd::Left
     }
 

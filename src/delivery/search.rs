@@ -24,7 +24,7 @@ use super::declined::Declined;
 use crate::dns::Resolver;
 use crate::name::Name;
 use crate::policy::{TlsPolicy, Waiver};
-use crate::refusal::{Lacking, Peer, Reason, Refusal, Refusals};
+use crate::refusal::{Lacking, Peer, Reason, Refusal, Refusals, Stage};
 use crate::requiretls::TagUnmet;
 use crate::smtp::address::{Mailbox, SmtpUtf8};
 use crate::smtp::command::{Mail, Prdr, RequireTls};
@@ -246,6 +246,18 @@ impl<'a, R: Resolver> Search<'a, R> {
             self.unmet = Some(self.so_far(ready.peer(), lacking(self.wanted.max(Content::EightBit), offered)));
         }
         Ok(mail)
+    }
+
+    /// Whether these recipients alone are the cause of these refusals: a remote has refused them, or they cannot be named to it without
+    /// SMTPUTF8 (RFC 6531 §3.5). It may take others.
+    pub(crate) fn is_for_these(&self, refusals: &Refusals, recipients: &[Addressee]) -> bool {
+        let all_need_it = recipients.iter().all(|recipient| recipient.mailbox.needs_smtp_utf8())
+            && !self.mail.reverse_path.needs_smtp_utf8();
+        refusals.iter().any(|refusal| match refusal.reason {
+            Reason::Lacking(Lacking::SmtpUtf8) => all_need_it,
+            Reason::Refused { stage: Stage::Rcpt, .. } => true,
+            _ => false,
+        })
     }
 
     /// Writes down an address that takes less than it should; whether it is better than those before.

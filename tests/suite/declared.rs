@@ -147,6 +147,12 @@ async fn an_address_is_refused_alone() {
     starts(&sent(&lab, &[sender, TO], ASCII).await, &["250 ", "553 5.6.7 ", "554 5.5.1 "]);
     starts(&sent(&lab, &[DECLARED, utf8], ASCII).await, &["250 ", "553 5.6.7 ", "554 5.5.1 "]);
     assert!(!lab.mx().saw_mail());
+    // In front of others that the client names after the answer.
+    for (before, answer) in [(vec![utf8], "250 "), (vec![utf8, "NOOP", utf8], "250 ")] {
+        let said = sent(&lab, &[vec![DECLARED], before, vec![TO]].concat(), ASCII).await;
+        assert!(said[1].starts_with("553 5.6.7 "), "{said:?}");
+        starts(&said[said.len() - 2..], &[answer, "250 "]);
+    }
     // Behind an accepted one, where the transaction goes without SMTPUTF8 already.
     let expected = ["250 ", "250 ", "553 5.6.7 ", "250 "];
     let envelope = [DECLARED, TO, utf8, "RCPT TO:<c@example.test>"];
@@ -165,8 +171,40 @@ async fn an_address_is_refused_alone() {
         client.write(format!("{ASCII}.\r\n").as_bytes()).await;
         assert!(client.reply().await.starts_with("250 "));
     }
-    assert_eq!(delivered(&lab), [3]);
+    assert_eq!(delivered(&lab), [5]);
     assert!(lab.mx().tls().iter().all(|line| line.is_ascii() && !line.contains("SMTPUTF8")));
+}
+
+#[tokio::test]
+async fn an_address_is_refused_alone_whatever_the_replies_are() {
+    // J8: a client that waits for each reply names the recipients of one domain in several turns.
+    let (utf8, store) = ("RCPT TO:<\u{fc}@example.test>", tempfile::tempdir().unwrap());
+    let fan_out = format!(
+        "listener = [{{ address = '127.0.0.1:0', recipients = 'fan-out' }}]\nstore.path = '{}'",
+        store.path().join("store.sqlite").display()
+    );
+    let lab = exchanges(&[EIGHT_BIT]).set(&fan_out).start().await;
+    let said = sent(&lab, &[DECLARED, utf8, TO], &format!("Message-ID: <1@client.test>\r\n{ASCII}")).await;
+    starts(&said[..3], &["250 ", "250 ", "250 "]);
+    assert!(said[3].starts_with("553-5.6.7 ") && said[3].ends_with("553 5.6.7 all other recipients have the message"));
+    assert_eq!(delivered(&lab), [1]);
+
+    let lab = exchanges(&[EIGHT_BIT]).set("listener = [{ kind = 'lmtp', address = '127.0.0.1:0' }]").start().await;
+    let said = sent_by(&mut lab.lmtp_client().await, &[DECLARED, utf8, TO], ASCII).await;
+    starts(&said, &["250 ", "553 5.6.7 ", "250 ", "250 "]);
+    // An exchange that may have it is not reached: such an address waits, and another goes to the one without.
+    let lab = exchanges(&[EIGHT_BIT, ALL]).change(1, unreachable).start().await;
+    starts(&sent(&lab, &[DECLARED, utf8, TO], ASCII).await, &["250 ", "451-4.4.2 ", "250 ", "250 "]);
+    // So too where the only one with it refuses a recipient, and the other one takes nothing: it is asked for the next recipient.
+    let not_now = |mx: &mut Mx| mx.mail = say("451 4.3.1 not now");
+    let full = |mx: &mut Mx| mx.rcpt = vec![say("452 4.2.2 full")];
+    let lab = exchanges(&[EIGHT_BIT, ALL]).change(0, not_now).change(1, full).start().await;
+    let envelope = [DECLARED, TO, "RCPT TO:<c@example.test>"];
+    starts(&sent(&lab, &envelope, ASCII).await, &["250 ", "452-4.2.2 ", "452-4.2.2 ", "554 5.5.1 "]);
+    assert!(lab.seen[1].tls().iter().any(|line| line.contains("<c@example.test>")));
+    // No remote was found that could take any.
+    let lab = exchanges(&[ALL]).change(0, unreachable).start().await;
+    starts(&sent(&lab, &[DECLARED, utf8, TO], ASCII).await, &["250 ", "451 4.4.2 ", "451 4.4.2 ", "554 5.5.1 "]);
 }
 
 #[tokio::test]
