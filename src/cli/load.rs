@@ -97,7 +97,7 @@ struct WrongKeys {
 }
 
 impl WrongKeys {
-    /// Leaves out what is no table in the place of one. False if there is none.
+    /// Leaves out each value that stands in the place of a table. False if there is none.
     fn leave_out_no_tables(&mut self, layers: &Layers) -> bool {
         let found = layers.no_tables(&self.without);
         for (name, found, layer) in &found {
@@ -127,8 +127,8 @@ impl WrongKeys {
             && (self.without.add(&path) || left_out::entry(&path).is_some_and(|entry| self.without.add(entry)))
     }
 
-    /// Nothing can be said of the rest.
-    fn only(self) -> LoadError {
+    /// The error without a configuration: the rest cannot be read.
+    fn into_error(self) -> LoadError {
         LoadError::Wrong { lines: self.lines, ended: Vec::new(), rest: None }
     }
 }
@@ -147,7 +147,7 @@ impl Extracted {
             let told = wrong.lines.len();
             if told >= MOST_WRONG {
                 wrong.lines.push(format!("{told} faults so far, and the rest was not looked at; mend these first"));
-                return Err(wrong.only());
+                return Err(wrong.into_error());
             }
             if wrong.leave_out_no_tables(layers) {
                 continue;
@@ -173,7 +173,7 @@ impl Extracted {
                     Err(_) => error.metadata.as_ref(),
                 };
                 if !wrong.leave_out(layers, &error, layer) {
-                    return Err(wrong.only());
+                    return Err(wrong.into_error());
                 }
             }
         }

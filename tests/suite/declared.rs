@@ -195,7 +195,7 @@ async fn an_address_is_refused_alone_whatever_the_replies_are() {
     // An exchange that may have it is not reached: such an address waits, and another goes to the one without.
     let lab = exchanges(&[EIGHT_BIT, ALL]).change(1, unreachable).start().await;
     starts(&sent(&lab, &[DECLARED, utf8, TO], ASCII).await, &["250 ", "451-4.4.2 ", "250 ", "250 "]);
-    // So too where the only one with it refuses a recipient, and the other one takes nothing: it is asked for the next recipient.
+    // An exchange that has refused one recipient is asked for the next one, if no other exchange takes the mail.
     let not_now = |mx: &mut Mx| mx.mail = say("451 4.3.1 not now");
     let full = |mx: &mut Mx| mx.rcpt = vec![say("452 4.2.2 full")];
     let lab = exchanges(&[EIGHT_BIT, ALL]).change(0, not_now).change(1, full).start().await;

@@ -65,7 +65,7 @@ impl Layers {
         figment
     }
 
-    /// The tables that are something else in a layer, each with the layer, without these keys.
+    /// The values that stand in the place of a table, each with its layer. These keys do not count.
     pub(super) fn no_tables(&self, keys: &LeftOutKeys) -> Vec<(String, Value, Metadata)> {
         let mut found = Vec::new();
         self.each(keys, |layer| {

@@ -24,16 +24,16 @@ pub(super) fn path(error: &figment::Error, without: &LeftOutKeys) -> Vec<String>
     }
 }
 
-/// The tables of the configuration that are something else in a layer. A list, as `[[tls]]` makes one, would be read as the values of the
-/// table in the order of its keys. What is no list would take the place of the defaults, and a table of a higher layer would hide it.
+/// The values of a layer that stand in the place of a table. The library reads a list, as `[[tls]]` makes one, as the values of the table in
+/// the order of its keys. Any other value replaces the defaults of the table, and a table of a higher layer hides that value.
 pub(super) fn no_tables(layer: Dict) -> impl Iterator<Item = (String, Value)> {
     let defaults = defaults();
     let is_table = move |name: &str| defaults.get(name).is_some_and(|value| value.as_dict().is_some());
     layer.into_iter().filter(move |(name, value)| value.as_dict().is_none() && is_table(name))
 }
 
-/// The first entry of a list of tables that is no table, with its path. A list would be read as the values of the entry in the order of
-/// its keys.
+/// The first entry of a list of tables that is no table, with its path. The library reads a list as the values of the entry in the order
+/// of its keys.
 pub(super) fn no_entry(merged: &Value) -> Option<(Vec<String>, &Value)> {
     TABLES.iter().find_map(|name| {
         let entries = merged.find_ref(name)?.as_array()?;
@@ -42,7 +42,7 @@ pub(super) fn no_entry(merged: &Value) -> Option<(Vec<String>, &Value)> {
     })
 }
 
-/// The line for what is no table in the place of one.
+/// The line for a value that stands in the place of a table.
 pub(super) fn no_table(path: &[String], found: &Value, place: &str) -> String {
     match (path, found) {
         ([name], Value::Array(..)) => list_for_table(name, place),
