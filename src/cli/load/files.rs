@@ -28,14 +28,17 @@ const FOR_ALL: u32 = 0o1002;
 
 /// The file and its drop-ins, in the order in which they count.
 pub(super) struct ConfigFiles {
+    /// Without their lists of tables.
     files: Vec<TomlText>,
-    lists: Vec<JoinedList>,
+    lists: Lists,
 }
 
 /// A TOML text with the name that errors give it.
 pub(super) struct TomlText {
-    pub(super) name: String,
-    pub(super) toml: String,
+    name: String,
+    toml: String,
+    /// Its values. They are read once: a file may have 100,000 rules, and the layers are merged anew after each fault.
+    data: figment::Result<Map<Profile, Dict>>,
 }
 
 /// A list of tables of all files together.
@@ -70,8 +73,8 @@ impl ConfigFiles {
             let toml = read(&path).map_err(|error| unreadable(&path, error))?;
             files.push(TomlText::of(&path, toml));
         }
-        let lists = TABLES.into_iter().filter_map(|name| JoinedList::of(name, &files)).collect();
-        Ok(Self { files, lists })
+        let lists = TABLES.into_iter().filter_map(|name| JoinedList::out_of(&mut files, name)).collect();
+        Ok(Self { files, lists: Lists(lists) })
     }
 
     /// Their names.
@@ -80,9 +83,8 @@ impl ConfigFiles {
     }
 
     /// Their layers, the lowest first.
-    pub(super) fn layers(&self) -> Vec<Box<dyn Provider + '_>> {
-        let files = self.files.iter().map(|file| Box::new(WithoutLists(file)) as Box<dyn Provider>);
-        files.chain([Box::new(Lists(&self.lists)) as Box<dyn Provider>]).collect()
+    pub(super) fn layers(&self) -> impl Iterator<Item = &dyn Provider> {
+        self.files.iter().map(|file| file as &dyn Provider).chain([&self.lists as &dyn Provider])
     }
 
     /// The file and the line of a key that the layer of this name has set; none if it is none of theirs.
@@ -90,7 +92,7 @@ impl ConfigFiles {
         if layer != LISTS {
             return Some(self.files.iter().find(|file| file.name == layer)?.place(path));
         }
-        let list = self.lists.iter().find(|list| Some(list.name) == path.first().map(String::as_str))?;
+        let list = self.lists.0.iter().find(|list| Some(list.name) == path.first().map(String::as_str))?;
         let number = path.get(1).and_then(|number| number.parse::<usize>().ok());
         if let Some(EntryPlace { file, before }) = number.and_then(|number| list.entries.get(number)) {
             return Some(self.files[*file].place(&[&path[..1], &[before.to_string()], &path[2..]].concat()));
@@ -101,8 +103,13 @@ impl ConfigFiles {
 }
 
 impl TomlText {
+    pub(super) fn new(name: String, toml: String) -> Self {
+        let data = Toml::string(&toml).data();
+        Self { name, toml, data }
+    }
+
     fn of(path: &Path, toml: String) -> Self {
-        Self { name: path.display().to_string(), toml }
+        Self::new(path.display().to_string(), toml)
     }
 
     fn place(&self, path: &[String]) -> String {
@@ -112,16 +119,18 @@ impl TomlText {
         }
     }
 
-    fn value(&self, key: &str) -> Option<Value> {
-        self.data().ok()?.remove(&Profile::Default)?.remove(key)
+    fn take(&mut self, key: &str) -> Option<Value> {
+        self.data.as_mut().ok()?.get_mut(&Profile::Default)?.remove(key)
     }
 }
 
 impl JoinedList {
-    /// None if no file has it. A value that is no list is not joined: it stays, to be told.
-    fn of(name: &'static str, files: &[TomlText]) -> Option<Self> {
+    /// Takes it out of the files. None if no file has it. A value that is no list is not joined: it stays, to be told.
+    fn out_of(files: &mut [TomlText], name: &'static str) -> Option<Self> {
         let mut all: Option<Self> = None;
-        for (file, value) in files.iter().enumerate().filter_map(|(file, text)| Some((file, text.value(name)?))) {
+        let values: Vec<(usize, Value)> =
+            files.iter_mut().enumerate().filter_map(|(file, text)| Some((file, text.take(name)?))).collect();
+        for (file, value) in values {
             let more = match value.as_array() {
                 Some(more) if !more.is_empty() => more,
                 Some(_) => {
@@ -150,29 +159,14 @@ impl Provider for TomlText {
     }
 
     fn data(&self) -> figment::Result<Map<Profile, Dict>> {
-        Toml::string(&self.toml).data()
-    }
-}
-
-/// A file without its lists of tables.
-struct WithoutLists<'a>(&'a TomlText);
-
-impl Provider for WithoutLists<'_> {
-    fn metadata(&self) -> Metadata {
-        self.0.metadata()
-    }
-
-    fn data(&self) -> figment::Result<Map<Profile, Dict>> {
-        let mut data = self.0.data()?;
-        data.values_mut().for_each(|dict| dict.retain(|key, _| !TABLES.contains(&key.as_str())));
-        Ok(data)
+        self.data.clone()
     }
 }
 
 /// The lists of tables.
-struct Lists<'a>(&'a [JoinedList]);
+struct Lists(Vec<JoinedList>);
 
-impl Provider for Lists<'_> {
+impl Provider for Lists {
     fn metadata(&self) -> Metadata {
         Metadata::named(LISTS)
     }

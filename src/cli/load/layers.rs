@@ -46,7 +46,7 @@ impl Layers {
     /// Reads the files.
     pub(super) fn read(file: Option<&Path>, flags: &[Flag]) -> Result<Self, LoadError> {
         Ok(Self {
-            defaults: TomlText { name: BUILT_IN.to_owned(), toml: DEFAULTS.to_owned() },
+            defaults: TomlText::new(BUILT_IN.to_owned(), DEFAULTS.to_owned()),
             files: ConfigFiles::read(file)?,
             environment: Env::prefixed(PREFIX).split("__"),
             flags: flags.to_vec(),
@@ -67,10 +67,12 @@ impl Layers {
 
     /// The values that stand in the place of a table, each with its layer. These keys do not count.
     pub(super) fn no_tables(&self, keys: &LeftOutKeys) -> Vec<(String, Value, Metadata)> {
+        let defaults = self.defaults.data().unwrap_or_default().remove(&Profile::Default).unwrap_or_default();
         let mut found = Vec::new();
         self.each(keys, |layer| {
             let data = layer.data().unwrap_or_default().into_values();
-            found.extend(data.flat_map(wrong::no_tables).map(|(name, value)| (name, value, layer.metadata())));
+            let values = data.flat_map(|dict| wrong::no_tables(dict, &defaults));
+            found.extend(values.map(|(name, value)| (name, value, layer.metadata())));
         });
         found
     }
@@ -78,7 +80,7 @@ impl Layers {
     /// Each layer above the defaults, the lowest first, without these keys.
     fn each(&self, keys: &LeftOutKeys, mut take: impl FnMut(Without<'_>)) {
         for file in self.files.layers() {
-            take(Without { provider: &*file, keys });
+            take(Without { provider: file, keys });
         }
         take(Without { provider: &self.environment, keys });
         self.flags.iter().for_each(|flag| take(Without { provider: flag, keys }));

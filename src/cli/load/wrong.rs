@@ -24,10 +24,10 @@ pub(super) fn path(error: &figment::Error, without: &LeftOutKeys) -> Vec<String>
     }
 }
 
-/// The values of a layer that stand in the place of a table. The library reads a list, as `[[tls]]` makes one, as the values of the table in
-/// the order of its keys. Any other value replaces the defaults of the table, and a table of a higher layer hides that value.
-pub(super) fn no_tables(layer: Dict) -> impl Iterator<Item = (String, Value)> {
-    let defaults = defaults();
+/// The values of a layer that stand in the place of a table of the defaults. The library reads a list, as `[[tls]]` makes one, as the
+/// values of the table in the order of its keys. Any other value replaces the defaults of the table, and a table of a higher layer hides
+/// that value.
+pub(super) fn no_tables(layer: Dict, defaults: &Dict) -> impl Iterator<Item = (String, Value)> {
     let is_table = move |name: &str| defaults.get(name).is_some_and(|value| value.as_dict().is_some());
     layer.into_iter().filter(move |(name, value)| value.as_dict().is_none() && is_table(name))
 }
