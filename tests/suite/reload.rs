@@ -100,10 +100,7 @@ async fn a_reload_takes_up_all_of_tlsrpt_but_the_mode() {
 
 #[tokio::test]
 async fn a_reload_reads_the_drop_ins_anew() {
-    let dns = Tree::new().start().await;
-    let folder = tempfile::tempdir().unwrap();
-    let anchor = anchor(folder.path(), &dns);
-    Program::configure(folder.path(), &anchor, &dns, "[limits]\nsessions = 5\n");
+    let (_dns, folder, _) = configured("[limits]\nsessions = 5\n").await;
     let program = Program::start(folder).await;
     let drop_ins = program.folder.path().join("conf.d");
     fs::create_dir(&drop_ins).unwrap();
@@ -125,10 +122,7 @@ async fn a_reload_reads_the_drop_ins_anew() {
 /// Mail goes on, and so does the end, while a reload waits for a file.
 #[tokio::test]
 async fn a_reload_that_waits_for_a_pipe_delays_no_session() {
-    let dns = Tree::new().start().await;
-    let folder = tempfile::tempdir().unwrap();
-    let anchor = anchor(folder.path(), &dns);
-    Program::configure(folder.path(), &anchor, &dns, "");
+    let (dns, folder, anchor) = configured("").await;
     let mut program = Program::start(folder).await;
     let pipe = program.folder.path().join("ca.pem");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
@@ -150,10 +144,7 @@ async fn a_reload_that_waits_for_a_pipe_delays_no_session() {
 /// A shell makes a pipe of `--config <(..)`, which can be read once.
 #[tokio::test]
 async fn a_pipe_that_is_read_again_is_no_configuration() {
-    let dns = Tree::new().start().await;
-    let folder = tempfile::tempdir().unwrap();
-    let anchor = anchor(folder.path(), &dns);
-    Program::configure(folder.path(), &anchor, &dns, "[limits]\nsessions = 5\n");
+    let (_dns, folder, _) = configured("[limits]\nsessions = 5\n").await;
     let mut command = Command::new("bash");
     command.args(["-c", "exec \"$0\" run --config <(cat \"$2\")", env!("CARGO_BIN_EXE_danelaw"), "--config"]);
     let log = fs::File::create(folder.path().join("log")).unwrap();
@@ -293,6 +284,15 @@ pub(crate) fn anchor(folder: &Path, dns: &DnsLab) -> PathBuf {
     path
 }
 
+/// A DNS with a signed root, and a folder with its trust anchor and a configuration, which ends with this text.
+async fn configured(rest: &str) -> (DnsLab, tempfile::TempDir, PathBuf) {
+    let dns = Tree::new().start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let anchor = anchor(folder.path(), &dns);
+    Program::configure(folder.path(), &anchor, &dns, rest);
+    (dns, folder, anchor)
+}
+
 #[tokio::test]
 async fn a_signal_reads_everything_again() {
     let (dns, other) = (Tree::new().start().await, Tree::new().start().await);
@@ -388,10 +388,7 @@ fn long_complaint() -> String {
 #[tokio::test]
 async fn a_log_that_is_not_read_delays_no_session() {
     const DROPPED: &str = "danelaw_log_dropped_lines_total";
-    let dns = Tree::new().start().await;
-    let folder = tempfile::tempdir().unwrap();
-    let anchor = anchor(folder.path(), &dns);
-    Program::configure(folder.path(), &anchor, &dns, "");
+    let (dns, folder, anchor) = configured("").await;
     let (mut reader, writer) = std::io::pipe().unwrap();
     let mut program = Program::logging_to(folder, writer).await;
     Program::configure(program.folder.path(), &anchor, &dns, &long_complaint());
@@ -423,10 +420,7 @@ async fn a_log_that_is_not_read_delays_no_session() {
 
 #[tokio::test]
 async fn a_log_that_is_not_read_does_not_delay_the_end() {
-    let dns = Tree::new().start().await;
-    let folder = tempfile::tempdir().unwrap();
-    let anchor = anchor(folder.path(), &dns);
-    Program::configure(folder.path(), &anchor, &dns, "");
+    let (dns, folder, anchor) = configured("").await;
     let (_reader, writer) = std::io::pipe().unwrap();
     let mut program = Program::logging_to(folder, writer).await;
     Program::configure(program.folder.path(), &anchor, &dns, &long_complaint());
@@ -438,10 +432,7 @@ async fn a_log_that_is_not_read_does_not_delay_the_end() {
 
 #[tokio::test]
 async fn a_further_interrupt_cuts_the_open_transactions() {
-    let dns = Tree::new().start().await;
-    let folder = tempfile::tempdir().unwrap();
-    let anchor = anchor(folder.path(), &dns);
-    Program::configure(folder.path(), &anchor, &dns, "[timeouts]\ngrace = \"1h\"\n");
+    let (_dns, folder, _) = configured("[timeouts]\ngrace = \"1h\"\n").await;
     let mut program = Program::start(folder).await;
     let mut client = Client::connect(program.listening().await).await;
     assert!(client.reply().await.starts_with("220 "));
@@ -480,10 +471,7 @@ impl Client {
 #[tokio::test]
 async fn without_file_descriptors_mail_is_deferred_by_that_name_and_nothing_is_remembered() {
     //
-    let dns = Tree::new().start().await;
-    let folder = tempfile::tempdir().unwrap();
-    let anchor = anchor(folder.path(), &dns);
-    Program::configure(folder.path(), &anchor, &dns, "cache_failures = \"30s\"\n");
+    let (_dns, folder, _) = configured("cache_failures = \"30s\"\n").await;
     let program = Program::limited(folder, "ulimit -n 70").await;
     let address = program.listening().await;
     let mut client = Client::connect(address).await;
@@ -595,10 +583,7 @@ fn config(what: &str, text: &str) -> (Option<i32>, String) {
 
 #[tokio::test]
 async fn open_files_are_as_many_as_the_system_allows() {
-    let dns = Tree::new().start().await;
-    let folder = tempfile::tempdir().unwrap();
-    let anchor = anchor(folder.path(), &dns);
-    Program::configure(folder.path(), &anchor, &dns, "[limits]\nsessions = 1000000000");
+    let (_dns, folder, _) = configured("[limits]\nsessions = 1000000000").await;
     let program = Program::start(folder).await;
     let limits = fs::read_to_string(format!("/proc/{}/limits", program.child.id())).unwrap();
     let files: Vec<_> =
