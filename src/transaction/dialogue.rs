@@ -205,7 +205,7 @@ impl Dialogue {
         let Command::Rcpt(ForwardPath::Mailbox(mailbox)) = command else { return None };
         // A recipient that there is no room for now comes again.
         let is_asked = transaction.replies.has_records() && !transaction.is_full();
-        is_asked.then(|| transaction.pair(mailbox))
+        is_asked.then(|| transaction.envelope.pair(mailbox))
     }
 
     /// The step for a recipient that is deferred by ourselves.

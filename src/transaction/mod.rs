@@ -79,6 +79,11 @@ pub struct Envelope {
 }
 
 impl Envelope {
+    /// The sender and a recipient, as records know them. A client may name an address twice.
+    pub fn pair(&self, mailbox: &Mailbox) -> Pair {
+        Pair::new(&self.mail.reverse_path, mailbox)
+    }
+
     /// The demand of its tag.
     pub fn demand(&self) -> TagDemand {
         TagDemand::of(self.tag, &self.mail.reverse_path)
@@ -183,11 +188,6 @@ impl Transaction {
         let envelope = Arc::new(envelope);
         let (recipients, destinations) = (RecipientList::default(), Destinations::default());
         Self { envelope, replies, recipients, destinations, owed: Owed::default(), recorded: None }
-    }
-
-    /// The sender and a recipient, as records know them.
-    pub fn pair(&self, mailbox: &Mailbox) -> Pair {
-        Pair::new(&self.envelope.mail.reverse_path, mailbox)
     }
 
     /// All recipients that have a destination, in the client's order.

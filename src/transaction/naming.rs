@@ -60,7 +60,7 @@ impl Transaction {
         let Some(destination) = self.destination_for(domain, &named.records) else {
             return Admitted::Answered(later("too many destinations in one transaction, try again"));
         };
-        let new = New { pair: self.pair(&mailbox), mailbox, destination, records: named.records };
+        let new = New { mailbox, destination, records: named.records };
         let id = self.recipients.add(new);
         self.owed.owe(id);
         Admitted::Named

@@ -73,9 +73,8 @@ mod tests {
     use super::super::recipient::{New, RecipientList};
     use super::*;
     use crate::name::Name;
-    use crate::smtp::address::{ForwardPath, ReversePath, SmtpUtf8};
+    use crate::smtp::address::{ForwardPath, SmtpUtf8};
     use crate::smtp::reply::Code;
-    use crate::store::key::Pair;
 
     #[test]
     fn answers_keep_their_order() {
@@ -85,8 +84,7 @@ mod tests {
         let ForwardPath::Mailbox(mailbox) = ForwardPath::parse("<a@test>", SmtpUtf8::Absent).unwrap() else { panic!() };
         let mut owed = Owed::default();
         let ids = [0, 1, 2].map(|_| {
-            let (mailbox, pair) = (mailbox.clone(), Pair::new(&ReversePath::Null, &mailbox));
-            let id = recipients.add(New { mailbox, pair, destination, records: Vec::new() });
+            let id = recipients.add(New { mailbox: mailbox.clone(), destination, records: Vec::new() });
             owed.owe(id);
             id
         });

@@ -3,7 +3,7 @@
 use super::destination::DestinationId;
 use crate::smtp::address::Mailbox;
 use crate::smtp::reply::Reply;
-use crate::store::key::{Pair, RecordId};
+use crate::store::key::RecordId;
 
 /// A recipient of one transaction. Only the transaction makes ids, and it never removes a recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,8 +16,6 @@ pub struct Recipient {
     pub id: RecipientId,
     /// The address.
     pub mailbox: Mailbox,
-    /// The sender and the address, as records know them. A client may name an address twice.
-    pub pair: Pair,
     /// The destination that its mail goes to.
     pub destination: DestinationId,
     /// The records in which it has a final outcome of another message or of an earlier attempt.
@@ -79,8 +77,8 @@ impl RecipientList {
     /// Adds a recipient, named and not yet asked for.
     pub(super) fn add(&mut self, new: New) -> RecipientId {
         let id = RecipientId(self.0.len());
-        let New { mailbox, pair, destination, records } = new;
-        self.0.push(Recipient { id, mailbox, pair, destination, records, state: RecipientState::Named });
+        let New { mailbox, destination, records } = new;
+        self.0.push(Recipient { id, mailbox, destination, records, state: RecipientState::Named });
         id
     }
 
@@ -105,7 +103,6 @@ impl RecipientList {
 /// A recipient that is about to be added.
 pub(super) struct New {
     pub(super) mailbox: Mailbox,
-    pub(super) pair: Pair,
     pub(super) destination: DestinationId,
     pub(super) records: Vec<RecordId>,
 }

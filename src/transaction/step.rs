@@ -219,7 +219,8 @@ impl Transaction {
         let mut effects = Vec::new();
         for id in self.sending() {
             let of_it = |recipient: &&Recipient| recipient.destination == id && recipient.is_accepted();
-            let recorded = self.recipients.all().iter().filter(of_it).map(|one| outcomes.get(&one.pair));
+            let recorded =
+                self.recipients.all().iter().filter(of_it).map(|one| outcomes.get(&self.envelope.pair(&one.mailbox)));
             effects.push(match end_of_data(recorded) {
                 EndOfData::Send => Effect::Finish(id),
                 EndOfData::Withhold => {
@@ -230,7 +231,7 @@ impl Transaction {
             });
         }
         for recipient in self.recipients.all_mut().iter_mut().filter(|recipient| recipient.is_expected()) {
-            if let Some(recorded) = outcomes.get(&recipient.pair) {
+            if let Some(recorded) = outcomes.get(&self.envelope.pair(&recipient.mailbox)) {
                 recipient.state = RecipientState::Concluded(recorded.clone());
             }
         }
@@ -285,11 +286,15 @@ impl Transaction {
         // one of the two is, else deferred if one of the two is, and refused only if both are.
         for disposition in [Disposition::Delivered, Disposition::Deferred] {
             let is_such = |outcome: &Reply| Disposition::of(outcome) == disposition;
-            let with = self.recipients.all().iter().filter_map(|one| Some((one.pair, one.outcome()?.clone())));
+            let differs = |recipient: &Recipient| recipient.outcome().is_some_and(|outcome| !is_such(outcome));
+            if !self.recipients.all().iter().any(differs) {
+                continue;
+            }
+            let pair = |recipient: &Recipient| self.envelope.pair(&recipient.mailbox);
+            let with = self.recipients.all().iter().filter_map(|one| Some((pair(one), one.outcome()?.clone())));
             let with: BTreeMap<Pair, Reply> = with.filter(|(_, outcome)| is_such(outcome)).collect();
-            for recipient in self.recipients.all_mut() {
-                let differs = recipient.outcome().is_some_and(|outcome| !is_such(outcome));
-                if let (true, Some(outcome)) = (differs, with.get(&recipient.pair)) {
+            for recipient in self.recipients.all_mut().iter_mut().filter(|recipient| differs(recipient)) {
+                if let Some(outcome) = with.get(&pair(recipient)) {
                     recipient.state = RecipientState::Concluded(outcome.clone());
                 }
             }
@@ -323,10 +328,11 @@ impl Transaction {
 
     /// The final outcomes of the recipients that have one; of a recipient that is listed twice, if both have one.
     fn final_outcomes(&self) -> Vec<(Pair, Reply)> {
+        let pair = |recipient: &Recipient| self.envelope.pair(&recipient.mailbox);
         let open = self.expected().filter(|recipient| recipient.outcome().is_none());
-        let open: BTreeSet<Pair> = open.map(|recipient| recipient.pair).collect();
-        let concluded = self.expected().filter(|recipient| !open.contains(&recipient.pair));
-        let outcomes = concluded.filter_map(|recipient| Some((recipient.pair, recipient.outcome()?.clone())));
+        let open: BTreeSet<Pair> = open.map(pair).collect();
+        let concluded = self.expected().filter(|recipient| !open.contains(&pair(recipient)));
+        let outcomes = concluded.filter_map(|recipient| Some((pair(recipient), recipient.outcome()?.clone())));
         outcomes.filter(|(_, outcome)| Disposition::of(outcome).is_final()).collect()
     }
 

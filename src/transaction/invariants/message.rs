@@ -86,7 +86,7 @@ impl Simulation {
     }
 
     fn conclude(&mut self, talk: &mut Talk, transaction: &mut Transaction, message: ReadMessage) -> Result<(), Cut> {
-        let key = transaction.expected().map(|recipient| recipient.pair).collect();
+        let key = transaction.expected().map(|recipient| transaction.envelope.pair(&recipient.mailbox)).collect();
         let mut end = MessageEnd { transaction, key, finishing: Vec::new(), known: Vec::new() };
         self.perform(talk, &mut end, Event::Read(message))?;
         loop {
@@ -163,8 +163,12 @@ impl Simulation {
     fn finish(&mut self, talk: &mut Talk, end: &mut MessageEnd<'_>, destination: DestinationId) {
         let (answer, is_lost) = (self.answer(format!("{destination:?} has the message")), self.chance(4));
         let of_it = |one: &&Recipient| one.destination == destination && one.is_accepted();
-        let recipients =
-            end.transaction.recipients().iter().filter(of_it).map(|one| (one.pair, one.mailbox.to_string()));
+        let recipients = end
+            .transaction
+            .recipients()
+            .iter()
+            .filter(of_it)
+            .map(|one| (end.transaction.envelope.pair(&one.mailbox), one.mailbox.to_string()));
         for (pair, mailbox) in recipients.collect::<BTreeSet<_>>() {
             // 4.
             let recorded = self.records.get(&end.key).and_then(|record| record.get(&pair));
