@@ -53,7 +53,6 @@
 
 pub mod version;
 pub mod excerpt;
-mod digits;
 pub mod hex;
 pub mod last_day;
 pub mod name;

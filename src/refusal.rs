@@ -36,7 +36,6 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::digits::AddressText;
 use crate::dns::{Failure, Families, Rtype};
 use crate::mx::NoRoute;
 use crate::name::Name;
@@ -481,10 +480,7 @@ impl fmt::Display for Place {
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.exchange.fmt(f)?;
-        f.write_str("[")?;
-        AddressText(self.address).fmt(f)?;
-        f.write_str("]")?;
+        write!(f, "{}[{}]", self.exchange, self.address)?;
         self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
     }
 }

@@ -20,7 +20,6 @@ use std::path::{Path, PathBuf};
 /// Modules that only turn values into values.
 const PURE: &[&str] = &[
     "excerpt",
-    "digits",
     "hex",
     "last_day",
     "name",
@@ -99,7 +98,6 @@ const IMPURE: &[&str] =
 const ORDER: &[&str] = &[
     "version",
     "excerpt",
-    "digits",
     "hex",
     "last_day",
     "name",

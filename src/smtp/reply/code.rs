@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use crate::digits::Digits;
 
 /// The first digit of a code: what a reply means for the command it answers (RFC 5321 §4.2.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -147,15 +146,11 @@ impl Code {
     pub const fn number(self) -> u16 {
         self.0
     }
-
-    pub(super) fn text(self) -> Digits {
-        Digits::joined(b'.', [self.0])
-    }
 }
 
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.text().as_str())
+        write!(f, "{}", self.0)
     }
 }
 
@@ -204,10 +199,6 @@ impl EnhancedCode {
         self.detail
     }
 
-    pub(super) fn text(self) -> Digits {
-        Digits::joined(b'.', [self.class.digit().into(), self.subject, self.detail])
-    }
-
     /// This subject and detail in the class of `code`: the two have to agree (RFC 2034 §4), and a 3yz has none.
     pub(super) fn agreeing_with(self, code: Code) -> Option<Self> {
         match code.class() {
@@ -249,7 +240,7 @@ fn up_to_three_digits(text: &str) -> Option<u16> {
 
 impl fmt::Display for EnhancedCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.text().as_str())
+        write!(f, "{}.{}.{}", self.class.digit(), self.subject, self.detail)
     }
 }
 
