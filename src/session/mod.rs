@@ -84,22 +84,6 @@ pub enum Admission {
     Probe,
 }
 
-impl Caller {
-    /// A client that may send mail, without TLS.
-    pub fn new(origin: Origin, service: Service) -> Self {
-        Self {
-            origin,
-            service,
-            original_destination: None,
-            place: 0,
-            security: ListenerSecurity::Clear,
-            terms: ListenerTerms::default(),
-            strictness: Strictness::Strict,
-            admission: Admission::Allowed,
-        }
-    }
-}
-
 /// The connection of a client, in the clear or under TLS.
 type CallerStream<S> = Either<S, Box<ClientStream<S>>>;
 

@@ -132,15 +132,6 @@ impl ForwardPath {
             path => Mailbox::parse(path, smtp_utf8).map(Self::Mailbox),
         }
     }
-
-    /// Whether only a server with SMTPUTF8 can take this path. A U-label domain alone does not need it: it is passed
-    /// on in A-labels.
-    pub fn needs_smtp_utf8(&self) -> bool {
-        match self {
-            Self::Postmaster => false,
-            Self::Mailbox(mailbox) => mailbox.needs_smtp_utf8(),
-        }
-    }
 }
 
 impl Mailbox {
@@ -465,7 +456,8 @@ mod tests {
             ("<u@b\u{3002}example>", "u", "b.example", false),
         ] {
             let path = ForwardPath::parse(written, SmtpUtf8::Requested).expect(written);
-            assert_eq!(path.needs_smtp_utf8(), needs_smtp_utf8, "{written}");
+            let ForwardPath::Mailbox(mailbox) = &path else { panic!("{written}") };
+            assert_eq!(mailbox.needs_smtp_utf8(), needs_smtp_utf8, "{written}");
             assert_eq!(ForwardPath::parse(&path.to_string(), SmtpUtf8::Requested), Ok(path.clone()));
             assert_eq!(parts(path), (local_part.to_owned(), domain.to_owned()));
         }

@@ -375,8 +375,8 @@ mod tests {
         let mut kept = KeptTally::default();
         kept.add(&event("example", "mx.example", TlsResult::Success), DAY);
         kept.forget_before(DAY.next_day().unwrap());
-        assert!(kept.tally().is_empty() && kept.take_unwritten(ALL).is_empty());
+        assert!(kept.tally().days().next().is_none() && kept.take_unwritten(ALL).is_empty());
         kept.restore(&TallyRow { of: DomainDay { day: DAY, domain: name("example") }, counts: "no JSON".to_owned() });
-        assert!(kept.tally().is_empty());
+        assert!(kept.tally().days().next().is_none());
     }
 }

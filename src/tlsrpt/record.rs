@@ -242,11 +242,6 @@ impl ReportAddress {
 }
 
 impl ReportMailbox {
-    /// The local part, quotes included.
-    pub fn local_part(&self) -> &str {
-        &self.local_part
-    }
-
     /// The domain.
     pub fn domain(&self) -> &Name {
         &self.domain

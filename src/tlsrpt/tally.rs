@@ -115,11 +115,6 @@ impl TlsTally {
     pub fn days(&self) -> impl Iterator<Item = Date> {
         self.days.keys().copied()
     }
-
-    /// Whether nothing was counted.
-    pub fn is_empty(&self) -> bool {
-        self.days.is_empty()
-    }
 }
 
 impl TalliedDay {

@@ -191,14 +191,6 @@ impl Dialogue {
         }
     }
 
-    /// The transaction that is open, if one is.
-    pub fn transaction(&self) -> Option<&Transaction> {
-        match &self.state {
-            State::Open(transaction) => Some(transaction),
-            State::Connected | State::Greeted(_) => None,
-        }
-    }
-
     /// The recipient whose records decide about this command; see [`Self::step`].
     pub fn asks_for_records(&self, command: &Command) -> Option<Pair> {
         let State::Open(transaction) = &self.state else { return None };
@@ -505,10 +497,15 @@ mod tests {
         said
     }
 
+    /// The destinations of the open transaction.
+    fn destinations(dialogue: &Dialogue) -> &[Destination] {
+        let State::Open(transaction) = &dialogue.state else { return &[] };
+        transaction.destinations.all()
+    }
+
     fn turn(dialogue: &mut Dialogue, command: Command, said: &mut Vec<String>) {
         let open = |one: &&Destination| one.state == DestinationState::Open;
-        let open =
-            dialogue.transaction().into_iter().flat_map(|transaction| transaction.destinations().iter().filter(open));
+        let open = destinations(dialogue).iter().filter(open);
         let open: Vec<String> = open.map(|destination| format!("abandoned {}", destination.domain)).collect();
         match dialogue.step(command, Vec::new()) {
             Step::Reply(reply) | Step::StartTls(reply) => said.push(reply.code().to_string()),
@@ -540,8 +537,8 @@ mod tests {
     fn answer_recipients(dialogue: &mut Dialogue, said: &mut Vec<String>) {
         let Some(transaction) = dialogue.waiting() else { return };
         let mut asked = Vec::new();
-        for place in 0..transaction.recipients().len() {
-            let recipient = &transaction.recipients()[place];
+        for place in 0..transaction.recipients.all().len() {
+            let recipient = &transaction.recipients.all()[place];
             if !recipient.is_named() {
                 continue;
             }
@@ -607,11 +604,11 @@ mod tests {
                 assert_eq!(admitted(&mut dialogue, &format!("a@d{number}"), record), None, "{number} {record:?}");
             }
         }
-        assert_eq!(dialogue.transaction().unwrap().destinations().len(), 100);
+        assert_eq!(destinations(&dialogue).len(), 100);
         answer_recipients(&mut dialogue, &mut Vec::new());
         assert_eq!(admitted(&mut dialogue, "a@d50", None).as_deref(), Some("452"));
         assert_eq!(admitted(&mut dialogue, "b@d49", Some(2)), None);
-        assert_eq!(dialogue.transaction().unwrap().destinations().len(), 101);
+        assert_eq!(destinations(&dialogue).len(), 101);
     }
 
     #[test]
@@ -962,7 +959,7 @@ mod tests {
             match dialogue.step(Command::parse(command.as_bytes()).unwrap(), Vec::new()) {
                 Step::Reply(reply) | Step::Abandon(reply) | Step::Quit(reply) => {
                     let enhanced = reply.enhanced().unwrap_or_else(|| panic!("{command}"));
-                    assert_eq!(enhanced.class(), reply.code().class(), "{command}");
+                    assert_eq!(enhanced.to_string()[..1], reply.code().to_string()[..1], "{command}");
                 }
                 step => panic!("{command}: {step:?}"),
             }

@@ -320,7 +320,7 @@ impl Simulation {
             if turns[place].is_empty() {
                 turns.remove(place);
             }
-            let named: Vec<_> = transaction.recipients().iter().filter(|one| one.is_named()).collect();
+            let named: Vec<_> = transaction.recipients.all().iter().filter(|one| one.is_named()).collect();
             match &event {
                 Event::Answered(id, reply) => {
                     answers.insert(*id, reply.clone());

@@ -190,19 +190,9 @@ impl Transaction {
         Self { envelope, replies, recipients, destinations, owed: Owed::default(), recorded: None }
     }
 
-    /// All recipients that have a destination, in the client's order.
-    pub fn recipients(&self) -> &[Recipient] {
-        self.recipients.all()
-    }
-
     /// The recipients whose RCPT was answered with 2xx, in the client's order.
     pub fn expected(&self) -> impl Iterator<Item = &Recipient> {
         self.recipients.all().iter().filter(|recipient| recipient.is_expected())
-    }
-
-    /// All destinations, in the order in which the client has named them.
-    pub fn destinations(&self) -> &[Destination] {
-        self.destinations.all()
     }
 
     /// One destination.

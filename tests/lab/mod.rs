@@ -32,10 +32,14 @@ use danelaw::name::Name;
 use danelaw::report::Reporter;
 use danelaw::roots::Roots;
 use danelaw::server::{self, Drained, OpenListener, OpenSessions, RunningServer};
-use danelaw::session::{Shared, Stop};
+use danelaw::session::{Admission, Caller, Origin, Shared, Stop};
 use danelaw::settings::{self, Parts, PolicyKeeping};
+use danelaw::smtp::command::Strictness;
 use danelaw::store::Store;
+use danelaw::terms::ListenerTerms;
+use danelaw::tls::server::ListenerSecurity;
 use danelaw::tlsrpt::TlsEvent;
+use danelaw::transaction::dialogue::Service;
 use danelaw::upstream::sts::PolicySource;
 use danelaw::watch::Watch;
 use danelaw::watch::hosts::SettledHosts;
@@ -54,6 +58,20 @@ use mx::{Mx, Seen};
 
 /// The message for tests that need no particular one.
 pub(crate) const MESSAGE: &[u8] = b"From: <a@client.test>\r\nSubject: lab\r\n\r\n.dots\r\nbody\r\n";
+
+/// A client that may send mail, without TLS.
+pub(crate) fn caller(origin: Origin, service: Service) -> Caller {
+    Caller {
+        origin,
+        service,
+        original_destination: None,
+        place: 0,
+        security: ListenerSecurity::Clear,
+        terms: ListenerTerms::default(),
+        strictness: Strictness::Strict,
+        admission: Admission::Allowed,
+    }
+}
 
 /// The setup of the lab before any part of it runs.
 pub(crate) struct Scenario {

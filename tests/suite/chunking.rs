@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::lab::client::Client;
 use crate::lab::mx::{Act, Mx, say};
 use crate::lab::{self, Lab, Scenario, wait_for};
-use danelaw::session::{Caller, Origin, Stop};
+use danelaw::session::{Origin, Stop};
 use danelaw::transaction::dialogue::Service;
 use danelaw::wire::BLOCK;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -278,7 +278,7 @@ async fn answers_to_chunks_do_not_pile_up() {
         let lab = plain(offers_chunks).start().await;
         let (client, ours) = tokio::io::duplex(pipe);
         let (stream, most) = lab::client::Measured::new(ours);
-        let caller = Caller::new(Origin::UnixSocket, Service::Smtp);
+        let caller = crate::lab::caller(Origin::UnixSocket, Service::Smtp);
         let served = danelaw::session::serve(lab.shared.clone(), stream, caller, Stop::default());
         let (mut answers, mut commands) = tokio::io::split(client);
         let sent = async {

@@ -16,7 +16,7 @@ use danelaw::dns::stub::Stub;
 use danelaw::dns::{Failure, HostLookup, Lookup, Mx as MxRecord, RawTlsa, RawTxt, Resolver};
 use danelaw::name::Name;
 use danelaw::server::Drained;
-use danelaw::session::{Caller, Origin, Stop};
+use danelaw::session::{Origin, Stop};
 use danelaw::transaction::dialogue::Service;
 use danelaw::wire::BLOCK;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -715,7 +715,7 @@ async fn answers_do_not_pile_up() {
     let lab = Scenario::new().start().await;
     let (client, ours) = tokio::io::duplex(1 << 20);
     let (stream, most) = lab::client::Measured::new(ours);
-    let caller = Caller::new(Origin::UnixSocket, Service::Smtp);
+    let caller = crate::lab::caller(Origin::UnixSocket, Service::Smtp);
     let served = danelaw::session::serve(lab.shared.clone(), stream, caller, Stop::default());
     let (mut answers, mut commands) = tokio::io::split(client);
     commands.write_all("EHLO x\r\n".repeat(4000).as_bytes()).await.unwrap();

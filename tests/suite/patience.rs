@@ -10,7 +10,7 @@ use crate::lab::mx::{Act, Mx, say};
 use crate::lab::{self, Lab, MESSAGE, Scenario, wait_for};
 use danelaw::config::{Config, DEFAULTS};
 use danelaw::server::{Drained, OpenListener, Socket};
-use danelaw::session::{self, Caller, Origin, Stop};
+use danelaw::session::{self, Origin, Stop};
 use danelaw::transaction::dialogue::Service;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -244,7 +244,7 @@ async fn a_client_that_takes_no_reply_holds_up_no_stop() {
     lab.stop_the_clock(&["example.test"]).await;
     for with_transaction in [&b""[..], b"HELO c\r\nMAIL FROM:<a@client.test>\r\n"] {
         let (client, ours) = tokio::io::duplex(16);
-        let (stop, caller) = (Stop::default(), Caller::new(Origin::UnixSocket, Service::Smtp));
+        let (stop, caller) = (Stop::default(), crate::lab::caller(Origin::UnixSocket, Service::Smtp));
         let served = tokio::spawn(session::serve(lab.shared.clone(), ours, caller, stop.clone()));
         let (mut replies, mut commands) = tokio::io::split(client);
         let said = tokio::spawn(async move {

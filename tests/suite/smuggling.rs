@@ -164,7 +164,7 @@ impl Speech {
 async fn a_lenient_listener_takes_bare_line_feeds_behind_commands_alone() {
     let lab = Scenario::new().start().await;
     let (client, ours) = tokio::io::duplex(1 << 16);
-    let caller = Caller { strictness: Strictness::Lenient, ..Caller::new(Origin::UnixSocket, Service::Smtp) };
+    let caller = Caller { strictness: Strictness::Lenient, ..crate::lab::caller(Origin::UnixSocket, Service::Smtp) };
     let served = tokio::spawn(danelaw::session::serve(lab.shared.clone(), ours, caller, Stop::default()));
     let mut client = BufReader::new(client);
     client.write_all(b"EHLO printer.client.test\nMAIL FROM:root\nRCPT TO:b@example.test\nDATA\n").await.unwrap();
@@ -187,7 +187,7 @@ async fn a_lenient_listener_takes_bare_line_feeds_behind_commands_alone() {
 async fn send(lab: &Lab, speech: &Speech, ends: &[usize]) -> (String, Vec<u8>) {
     let (client, ours) = tokio::io::duplex(1 << 16);
     let origin = Origin::Address(IpAddr::V4(Ipv4Addr::LOCALHOST));
-    let caller = Caller::new(origin, Service::Smtp);
+    let caller = crate::lab::caller(origin, Service::Smtp);
     let served = tokio::spawn(danelaw::session::serve(lab.shared.clone(), ours, caller, Stop::default()));
     let mut client = BufReader::new(client);
     let opening = format!("EHLO x\r\nMAIL FROM:<a@client.test>\r\n{RCPT}{}", speech.opening);

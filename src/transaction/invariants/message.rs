@@ -29,7 +29,7 @@ impl Simulation {
         mut transaction: Transaction,
         framing: Framing,
     ) -> Result<Option<Replies>, Cut> {
-        let all: Vec<DestinationId> = transaction.destinations().iter().map(|destination| destination.id).collect();
+        let all: Vec<DestinationId> = transaction.destinations.all().iter().map(|destination| destination.id).collect();
         self.start(&mut transaction, &all);
         let instead = match framing {
             Framing::Bdat => transaction.reply_to_chunk(),
@@ -163,12 +163,9 @@ impl Simulation {
     fn finish(&mut self, talk: &mut Talk, end: &mut MessageEnd<'_>, destination: DestinationId) {
         let (answer, is_lost) = (self.answer(format!("{destination:?} has the message")), self.chance(4));
         let of_it = |one: &&Recipient| one.destination == destination && one.is_accepted();
-        let recipients = end
-            .transaction
-            .recipients()
-            .iter()
-            .filter(of_it)
-            .map(|one| (end.transaction.envelope.pair(&one.mailbox), one.mailbox.to_string()));
+        let transaction = &end.transaction;
+        let recipients = transaction.recipients.all().iter().filter(of_it);
+        let recipients = recipients.map(|one| (transaction.envelope.pair(&one.mailbox), one.mailbox.to_string()));
         for (pair, mailbox) in recipients.collect::<BTreeSet<_>>() {
             // 4.
             let recorded = self.records.get(&end.key).and_then(|record| record.get(&pair));

@@ -22,7 +22,7 @@ use crate::lab::certs::Identity;
 use crate::lab::mx::{Mx, Seen, say};
 use crate::lab::{Lab, SOON, Scenario, long};
 use attempt::{Attempt, By, How, attempt};
-use danelaw::session::{self, Caller, Origin};
+use danelaw::session::{self, Origin};
 use danelaw::transaction::dialogue::Service;
 use relay::{Relay, Way};
 use tokio::net::TcpListener;
@@ -102,7 +102,7 @@ impl DeliveryPath {
         let served = tokio::spawn(async move {
             let (stream, client) = listener.accept().await.unwrap();
             stream.set_nodelay(true).unwrap();
-            let caller = Caller::new(Origin::Address(client.ip()), Service::Smtp);
+            let caller = crate::lab::caller(Origin::Address(client.ip()), Service::Smtp);
             let serve = session::serve(shared, stream, caller, session::Stop::default());
             let polls = match task_end {
                 TaskEnd::Lives => usize::MAX,

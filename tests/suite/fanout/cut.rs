@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use danelaw::admin::client::ask;
 use danelaw::config::Address;
-use danelaw::session::{self, Caller, Origin, Stop};
+use danelaw::session::{self, Origin, Stop};
 use danelaw::transaction::dialogue::Service;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
@@ -58,7 +58,7 @@ async fn the_task_is_dropped() {
         let shared = lab.shared.clone();
         let served = tokio::spawn(async move {
             let (stream, client) = listener.accept().await.unwrap();
-            let caller = Caller::new(Origin::Address(client.ip()), Service::FanOut);
+            let caller = crate::lab::caller(Origin::Address(client.ip()), Service::FanOut);
             session::serve(shared, stream, caller, Stop::default()).await;
         });
         let client = half(&address).await;
@@ -93,7 +93,7 @@ async fn the_task_is_dropped_anywhere() {
         let shared = lab.shared.clone();
         let served = tokio::spawn(async move {
             let (stream, client) = listener.accept().await.unwrap();
-            let caller = Caller::new(Origin::Address(client.ip()), Service::FanOut);
+            let caller = crate::lab::caller(Origin::Address(client.ip()), Service::FanOut);
             let serve = session::serve(shared, stream, caller, Stop::default());
             let _ = tokio::time::timeout(Duration::from_micros(micros), serve).await;
         });
@@ -123,7 +123,7 @@ async fn the_account_of_a_cut_session_is_true() {
     let lab = Scenario::new().start().await;
     // No reply fits into this buffer.
     let (client, ours) = tokio::io::duplex(16);
-    let caller = Caller::new(Origin::UnixSocket, Service::Smtp);
+    let caller = crate::lab::caller(Origin::UnixSocket, Service::Smtp);
     let served = tokio::spawn(session::serve(lab.shared.clone(), ours, caller, Stop::default()));
     let (answers, mut commands) = tokio::io::split(client);
     let mut answers = BufReader::new(answers).lines();
