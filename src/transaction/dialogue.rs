@@ -12,7 +12,7 @@
 
 use std::fmt;
 
-use super::{Admitted, Envelope, Named, Transaction};
+use super::{Admitted, Envelope, Transaction};
 use crate::policy::ListenerMail;
 use crate::requiretls::Tag;
 use crate::smtp::address::ForwardPath;
@@ -301,7 +301,7 @@ impl Dialogue {
         if transaction.is_full() {
             return Step::Wait(Command::Rcpt(path));
         }
-        match transaction.name(Named { path: &path, records }, self.us.max_recipients) {
+        match transaction.name(&path, records, self.us.max_recipients) {
             Admitted::Named => Step::Later,
             Admitted::Depends => Step::Wait(Command::Rcpt(path)),
             Admitted::Answered(answer) if transaction.is_waiting() => {
@@ -470,7 +470,7 @@ pub(super) fn enhanced(code: Code, subject: u16, detail: u16, text: &str) -> Rep
 #[cfg(test)]
 mod tests {
     use super::super::destination::{Destination, DestinationState};
-    use super::super::reply::worst;
+    use super::super::reply::{held, worst};
     use super::super::{Effect, Event};
     use super::*;
 
@@ -609,6 +609,20 @@ mod tests {
         assert_eq!(admitted(&mut dialogue, "a@d50", None).as_deref(), Some("452"));
         assert_eq!(admitted(&mut dialogue, "b@d49", Some(2)), None);
         assert_eq!(destinations(&dialogue).len(), 101);
+    }
+
+    #[test]
+    fn fan_out_tells_success_alone_at_rcpt() {
+        for number in [250, 251, 354, 421, 450, 550] {
+            let mut dialogue = opened(Service::FanOut);
+            assert_eq!(admitted(&mut dialogue, "a@x", None), None);
+            let transaction = dialogue.waiting().unwrap();
+            let id = transaction.recipients.all()[0].id;
+            let said = enhanced(Code::new(number).unwrap(), 1, 1, "so");
+            let told = if said.code().is_success() { said.clone() } else { held() };
+            assert_eq!(transaction.step(Event::Answered(id, said)), [Effect::Say(told)], "{number}");
+        }
+        assert!(held().code().is_success());
     }
 
     #[test]

@@ -45,7 +45,7 @@ use EndReplies::{OneReply, ReplyForEach, ReplyForEachAndAll};
 use Refused::{AtOnce, AtTheEnd};
 use destination::{Destination, DestinationId, DestinationState, Destinations};
 use dialogue::{Client, Service};
-use naming::{Admitted, Named};
+use naming::Admitted;
 use owed::Owed;
 use recipient::{Recipient, RecipientId, RecipientList, RecipientState};
 use reply::{Disposition, before_data, worst};

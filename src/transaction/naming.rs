@@ -28,13 +28,6 @@ pub(super) enum Admitted {
     Answered(Reply),
 }
 
-/// A recipient that the client names.
-pub(super) struct Named<'a> {
-    pub(super) path: &'a ForwardPath,
-    /// The records in which it has a final outcome.
-    pub(super) records: Vec<RecordId>,
-}
-
 impl Transaction {
     pub(super) fn is_waiting(&self) -> bool {
         !self.owed.is_empty()
@@ -44,9 +37,9 @@ impl Transaction {
         self.owed.len() >= MAX_OWED
     }
 
-    /// One more recipient.
-    pub(super) fn name(&mut self, named: Named<'_>, max_recipients: usize) -> Admitted {
-        let (mailbox, domain) = match self.route(named.path) {
+    /// One more recipient, which has a final outcome in these records.
+    pub(super) fn name(&mut self, path: &ForwardPath, records: Vec<RecordId>, max_recipients: usize) -> Admitted {
+        let (mailbox, domain) = match self.route(path) {
             Ok(found) => found,
             Err(no) => return Admitted::Answered(no),
         };
@@ -57,10 +50,10 @@ impl Transaction {
         if let Some(instead) = self.taken(&domain) {
             return instead;
         }
-        let Some(destination) = self.destination_for(domain, &named.records) else {
+        let Some(destination) = self.destination_for(domain, &records) else {
             return Admitted::Answered(later("too many destinations in one transaction, try again"));
         };
-        let new = New { mailbox, destination, records: named.records };
+        let new = New { mailbox, destination, records };
         let id = self.recipients.add(new);
         self.owed.owe(id);
         Admitted::Named
@@ -125,12 +118,8 @@ impl Transaction {
             return refused(Code::MAILBOX_UNAVAILABLE, 1, 2, "there is no postmaster here: give the address a domain");
         };
         let RecipientDomain::Name(domain) = mailbox.domain() else {
-            return refused(
-                Code::MAILBOX_UNAVAILABLE,
-                1,
-                2,
-                "address literals are not delivered to: DANE needs a domain",
-            );
+            let text = "address literals are not delivered to: DANE needs a domain";
+            return refused(Code::MAILBOX_UNAVAILABLE, 1, 2, text);
         };
         if mailbox.needs_smtp_utf8() && self.envelope.mail.smtp_utf8 == SmtpUtf8::Absent {
             // RFC 6531 §3.5.

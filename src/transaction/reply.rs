@@ -5,7 +5,7 @@
 //! the whole message up when one recipient is refused. Postfix, Exim, Sendmail and OpenSMTPD keep one for each
 //! recipient and need no fan-out: danelaw tells them 452 at RCPT for the second destination, and they send it by itself.
 //!
-//! 1. **RCPT says yes** ([`at_rcpt`]). A remote's 4xx or 5xx, or the lack of a remote, is held back until the end of the
+//! 1. **RCPT says yes** ([`held`]). A remote's 4xx or 5xx, or the lack of a remote, is held back until the end of the
 //!    data: such a client would give up the message to the others.
 //! 2. **One outcome for all is the reply** ([`conclude`]): 2xx, 4xx or 5xx. If all recipients are refused or all are
 //!    deferred before the message, that is the reply to DATA ([`before_data`]).
@@ -47,20 +47,6 @@ impl Disposition {
             Self::Deferred => false,
         }
     }
-}
-
-/// The client's reply to RCPT.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AtRcpt {
-    /// The remote's own.
-    Told(Reply),
-    /// The client hears 250. This is the recipient's outcome, unless its record has another one.
-    Held(Reply),
-}
-
-/// The reply to RCPT if this is the remote's reply, or ours in its place.
-pub fn at_rcpt(reply: Reply) -> AtRcpt {
-    if reply.code().is_success() { AtRcpt::Told(reply) } else { AtRcpt::Held(reply) }
 }
 
 /// The client's reply to a RCPT with an outcome that is held back.
@@ -231,17 +217,6 @@ mod tests {
             Conclusion::Final(reply) => reply,
             Conclusion::Again => again(&parts, Recorded::Yes),
         }
-    }
-
-    #[test]
-    fn only_success_is_told_at_rcpt() {
-        for number in [250, 251] {
-            assert_eq!(at_rcpt(reply(number)), AtRcpt::Told(reply(number)));
-        }
-        for number in [354, 421, 450, 550] {
-            assert_eq!(at_rcpt(reply(number)), AtRcpt::Held(reply(number)));
-        }
-        assert!(held().code().is_success());
     }
 
     #[test]

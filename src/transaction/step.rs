@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::reply::{
-    AtRcpt, Conclusion, Disposition, EndOfData, Part, Recorded, again, at_rcpt, conclude, end_of_data, held, worst,
-};
+use super::reply::{Conclusion, Disposition, EndOfData, Part, Recorded, again, conclude, end_of_data, held, worst};
 use super::{
     DestinationId, DestinationState, EndReplies, Recipient, RecipientId, RecipientState, Refused, Transaction,
 };
@@ -114,14 +112,10 @@ impl Transaction {
 
     /// The reply to RCPT.
     fn answered(&mut self, id: RecipientId, reply: Reply) {
-        let reply = match self.replies.row().refused {
-            Refused::AtOnce => AtRcpt::Told(reply),
-            Refused::AtTheEnd => at_rcpt(reply),
-        };
-        let (state, told) = match reply {
-            AtRcpt::Told(reply) if reply.code().is_success() => (RecipientState::Accepted, reply),
-            AtRcpt::Told(reply) => (RecipientState::Rejected, reply),
-            AtRcpt::Held(reply) => (RecipientState::Held(reply), held()),
+        let (state, told) = match self.replies.row().refused {
+            _ if reply.code().is_success() => (RecipientState::Accepted, reply),
+            Refused::AtOnce => (RecipientState::Rejected, reply),
+            Refused::AtTheEnd => (RecipientState::Held(reply), held()),
         };
         let recipient = self.recipients.get_mut(id);
         if recipient.is_named() {

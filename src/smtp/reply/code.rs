@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-
 /// The first digit of a code: what a reply means for the command it answers (RFC 5321 §4.2.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {

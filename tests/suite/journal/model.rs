@@ -9,9 +9,7 @@ use std::collections::BTreeMap;
 
 use danelaw::journal::{Journal, Message, MessageKey, RecordId, StorePlace};
 use danelaw::smtp::reply::{Code, EnhancedCode, Reply};
-use danelaw::transaction::reply::{
-    AtRcpt, Conclusion, Disposition, EndOfData, Part, at_rcpt, before_data, conclude, end_of_data,
-};
+use danelaw::transaction::reply::{Conclusion, Disposition, EndOfData, Part, before_data, conclude, end_of_data};
 
 use super::{content, pair};
 
@@ -155,10 +153,7 @@ impl World {
             let records = self.journals[self.at].served(pair(RECIPIENTS[recipient])).await.unwrap();
             let answer = self.answer();
             self.truth(message, recipient).refused |= Disposition::of(&answer) == Disposition::Refused;
-            let held = match at_rcpt(answer) {
-                AtRcpt::Told(_) => None,
-                AtRcpt::Held(reply) => Some(reply),
-            };
+            let held = Some(answer).filter(|answer| !answer.code().is_success());
             self.log.push(format!("  RCPT {recipient} {held:?}"));
             accepted.push(Accepted { recipient, records, held, outcome: None, unheard: false });
         }
