@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use super::reach::Reach;
 use super::recording::{RecordedAnswers, RecordingResolver};
-use super::sessions::{SessionChecks, SessionGauge, SessionPace, SparedPeers};
+use super::sessions::{SessionChecks, SessionPace, SparedPeers};
 use crate::config::Config;
 use crate::dane::pkix::PkixWorth;
 use crate::discovery::{MtaSts, RunningPolicy, StsPolicies};
@@ -69,8 +69,8 @@ pub(crate) struct Checker {
     pub(crate) own_hosts: OwnHosts,
     /// The order of the sessions of one domain.
     pub(crate) pace: SessionPace,
-    /// Where the number of open sessions is shown.
-    pub(crate) gauge: Arc<dyn SessionGauge>,
+    /// Shows the number of open sessions.
+    pub(crate) show_open: Box<dyn Fn(usize) + Send + Sync>,
     pub(crate) sessions: SessionChecks,
     pub(crate) reach: Reach,
     pub(crate) policies: PolicyChecks,
@@ -333,7 +333,7 @@ impl Checker {
     async fn dial(&self, peer: &Peer, plan: &Plan) -> SessionCheck {
         // The semaphore is never closed.
         let _permit = self.sessions.permits.acquire().await;
-        self.gauge.show(self.sessions.open());
+        (self.show_open)(self.sessions.open());
         // Port 25 may be closed where the port of a rule is open.
         let has_own_port = peer.port.is_some();
         if !has_own_port {
@@ -360,7 +360,7 @@ impl Checker {
         if !has_own_port && !outcome.as_ref().is_err_and(is_unconnected) {
             self.reach.connected();
         }
-        self.gauge.show(self.sessions.open() - 1);
+        (self.show_open)(self.sessions.open() - 1);
         let chain = shown.chain().to_vec();
         let worth = self.tls.worth(&chain, &peer.exchange);
         let at = OffsetDateTime::now_utc().unix_timestamp();

@@ -260,10 +260,6 @@ fn passed_over(check: &DomainCheck) -> Vec<String> {
     records.iter().filter_map(said).collect()
 }
 
-fn security(security: Security) -> String {
-    security.to_string()
-}
-
 impl LookupReport {
     fn of<T>(lookup: &Lookup<T>) -> Self {
         let kind = match &lookup.answer {
@@ -278,14 +274,14 @@ impl LookupReport {
         Self::with(&host.name, host.security(), &host.aliases, "records")
     }
 
-    fn with(name: &Name, of_all: Security, aliases: &[Alias], kind: &'static str) -> Self {
+    fn with(name: &Name, security: Security, aliases: &[Alias], kind: &'static str) -> Self {
         let report = |alias: &Alias| AliasReport {
             owner: alias.owner.to_string(),
             target: alias.target.to_string(),
-            security: security(alias.security),
+            security: alias.security.to_string(),
         };
         let aliases = aliases.iter().map(report).collect();
-        let (name, security) = (name.to_string(), security(of_all));
+        let (name, security) = (name.to_string(), security.to_string());
         Self { name, security, aliases, kind, reason: None, negative_trust_anchor: None }
     }
 
@@ -299,7 +295,7 @@ impl LookupReport {
         let mut names = std::iter::once(&self.name).chain(self.aliases.iter().map(|alias| &alias.target));
         let anchor = names
             .find_map(|name| context.negative.covering(&Name::parse(name).ok()?, context.now.date()))
-            .filter(|_| self.security == security(Security::Insecure))
+            .filter(|_| self.security == Security::Insecure.to_string())
             .map(ToString::to_string);
         Self { negative_trust_anchor: anchor, ..self }
     }

@@ -28,17 +28,6 @@ pub(crate) enum SessionPace {
     OneByOne,
 }
 
-/// A display of the number of open sessions.
-pub(crate) trait SessionGauge: Send + Sync {
-    /// So many are open now.
-    fn show(&self, open: usize);
-}
-
-/// No display.
-impl SessionGauge for () {
-    fn show(&self, _: usize) {}
-}
-
 /// Sessions are not repeated: many domains have the same hosts, and their operators would not like it. A session counts
 /// for another domain if it had to meet the same policy ([`is_same`]).
 pub(crate) struct SessionChecks {

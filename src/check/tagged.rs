@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::checker::{CheckTarget, Checker, Connections, DomainCheck};
 use super::forecast::Forecast;
 use super::report::{RefusalReport, refusal};
+use super::verdict::MailVerdict;
 use crate::config::{Address, Config, Listener};
 use crate::name::Name;
 use crate::policy::{ListenerMail, Mode};
@@ -105,9 +106,7 @@ impl RequireTlsReport {
             let exchange = Some(exchange.name.to_string());
             return Some(Self { verdict: "delivered", exchange, refusal: None });
         }
-        let (place, main) = check.main_obstacle()?;
-        let verdict = if main.view().code.is_permanent() { "rejected" } else { "deferred" };
-        Some(Self { verdict, exchange: None, refusal: Some(RefusalReport::of(&place, main, check.floor)) })
+        Some(Self { verdict: MailVerdict::of(check).label(), exchange: None, refusal: Some(refusal(check)?) })
     }
 
     /// For people.

@@ -200,19 +200,19 @@ impl Reporter {
 
     /// Logs and counts an outcome. The client has its reply already.
     pub fn report(&self, outcome: &Outcome) {
+        let now = OffsetDateTime::now_utc();
         outcome.log();
         self.metrics.count(outcome);
         if let Some(recent) = &self.recent {
-            recent.note(outcome, OffsetDateTime::now_utc());
+            recent.note(outcome, now);
         }
         if let Some(months) = &self.months {
-            months.note(outcome, OffsetDateTime::now_utc());
+            months.note(outcome, now);
         }
         if let Some(deliveries) = &self.deliveries {
-            deliveries.note(outcome, OffsetDateTime::now_utc());
+            deliveries.note(outcome, now);
         }
         if let Some(hosts) = &self.hosts {
-            let now = OffsetDateTime::now_utc();
             outcome.seen.take_host_sessions().into_iter().for_each(|session| hosts.note(session, now));
         }
         if let Some(events) = &self.events {
@@ -227,7 +227,7 @@ impl Reporter {
             // The log event of a delivery is enough.
             (Verdict::Delivered, None) => {}
             (Verdict::Delivered, Some(_)) | (Verdict::Deferred | Verdict::Rejected | Verdict::Aborted, _) => {
-                self.ring.push(&outcome.id, || explain::account(outcome, OffsetDateTime::now_utc()));
+                self.ring.push(&outcome.id, || explain::account(outcome, now));
             }
         }
     }

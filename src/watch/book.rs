@@ -98,6 +98,13 @@ pub(crate) struct LookCounts {
     pub(crate) session: u64,
 }
 
+impl LookCounts {
+    pub(crate) fn add(&mut self, more: Self) {
+        let Self { delivery, dns, session } = more;
+        (self.delivery, self.dns, self.session) = (self.delivery + delivery, self.dns + dns, self.session + session);
+    }
+}
+
 /// A finding that is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ToldFinding {

@@ -5,6 +5,7 @@ use super::entry::WatchEntry;
 use super::facts::{AddressFact, DaneFact, DomainFacts, FactSource, HostFacts, RecordFact, Standing};
 use super::findings::counted;
 use super::view::lasting;
+use crate::check::ends::DAY;
 use crate::name::Name;
 
 /// The most addresses of a host that are told.
@@ -107,7 +108,7 @@ fn address(fact: &AddressFact, now: i64) -> String {
         FactSource::Delivery => "a delivery",
     };
     let later = if *is_carried { ", and no answer since" } else { "" };
-    let ends = path_ends.map_or_else(String::new, |ends| match (ends - now) / 86_400 {
+    let ends = path_ends.map_or_else(String::new, |ends| match (ends - now) / DAY {
         ..0 => "; its certificate has ended".to_owned(),
         days => format!("; its certificate ends in {}", counted(days, "day")),
     });

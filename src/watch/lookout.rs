@@ -20,7 +20,7 @@ use crate::dns::stub::Stub;
 use crate::name::Name;
 use crate::policy::Level;
 use crate::report::Reporter;
-use crate::report::deliveries::RefusedDomain;
+use crate::report::deliveries::{DeliveryNotes, RefusedDomain};
 use crate::rules::{Rule, Rules};
 use crate::smtp::command::Hello;
 use crate::terms::ListenerTerms;
@@ -94,7 +94,7 @@ impl Lookout {
             // Its own mail server is on this host, as often as not.
             own_hosts: OwnHosts::AreSeen,
             pace: SessionPace::OneByOne,
-            gauge: Arc::new(()),
+            show_open: Box::new(|_| ()),
             sessions: SessionChecks::bounded(AT_A_TIME, MAX_NAMES),
             reach: Reach::default(),
             hostname,
@@ -107,13 +107,14 @@ impl Lookout {
     /// Takes the deliveries of the last day. The addresses that they have verified are not connected to, but for the hosts of domains
     /// whose mail is refused.
     fn heed(&mut self, book: &Book) {
-        let Some(deliveries) = self.reporter.as_ref().and_then(|reporter| reporter.deliveries()) else { return };
+        let Some(deliveries) = self.deliveries() else { return };
         let since = OffsetDateTime::now_utc().unix_timestamp() - DAY;
-        self.refused = deliveries.refused_since(since).into_iter().collect();
+        let (refused, verified) = (deliveries.refused_since(since), deliveries.verified_since(since));
+        self.refused = refused.into_iter().collect();
         let refused = self.refused.keys().filter_map(|name| book.domains.get(name.as_str()));
         let exchanges = refused.flat_map(|entry| entry.now.mx.iter().flatten());
         let hosts: BTreeSet<_> = exchanges.filter_map(|mx| Name::parse(&mx.host).ok()).collect();
-        let verified = deliveries.verified_since(since).into_iter().filter(|((host, _), _)| !hosts.contains(host));
+        let verified = verified.into_iter().filter(|((host, _), _)| !hosts.contains(host));
         self.delivered = verified.map(|(peer, seen)| (peer.clone(), of_delivery(peer.1, &seen))).collect();
         self.checker.spared = self.delivered.keys().cloned().collect();
     }
@@ -189,8 +190,11 @@ impl Lookout {
 
     /// Whether mail has gone to a domain since this time.
     fn has_delivered(&self, domain: &Name, since: i64) -> bool {
-        let deliveries = self.reporter.as_ref().and_then(|reporter| reporter.deliveries());
-        deliveries.is_none_or(|deliveries| deliveries.delivered(domain).last > since)
+        self.deliveries().is_none_or(|deliveries| deliveries.delivered(domain).last > since)
+    }
+
+    fn deliveries(&self) -> Option<&DeliveryNotes> {
+        self.reporter.as_ref()?.deliveries()
     }
 
     fn can_see(&self) -> bool {
@@ -206,9 +210,8 @@ impl Lookout {
     async fn look(&self, domain: &Name) -> SeenDomain {
         let now = OffsetDateTime::now_utc();
         let (digests, rules, delivered) = (&self.checker.config.tls.digests, &self.rules, &self.delivered);
-        let deliveries = self.reporter.as_ref().and_then(|reporter| reporter.deliveries());
         let connects = self.checker.connections != Connections::None;
-        let seeing = Seeing { digests, rules, delivered, connects, deliveries, now };
+        let seeing = Seeing { digests, rules, delivered, connects, deliveries: self.deliveries(), now };
         let (level, rule) = self.rules.level(domain, now.date());
         let check = self.checker.check(domain, target(level, rule, rule)).await;
         let mut seen = match rule {

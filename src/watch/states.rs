@@ -70,8 +70,7 @@ impl LookTime<'_> {
 }
 
 /// The news of a finding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FindingNews {
     /// It is new.
     New,

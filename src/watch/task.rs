@@ -4,7 +4,6 @@
 //! so that each finding is told once, and a host is not asked by each of them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::agenda::{self, Watched};
-use super::book::{BlindStart, Book, RunEnd, RunFacts, RunReason};
+use super::book::{BlindStart, Book, LookCounts, RunEnd, RunFacts, RunReason};
 use super::looked::LookedDomain;
 use super::lookout::{LookParts, Lookout, RunPlan};
 use super::view::WatchView;
@@ -49,15 +48,8 @@ pub struct Watch {
     config: watch::Receiver<Arc<Config>>,
     shared: watch::Receiver<Arc<Shared<Stub>>>,
     book: Mutex<Book>,
-    looks: Looks,
-}
-
-/// How the facts since the start were had.
-#[derive(Debug, Default)]
-struct Looks {
-    delivery: AtomicU64,
-    dns: AtomicU64,
-    session: AtomicU64,
+    /// The facts since the start, by their source.
+    looks: Mutex<LookCounts>,
 }
 
 /// The end of a run, in the store.
@@ -81,12 +73,6 @@ pub struct WatchProgress {
     pass: Option<PassLookout>,
 }
 
-/// The lease that a run writes under, and the time between two looks at a domain.
-struct LeasedRun {
-    lease: Option<TaskLease>,
-    every: i64,
-}
-
 impl Watch {
     /// A watch over domains by this configuration, with a store that outlives the process if there is one.
     pub fn new(
@@ -94,7 +80,7 @@ impl Watch {
         shared: watch::Receiver<Arc<Shared<Stub>>>,
         store: Option<Store>,
     ) -> Self {
-        Self { store, config, shared, book: Mutex::default(), looks: Looks::default() }
+        Self { store, config, shared, book: Mutex::default(), looks: Mutex::default() }
     }
 
     /// Watches for as long as danelaw runs.
@@ -132,9 +118,9 @@ impl Watch {
         progress.held = lease;
         if lease.is_some() && progress.next.is_none_or(|next| Instant::now() >= next) {
             progress.next = Some(Instant::now() + every / agenda::PARTS);
-            let run = LeasedRun { lease, every: i64::try_from(every.as_secs()).unwrap_or(i64::MAX) };
+            let every = i64::try_from(every.as_secs()).unwrap_or(i64::MAX);
             tokio::select! {
-                () = self.round(&mut progress.pass, &run) => {}
+                () = self.round(&mut progress.pass, lease, every) => {}
                 // A look takes longer than a lease lasts.
                 () = self.lost(lease) => tracing::info!("another danelaw has the lease of the watch; its looks count"),
             }
@@ -169,9 +155,8 @@ impl Watch {
 
     /// The numbers for metrics.
     pub fn figures(&self) -> WatchFigures {
-        let Looks { delivery, dns, session } = &self.looks;
-        let looks =
-            vec![("delivery", delivery.load(Relaxed)), ("dns", dns.load(Relaxed)), ("session", session.load(Relaxed))];
+        let LookCounts { delivery, dns, session } = *self.looks();
+        let looks = vec![("delivery", delivery), ("dns", dns), ("session", session)];
         WatchFigures { looks, ..self.book().figures() }
     }
 
@@ -184,7 +169,7 @@ impl Watch {
 
     /// Looks at the domains that are due, our own ones first; and again at those with a finding that is not confirmed, or whose mail
     /// was refused since.
-    async fn round(&self, pass: &mut Option<PassLookout>, run: &LeasedRun) {
+    async fn round(&self, pass: &mut Option<PassLookout>, lease: Option<TaskLease>, every: i64) {
         let (config, shared) = (Arc::clone(&self.config.borrow()), Arc::clone(&self.shared.borrow()));
         let watched = match self.watched(&config).await {
             Ok(watched) => watched,
@@ -195,7 +180,7 @@ impl Watch {
         };
         let now = OffsetDateTime::now_utc().unix_timestamp();
         // Before its first domains are due again: their looks must not have its old sessions.
-        let lasts = run.every - 2 * run.every / i64::from(agenda::PARTS);
+        let lasts = every - 2 * every / i64::from(agenda::PARTS);
         let is_over = |pass: &PassLookout| now - pass.since >= lasts || !Arc::ptr_eq(&pass.shared, &shared);
         if pass.as_ref().is_none_or(is_over) {
             *pass = PassLookout::new(&config, &shared, now);
@@ -203,22 +188,18 @@ impl Watch {
         let (named, mailed, again) = {
             let book = self.book();
             let again = self.again(&watched, &book, now);
-            (watched.due_named(&book, now, run.every), watched.due_mailed(&book, now, run.every), again)
+            (watched.due_named(&book, now, every), watched.due_mailed(&book, now, every), again)
         };
         if let Some(pass) = pass {
             for domains in [named, mailed] {
-                self.look(
-                    &mut pass.lookout,
-                    RunPlan { domains: &domains, reason: RunReason::Due, every: run.every },
-                    run,
-                )
-                .await;
+                let plan = RunPlan { domains: &domains, reason: RunReason::Due, every };
+                self.look(&mut pass.lookout, plan, lease).await;
             }
         }
         // Its sessions are those of this minute.
         if let Some(mut fresh) = PassLookout::new(&config, &shared, now).filter(|_| !again.is_empty()) {
-            let plan = RunPlan { domains: &again, reason: RunReason::Again, every: run.every };
-            self.look(&mut fresh.lookout, plan, run).await;
+            let plan = RunPlan { domains: &again, reason: RunReason::Again, every };
+            self.look(&mut fresh.lookout, plan, lease).await;
         }
     }
 
@@ -236,24 +217,22 @@ impl Watch {
         all.into_iter().take(MOST_AGAIN).collect()
     }
 
-    async fn look(&self, lookout: &mut Lookout, plan: RunPlan<'_>, run: &LeasedRun) {
+    async fn look(&self, lookout: &mut Lookout, plan: RunPlan<'_>, lease: Option<TaskLease>) {
         if plan.domains.is_empty() {
             return;
         }
         let book = self.book().clone();
         let facts = lookout.run(plan, &book).await;
-        self.looks.delivery.fetch_add(facts.looks.delivery, Relaxed);
-        self.looks.dns.fetch_add(facts.looks.dns, Relaxed);
-        self.looks.session.fetch_add(facts.looks.session, Relaxed);
-        self.take_up(book, facts, run).await;
+        self.looks().add(facts.looks);
+        self.take_up(book, facts, lease).await;
     }
 
     /// Takes up the facts, keeps them, and logs the findings that are new. A finding that is not kept is logged by the next look.
-    async fn take_up(&self, mut book: Book, facts: RunFacts, run: &LeasedRun) {
+    async fn take_up(&self, mut book: Book, facts: RunFacts, lease: Option<TaskLease>) {
         let names: Vec<_> = facts.domains.keys().cloned().collect();
         let keys: Vec<_> = facts.hosts.keys().cloned().collect();
         let end = book.take_up(facts);
-        if let Err(error) = self.write(&book, [&names, &keys], run).await {
+        if let Err(error) = self.write(&book, [&names, &keys], lease).await {
             tracing::error!(%error, "the findings of the watch cannot be kept, and are not told before they are");
             return;
         }
@@ -273,7 +252,7 @@ impl Watch {
     async fn watched(&self, config: &Config) -> Result<Watched, Error> {
         let section = &config.watch;
         let named = section.named();
-        let days = i64::try_from(section.seen_within.as_secs() / (24 * 60 * 60)).unwrap_or(i64::MAX);
+        let days = i64::try_from(section.seen_within.as_secs()).unwrap_or(i64::MAX) / DAY;
         let day = i64::from(OffsetDateTime::now_utc().to_julian_day()) - days;
         let mailed = match &self.store {
             Some(store) => {
@@ -288,7 +267,7 @@ impl Watch {
     }
 
     /// Writes the entries of these domains and hosts.
-    async fn write(&self, book: &Book, [names, keys]: [&[String]; 2], run: &LeasedRun) -> Result<(), Error> {
+    async fn write(&self, book: &Book, [names, keys]: [&[String]; 2], lease: Option<TaskLease>) -> Result<(), Error> {
         let Some(store) = &self.store else { return Ok(()) };
         let entry = RunEntry { last_run: book.last_run, blind: book.blind.clone(), every: book.every };
         let seen = book.last_run.unwrap_or_default();
@@ -296,7 +275,7 @@ impl Watch {
         rows.extend(names.iter().filter_map(|name| Some(WatchRow::of(DOMAIN, name, book.domains.get(name)?, seen))));
         rows.extend(keys.iter().filter_map(|key| Some(WatchRow::of(HOST, key, book.hosts.get(key)?, seen))));
         // Together, so that no finding counts as told that is not.
-        store.put_watch_rows(&rows, run.lease).await
+        store.put_watch_rows(&rows, lease).await
     }
 
     /// Deletes the entries that no look has renewed since this time.
@@ -322,6 +301,10 @@ impl Watch {
 
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn looks(&self) -> MutexGuard<'_, LookCounts> {
+        self.looks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -13,7 +13,6 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::Args;
 use clap::error::ErrorKind;
@@ -257,7 +256,7 @@ async fn check(config: Config, domains: &[Name], reach: Reach, arguments: &Check
     if config.mode == Mode::Observe {
         eprintln!("danelaw: {OBSERVING}");
     }
-    let (progress, form, are_many) = (Arc::new(Progress::new(domains.len())), arguments.form(), domains.len() > 1);
+    let (progress, form, are_many) = (Progress::new(domains.len()), arguments.form(), domains.len() > 1);
     let listener = arguments.listener(&config).map_err(StartError::config)?;
     let checker = Checker { reach, ..checker(config, arguments, &progress).await? };
     let run = CheckRun { checker: &checker, progress: &progress, rules: &rules, listener, form };
@@ -300,10 +299,11 @@ async fn resolves(checker: &Checker) -> bool {
     checker.dns.health().borrow().resolves()
 }
 
-async fn checker(config: Config, arguments: &CheckArguments, progress: &Arc<Progress>) -> Result<Checker, StartError> {
+async fn checker(config: Config, arguments: &CheckArguments, progress: &Progress) -> Result<Checker, StartError> {
     let hostname = run::hostname(&config)?;
     let hello: Hello = hostname.as_str().parse().map_err(|error| StartError::config(format!("hostname: {error}")))?;
     let (dns, roots) = (run::tested_resolver(&config).await?, run::roots(&config)?);
+    let progress = progress.clone();
     Ok(Checker {
         hello,
         policies: PolicyChecks::new(&config, &dns, &roots),
@@ -313,7 +313,7 @@ async fn checker(config: Config, arguments: &CheckArguments, progress: &Arc<Prog
         spared: SparedPeers::new(),
         own_hosts: OwnHosts::EndTheList,
         pace: SessionPace::Together,
-        gauge: Arc::<Progress>::clone(progress),
+        show_open: Box::new(move |open| progress.show_open(open)),
         sessions: SessionChecks::default(),
         reach: Reach::default(),
         hostname,

@@ -5,15 +5,13 @@ use std::time::Duration;
 
 use indicatif::{HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 
-use crate::check::sessions::SessionGauge;
-
 /// How often the line is drawn.
 const EVERY: Duration = Duration::from_millis(200);
 /// The line. The library asks [`pace`] for a part of it.
 const LINE: &str = "checking: {pos} of {len} domains{pace}{msg}";
 
 /// How far the work is.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Progress {
     line: ProgressBar,
 }
@@ -29,6 +27,11 @@ impl Progress {
     /// A domain is done.
     pub(super) fn done(&self) {
         self.line.inc(1);
+    }
+
+    /// So many sessions are open now.
+    pub(super) fn show_open(&self, open: usize) {
+        self.line.set_message(format!(", {open} sessions open"));
     }
 
     /// Runs `write` while the line is not shown.
@@ -58,12 +61,6 @@ fn pace(state: &ProgressState, line: &mut dyn Write) {
 /// A number of domains in a second, or in a minute where it is small.
 fn rate(in_a_second: f64) -> String {
     if in_a_second >= 1.0 { format!("{in_a_second:.1}/s") } else { format!("{:.1}/min", in_a_second * 60.0) }
-}
-
-impl SessionGauge for Progress {
-    fn show(&self, open: usize) {
-        self.line.set_message(format!(", {open} sessions open"));
-    }
 }
 
 #[cfg(test)]
@@ -139,7 +136,7 @@ mod tests {
         };
         assert_eq!(drawn(), "checking: 0 of 1000 domains");
         sleep(Duration::from_millis(5));
-        progress.show(64);
+        progress.show_open(64);
         let said = drawn();
         assert!(said.ends_with("checking: 0 of 1000 domains, 64 sessions open") && !said.contains("left"), "{said}");
         progress.done();
