@@ -112,7 +112,7 @@ impl Attempt {
     }
 
     /// The names of the message.
-    pub(crate) fn named(&mut self, names: &MessageNames) {
+    pub(crate) fn note_names(&mut self, names: &MessageNames) {
         self.outcome.names = names.clone();
     }
 
@@ -248,7 +248,7 @@ impl Attempt {
     }
 
     /// How much of the message was read from the client.
-    pub(crate) fn octets(&mut self, octets: u64) {
+    pub(crate) fn note_octets(&mut self, octets: u64) {
         self.outcome.octets = octets;
     }
 

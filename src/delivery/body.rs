@@ -154,13 +154,13 @@ impl Delivery {
     }
 
     /// The octets of the message that were read from the client.
-    pub(crate) fn octets(&mut self, octets: u64) {
-        self.attempt.octets(octets);
+    pub(crate) fn note_octets(&mut self, octets: u64) {
+        self.attempt.note_octets(octets);
     }
 
     /// The names of the message.
-    pub(crate) fn named(&mut self, names: &MessageNames) {
-        self.attempt.named(names);
+    pub(crate) fn note_names(&mut self, names: &MessageNames) {
+        self.attempt.note_names(names);
     }
 
     pub(crate) fn client_lost(self, gone: &WireError) {

@@ -47,8 +47,8 @@ pub(crate) struct DestinationUpstream {
 
 impl DestinationUpstream {
     /// The octets of the message that were read from the client.
-    pub(crate) fn octets(&mut self, octets: u64) {
-        self.upstream.attempt.octets(octets);
+    pub(crate) fn note_octets(&mut self, octets: u64) {
+        self.upstream.attempt.note_octets(octets);
     }
 
     /// The client went away before the remote was asked for the message: the end of the attempt.

@@ -1,6 +1,6 @@
 //! Counters, and how they are written for Prometheus.
 //!
-//! A label's value is always a word of this program ([`Tally`] takes no other text), so that no remote and no client can
+//! A label's value is always a word of this program ([`CounterFamily`] takes no other text), so that no remote and no client can
 //! make a series (A-111). Counting takes no lock: many sessions count at the same time.
 
 pub mod admin;
@@ -46,24 +46,24 @@ const STAGES: [&str; 7] = ["dns", "connect", "tls", "mail", "rcpt", "message", "
 /// Everything that is counted while danelaw runs.
 #[derive(Debug)]
 pub struct Metrics {
-    deliveries: Tally<4>,
-    lookups: Tally<2>,
-    connections: Tally<1>,
-    handshakes: Tally<1>,
-    unverified: Tally<1>,
-    remote_require_tls: Tally<1>,
-    require_tls_mails: Tally<1>,
-    original_destination: Tally<1>,
-    observed: Tally<1>,
-    tls_required_no: Tally<1>,
-    sts_would_refuse: Tally<1>,
-    host_changes: Tally<1>,
-    turned_away: Tally<1>,
-    client_handshakes: Tally<1>,
-    shortages: Tally<2>,
+    deliveries: CounterFamily<4>,
+    lookups: CounterFamily<2>,
+    connections: CounterFamily<1>,
+    handshakes: CounterFamily<1>,
+    unverified: CounterFamily<1>,
+    remote_require_tls: CounterFamily<1>,
+    require_tls_mails: CounterFamily<1>,
+    original_destination: CounterFamily<1>,
+    observed: CounterFamily<1>,
+    tls_required_no: CounterFamily<1>,
+    sts_would_refuse: CounterFamily<1>,
+    host_changes: CounterFamily<1>,
+    turned_away: CounterFamily<1>,
+    client_handshakes: CounterFamily<1>,
+    shortages: CounterFamily<2>,
     tlsrpt: TlsReportCounters,
-    admin: Tally<2>,
-    reloads: Tally<1>,
+    admin: CounterFamily<2>,
+    reloads: CounterFamily<1>,
     stages: [Latency; STAGES.len()],
     sessions: AtomicU64,
     octets: AtomicU64,
@@ -141,24 +141,24 @@ impl Format {
 impl Default for Metrics {
     fn default() -> Self {
         Self {
-            deliveries: Tally::new(["verdict", "reason", "policy", "protection"]),
-            lookups: Tally::new(["type", "result"]),
-            connections: Tally::new(["result"]),
-            handshakes: Tally::new(["result"]),
-            unverified: Tally::new(["pkix"]),
-            remote_require_tls: Tally::new(["offered"]),
-            require_tls_mails: Tally::new(["result"]),
-            original_destination: Tally::new(["is"]),
-            observed: Tally::new(["would"]),
-            tls_required_no: Tally::new(["result"]),
-            sts_would_refuse: Tally::new(["label"]),
-            host_changes: Tally::new(["kind"]),
-            turned_away: Tally::new(["reason"]),
-            client_handshakes: Tally::new(["result"]),
-            shortages: Tally::new(["reason", "at"]),
+            deliveries: CounterFamily::new(["verdict", "reason", "policy", "protection"]),
+            lookups: CounterFamily::new(["type", "result"]),
+            connections: CounterFamily::new(["result"]),
+            handshakes: CounterFamily::new(["result"]),
+            unverified: CounterFamily::new(["pkix"]),
+            remote_require_tls: CounterFamily::new(["offered"]),
+            require_tls_mails: CounterFamily::new(["result"]),
+            original_destination: CounterFamily::new(["is"]),
+            observed: CounterFamily::new(["would"]),
+            tls_required_no: CounterFamily::new(["result"]),
+            sts_would_refuse: CounterFamily::new(["label"]),
+            host_changes: CounterFamily::new(["kind"]),
+            turned_away: CounterFamily::new(["reason"]),
+            client_handshakes: CounterFamily::new(["result"]),
+            shortages: CounterFamily::new(["reason", "at"]),
             tlsrpt: TlsReportCounters::default(),
-            admin: Tally::new(["what", "result"]),
-            reloads: Tally::new(["result"]),
+            admin: CounterFamily::new(["what", "result"]),
+            reloads: CounterFamily::new(["result"]),
             stages: std::array::from_fn(|_| Latency::new(&BOUNDS)),
             sessions: AtomicU64::new(0),
             octets: AtomicU64::new(0),
@@ -282,14 +282,14 @@ impl Metrics {
 
 /// A counter for each set of words that has come up.
 #[derive(Debug)]
-struct Tally<const N: usize> {
+struct CounterFamily<const N: usize> {
     labels: [&'static str; N],
     slots: Box<[Slot<N>]>,
 }
 
 type Slot<const N: usize> = OnceLock<([&'static str; N], AtomicU64)>;
 
-impl<const N: usize> Tally<N> {
+impl<const N: usize> CounterFamily<N> {
     fn new(labels: [&'static str; N]) -> Self {
         Self { labels, slots: (0..SLOTS).map(|_| OnceLock::new()).collect() }
     }

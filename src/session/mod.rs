@@ -40,7 +40,7 @@ use crate::transaction::dialogue::{Dialogue, Service, Step};
 use crate::wire::{BLOCK, Wire, WireError};
 
 use records::RecordsAhead;
-use transfer::After;
+use transfer::AfterChunks;
 
 pub use crate::delivery::shared::{Origin, Received, Shared};
 
@@ -301,12 +301,12 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                 // On the heap: a session that waits for a command has no room for a message.
                 Step::Data(transaction) => Box::pin(self.data(transaction)).await?,
                 Step::Bdat(transaction, chunk) => match Box::pin(self.chunks(transaction, chunk)).await? {
-                    After::Nothing => {}
-                    After::Carry(next) => {
+                    AfterChunks::Nothing => {}
+                    AfterChunks::Carry(next) => {
                         command = next;
                         continue;
                     }
-                    After::Close => return Ok(AfterCommand::Close),
+                    AfterChunks::Close => return Ok(AfterCommand::Close),
                 },
                 Step::Discard(chunk, reply) => {
                     self.discard(chunk.octets).await?;

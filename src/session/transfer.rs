@@ -30,7 +30,7 @@ use crate::wire::{BLOCK, WireError};
 /// The most of a message that is read at a time, while it comes faster than it goes.
 const FLOWING: usize = 64 * 1024;
 
-pub(super) use chunks::After;
+pub(super) use chunks::AfterChunks;
 use field::{FieldGate, HeldRemotes};
 
 /// RFC 5321 §6.3: more Received fields than any honest path has.
@@ -145,7 +145,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     /// nothing here is counted.
     fn note_fields(&self, passage: &mut Passage) {
         let names = passage.scanner.names();
-        passage.deliveries.all().iter_mut().for_each(|delivery| delivery.named(&names));
+        passage.deliveries.all().iter_mut().for_each(|delivery| delivery.note_names(&names));
         if passage.scanner.was_tagged() {
             passage.deliveries.all().iter_mut().for_each(Delivery::was_tagged);
         }
@@ -190,8 +190,8 @@ impl Passage {
     /// Each attempt has the number of octets that were read, however it ends.
     fn note_octets(&mut self) {
         let octets = self.scanner.octets();
-        self.deliveries.all().iter_mut().for_each(|delivery| delivery.octets(octets));
-        self.held().iter_mut().for_each(|open| open.octets(octets));
+        self.deliveries.all().iter_mut().for_each(|delivery| delivery.note_octets(octets));
+        self.held().iter_mut().for_each(|open| open.note_octets(octets));
     }
 
     /// Sends the lines that were scanned last to all destinations, and returns their block.

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::limits::{DomainPermit, Permits};
 use crate::refusal::{Reason, Stage};
 use crate::scarce::Scarcity;
-use acknowledged::Account;
+use acknowledged::AckCount;
 
 /// The connection.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub struct Tcp {
     /// Octets that the kernel has taken.
     written: u64,
     /// The count of acknowledged octets, where the kernel keeps one.
-    account: Option<Account>,
+    acknowledged: Option<AckCount>,
 }
 
 /// The addresses to connect from. Without one the kernel chooses.
@@ -75,8 +75,8 @@ impl Tcp {
             Err(_) => return Err(Reason::Timeout { stage: Stage::Connect, limit }),
         };
         stream.set_nodelay(true).map_err(not_connected)?;
-        let account = Account::open(&stream);
-        Ok(Self { stream, permits: None, began, written: 0, account })
+        let acknowledged = AckCount::open(&stream);
+        Ok(Self { stream, permits: None, began, written: 0, acknowledged })
     }
 
     /// The number of octets that the kernel has taken so far.
@@ -87,7 +87,7 @@ impl Tcp {
     /// How many of the first `octets` that were written the remote's TCP has not acknowledged; 0 where the kernel does not
     /// tell.
     pub(super) fn unacknowledged(&self, octets: u64) -> u64 {
-        let acknowledged = self.account.and_then(|account| account.acknowledged(&self.stream));
+        let acknowledged = self.acknowledged.and_then(|count| count.acknowledged(&self.stream));
         acknowledged.map_or(0, |acknowledged| octets.saturating_sub(acknowledged))
     }
 

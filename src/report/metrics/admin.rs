@@ -4,7 +4,7 @@ use std::fmt;
 
 use prometheus_client::encoding::DescriptorEncoder;
 
-use super::{About, Tally};
+use super::{About, CounterFamily};
 
 /// The part of the admin port that a request is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +64,7 @@ impl super::Metrics {
     }
 }
 
-pub(super) fn encode(to: &mut DescriptorEncoder<'_>, requests: &Tally<2>) -> fmt::Result {
+pub(super) fn encode(to: &mut DescriptorEncoder<'_>, requests: &CounterFamily<2>) -> fmt::Result {
     requests
         .encode(to, About("admin_requests", "Requests at the admin port, by the part that they are for and the result"))
 }

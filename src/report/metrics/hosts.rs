@@ -5,7 +5,7 @@ use std::fmt;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 
-use super::{About, Metrics, Tally};
+use super::{About, CounterFamily, Metrics};
 
 /// How many hosts are remembered.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -23,7 +23,11 @@ impl Metrics {
     }
 }
 
-pub(super) fn encode(to: &mut DescriptorEncoder<'_>, changes: &Tally<1>, figures: Option<HostFigures>) -> fmt::Result {
+pub(super) fn encode(
+    to: &mut DescriptorEncoder<'_>,
+    changes: &CounterFamily<1>,
+    figures: Option<HostFigures>,
+) -> fmt::Result {
     let help = "Changes of settled hosts, by their state afterwards";
     changes.encode(to, About("host_changes", help))?;
     let Some(HostFigures { settled, others }) = figures else { return Ok(()) };

@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use prometheus_client::encoding::DescriptorEncoder;
 
-use super::{About, Tally, gauge};
+use super::{About, CounterFamily, gauge};
 
 /// Everything that is counted for TLS reports.
 #[derive(Debug)]
 pub(super) struct TlsReportCounters {
-    sessions: Tally<2>,
-    dropped: Tally<1>,
-    reports: Tally<2>,
+    sessions: CounterFamily<2>,
+    dropped: CounterFamily<1>,
+    reports: CounterFamily<2>,
     waiting: AtomicU64,
     last_sent: AtomicU64,
 }
@@ -20,9 +20,9 @@ pub(super) struct TlsReportCounters {
 impl Default for TlsReportCounters {
     fn default() -> Self {
         Self {
-            sessions: Tally::new(["policy", "result"]),
-            dropped: Tally::new(["why"]),
-            reports: Tally::new(["way", "result"]),
+            sessions: CounterFamily::new(["policy", "result"]),
+            dropped: CounterFamily::new(["why"]),
+            reports: CounterFamily::new(["way", "result"]),
             waiting: AtomicU64::new(0),
             last_sent: AtomicU64::new(0),
         }

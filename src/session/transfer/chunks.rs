@@ -23,7 +23,7 @@ use crate::transaction::dialogue::Step;
 use crate::wire::{BLOCK, WireError};
 
 /// The end of the conversation about a message in chunks.
-pub(in crate::session) enum After {
+pub(in crate::session) enum AfterChunks {
     /// The client has its reply.
     Nothing,
     /// This command has ended the message before its last chunk, and is to be carried out.
@@ -39,7 +39,7 @@ enum ChunksEnd {
     /// With one that no destination takes; this is its answer.
     Refused(Reply),
     /// Before the last one.
-    Early(After),
+    Early(AfterChunks),
 }
 
 impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
@@ -48,7 +48,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         &mut self,
         mut transaction: Transaction,
         first: Chunk,
-    ) -> Result<After, WireError> {
+    ) -> Result<AfterChunks, WireError> {
         self.client.flush(self.shared.client_timeout).await?;
         let (open, left) = self.upstreams.accepting(&transaction);
         reply(&mut transaction, left, &mut self.client.output);
@@ -63,10 +63,10 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         match carried {
             Ok(ChunksEnd::Last) => {
                 let read = passage.ended(&mut self.client.output);
-                self.conclude(read).await.map(|()| After::Nothing)
+                self.conclude(read).await.map(|()| AfterChunks::Nothing)
             }
             Ok(ChunksEnd::Refused(answer)) => {
-                self.refuse_all(&answer, passage.deliveries).await.map(|()| After::Nothing)
+                self.refuse_all(&answer, passage.deliveries).await.map(|()| AfterChunks::Nothing)
             }
             // L2, L13: with the deliveries go their bodies, and the remotes see a reset.
             Ok(ChunksEnd::Early(after)) => {
@@ -159,7 +159,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     }
 
     /// The next chunk, once other commands before it are answered; or the end of the message without one.
-    async fn next_chunk(&mut self, lines: &mut LineDecoder) -> Result<Result<Chunk, After>, WireError> {
+    async fn next_chunk(&mut self, lines: &mut LineDecoder) -> Result<Result<Chunk, AfterChunks>, WireError> {
         let limit = self.shared.client_timeout;
         loop {
             if self.client.output.len() >= BLOCK {
@@ -175,7 +175,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             };
             match self.grammar().read(&line).map(between) {
                 Ok(Between::Chunk(chunk)) => return Ok(Ok(chunk)),
-                Ok(Between::Over(command)) => return Ok(Err(After::Carry(command))),
+                Ok(Between::Over(command)) => return Ok(Err(AfterChunks::Carry(command))),
                 Ok(Between::OutOfOrder(reply)) => self.say(&reply),
                 Ok(Between::Aside(command)) => {
                     if let Step::Reply(reply) = self.dialogue.step(command, Vec::new()) {
@@ -185,7 +185,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                 Err(error) => {
                     self.say(&error.reply());
                     if error == CommandError::Chunk {
-                        return Ok(Err(After::Close));
+                        return Ok(Err(AfterChunks::Close));
                     }
                 }
             }

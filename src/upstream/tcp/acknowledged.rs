@@ -27,12 +27,12 @@ fn is_counted(release: &str) -> bool {
 
 /// The count of a connection.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Account {
+pub(super) struct AckCount {
     /// The count before the first write: the SYN.
     before: u64,
 }
 
-impl Account {
+impl AckCount {
     /// The count of a connection without a write so far; none, if the kernel keeps no count.
     pub(super) fn open(connection: &impl AsFd) -> Option<Self> {
         // A kernel that counts has counted the SYN. Some that imitate Linux fill this with zeros.
@@ -81,7 +81,7 @@ mod tests {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let mut ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (mut theirs, _) = listener.accept().unwrap();
-        let account = Account::open(&ours).unwrap();
+        let account = AckCount::open(&ours).unwrap();
         assert_eq!(account.acknowledged(&ours), Some(0));
         ours.write_all(b"0123456789").unwrap();
         theirs.read_exact(&mut [0; 10]).unwrap();
