@@ -144,7 +144,7 @@ fn connector_of<R: Resolver + Clone>(config: &Config, parts: ConnectorParts<R>) 
     let https = https(config, HttpsTo { dns: dns.clone(), roots: tls.roots(), port: policies.port });
     let mta_sts = MtaSts::new(https, config.into(), policies.policies);
     Connector {
-        enforced_sts: Some(Arc::new(mta_sts.clone())),
+        enforced_sts: Arc::new(mta_sts.clone()),
         mta_sts,
         dns,
         dialer: Dialer {

@@ -228,7 +228,7 @@ impl Checker {
         match route {
             Ok(route) => self.check_exchanges(route, inquiry, request).await,
             Err(unrouted) => {
-                inquiry.ask_without_route(Some(&self.policies.source), unrouted.mx, request).await;
+                inquiry.ask_without_route(&*self.policies.source, unrouted.mx, request).await;
                 Vec::new()
             }
         }
@@ -237,7 +237,7 @@ impl Checker {
     async fn check_exchanges(&self, route: &Route, inquiry: &StsInquiry, request: &Request<'_>) -> Vec<ExchangeCheck> {
         let by_address = matches!(request.next_hop, Some(NextHop { host: NextHopHost::Address(_), .. }));
         if request.level.heeds_sts() && !by_address {
-            inquiry.answer(Some(&self.policies.source), &route.next_hop, request).await;
+            inquiry.answer(&*self.policies.source, &route.next_hop, request).await;
         }
         let choice = |exchange| Choice { route, exchange, inquiry };
         let limits = Timeouts::from(&self.config);
@@ -369,6 +369,6 @@ impl Checker {
 
     fn connector(&self, resolver: &RecordingResolver, tls: Tls) -> Connector<RecordingResolver> {
         let connector = settings::connector(&self.config, self.hostname.clone(), resolver.clone(), tls);
-        Connector { enforced_sts: Some(Arc::clone(&self.policies.source)), ..connector }
+        Connector { enforced_sts: Arc::clone(&self.policies.source), ..connector }
     }
 }

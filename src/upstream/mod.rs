@@ -81,8 +81,8 @@ pub struct Connector<R> {
     pub dialer: Dialer,
     /// TLS with remotes.
     pub tls: Tls,
-    /// The policies of MTA-STS that mail is held to. None: MTA-STS is not applied.
-    pub enforced_sts: Option<Arc<dyn PolicySource>>,
+    /// The policies of MTA-STS that mail is held to.
+    pub enforced_sts: Arc<dyn PolicySource>,
     /// Whether policies are enforced.
     pub mode: Mode,
     /// The digests that count in TLSA records.

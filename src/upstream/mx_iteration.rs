@@ -156,15 +156,14 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
             matches!(refusal.reason, Reason::MxNotInPolicy { .. } | Reason::UnsignedUnderSts)
                 || refusal.reason.is_about_tls()
         };
-        let source = self.connector.enforced_sts.as_ref().filter(|_| self.sts_renewed == StsRenewed::No);
-        let (Some(source), Some(at_hand), Some(Resolved { route, .. })) = (source, self.sts.enforced(), &self.resolved)
-        else {
+        let (Some(at_hand), Some(Resolved { route, .. })) = (self.sts.enforced(), &self.resolved) else {
             return Err(refusals);
         };
-        if !refusals.iter().any(by_policy) {
+        if self.sts_renewed == StsRenewed::Yes || !refusals.iter().any(by_policy) {
             return Err(refusals);
         }
         self.sts_renewed = StsRenewed::Yes;
+        let source = &self.connector.enforced_sts;
         let Some(newer) = source.newer(&route.next_hop, at_hand, self.request.until).await else {
             return Err(refusals);
         };
@@ -315,7 +314,7 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
 
     /// Mail for which MX records give no route, with the doubt about them.
     async fn unrouted(&self, Unrouted { refusal, mx }: Unrouted) -> Refusals {
-        self.sts.ask_without_route(self.connector.enforced_sts.as_ref(), mx, &self.request).await;
+        self.sts.ask_without_route(&*self.connector.enforced_sts, mx, &self.request).await;
         self.doubted(refusal.into(), mx)
     }
 

@@ -151,7 +151,7 @@ impl<R: Resolver> Connector<R> {
         if route.security == Security::Secure || !request.level.heeds_sts() {
             return self.host(choice, request).await;
         }
-        let asked = inquiry.answer(self.enforced_sts.as_ref(), &route.next_hop, request);
+        let asked = inquiry.answer(&*self.enforced_sts, &route.next_hop, request);
         let (host, at_hand) = tokio::join!(self.host(choice, request), asked);
         match at_hand.demand(route, exchange)? {
             StsDemand::Enforce(StsListing::No) => Err(unmeetable(Unmeetable::NotListed, Some(at_hand), exchange)),
@@ -168,7 +168,7 @@ impl<R: Resolver> Connector<R> {
     ) -> Result<(TlsPolicy, StsTrial), Reason> {
         let (Choice { route, exchange, inquiry }, KnownHost { host, associations }) = (choice, known);
         let found = match policy::asks_sts(route, &associations, request.level) {
-            true => Some(inquiry.answer(self.enforced_sts.as_ref(), &route.next_hop, request).await),
+            true => Some(inquiry.answer(&*self.enforced_sts, &route.next_hop, request).await),
             false => None,
         };
         let sts = found.map_or(Ok(StsDemand::Nothing), |found| found.demand(route, exchange))?;

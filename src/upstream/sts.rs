@@ -10,7 +10,6 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use humantime_serde::re::humantime::format_duration;
@@ -314,14 +313,11 @@ pub struct StsInquiry {
 
 impl StsInquiry {
     /// The answer, asked for now if it was not before.
-    pub(crate) async fn answer(
-        &self,
-        source: Option<&Arc<dyn PolicySource>>,
-        domain: &Name,
-        request: &Request<'_>,
-    ) -> &StsAtHand {
+    pub(crate) async fn answer(&self, source: &dyn PolicySource, domain: &Name, request: &Request<'_>) -> &StsAtHand {
         let ask = async {
-            let (Some(source), StsByRule::Heeded) = (source, request.sts) else { return StsAtHand::OFF };
+            if request.sts == StsByRule::Ignored {
+                return StsAtHand::OFF;
+            }
             let found = source.policy(domain, request.until).await;
             let at_hand = StsAtHand { found, usage: source.usage() };
             request.trace.fact(format_args!("{domain}: STS policy: {at_hand}"));
@@ -332,12 +328,7 @@ impl StsInquiry {
 
     /// Asks on behalf of a domain without a route, if MX records of this security may be forged: there is
     /// [a doubt](Self::doubt) then.
-    pub(crate) async fn ask_without_route(
-        &self,
-        source: Option<&Arc<dyn PolicySource>>,
-        mx: Security,
-        request: &Request<'_>,
-    ) {
+    pub(crate) async fn ask_without_route(&self, source: &dyn PolicySource, mx: Security, request: &Request<'_>) {
         if mx == Security::Insecure && request.level.heeds_sts() {
             self.answer(source, request.domain, request).await;
         }

@@ -40,7 +40,6 @@ use danelaw::terms::ListenerTerms;
 use danelaw::tls::server::ListenerSecurity;
 use danelaw::tlsrpt::TlsEvent;
 use danelaw::transaction::dialogue::Service;
-use danelaw::upstream::sts::PolicySource;
 use danelaw::watch::Watch;
 use danelaw::watch::hosts::SettledHosts;
 use tokio::net::TcpStream;
@@ -275,7 +274,7 @@ impl Scenario {
         let parts = Parts { hostname, dns: dns_of_danelaw, roots, policies, journal, reporter };
         let mut shared = settings::share(&config, parts).unwrap();
         if self.policy_port.is_none() {
-            let policies = self.policies.map(|policies| policies as Arc<dyn PolicySource>);
+            let policies = self.policies.unwrap_or_else(|| Arc::new(sts::Policies::off()));
             Arc::get_mut(&mut shared).unwrap().connector.enforced_sts = policies;
         }
         let (news, shared) = watch::channel(shared);

@@ -71,6 +71,11 @@ impl Policies {
         Self { usage: StsUse::Observe, ..self }
     }
 
+    /// None, as without MTA-STS.
+    pub(crate) fn off() -> Self {
+        Self { usage: StsUse::Off, ..Self::default() }
+    }
+
     pub(crate) fn with(mut self, domain: &str, found: StsFound) -> Self {
         self.found.insert(Name::parse(domain).unwrap(), found);
         self
@@ -94,7 +99,10 @@ impl PolicySource for Policies {
 
     fn policy<'a>(&'a self, domain: &'a Name, _until: Instant) -> PolicyAnswer<'a, StsFound> {
         self.asked.lock().unwrap().push(domain.to_string());
-        let found = self.found.get(domain).cloned().unwrap_or_else(absent);
+        let found = match self.usage {
+            StsUse::Off => StsFound::Off,
+            StsUse::Enforce | StsUse::Observe => self.found.get(domain).cloned().unwrap_or_else(absent),
+        };
         Box::pin(std::future::ready(found))
     }
 
