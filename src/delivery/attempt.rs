@@ -129,7 +129,7 @@ impl Attempt {
     }
 
     /// A field in the message says that it once had a tag.
-    pub(crate) fn was_tagged(&mut self) {
+    pub(crate) fn note_lost_tag(&mut self) {
         if self.demand == TagDemand::None {
             self.outcome.requiretls = Some(TagResult::Lost);
         }

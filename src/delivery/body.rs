@@ -9,7 +9,6 @@ use crate::refusal::{Label, Lacking, Peer};
 use crate::smtp::chunk::Framing;
 use crate::smtp::data::DataScanner;
 use crate::smtp::extensions::Content;
-use crate::smtp::message_names::MessageNames;
 use crate::smtp::reply::Reply;
 use crate::transaction::destination::DestinationId;
 use crate::transaction::{Event, FinalReply};
@@ -19,7 +18,7 @@ use crate::wire::WireError;
 /// The message on its way to one destination.
 pub(crate) struct Delivery {
     destination: DestinationId,
-    attempt: Attempt,
+    pub(crate) attempt: Attempt,
     state: DeliveryState,
 }
 
@@ -56,11 +55,6 @@ impl Delivery {
         let DestinationUpstream { destination, upstream: Upstream { ready, attempt } } = open;
         ready.release();
         Self { destination, state: stopped(declined, &attempt), attempt }
-    }
-
-    /// Our id for the attempt.
-    pub(crate) fn id(&self) -> &str {
-        self.attempt.id()
     }
 
     fn is_sending(&self) -> bool {
@@ -148,25 +142,6 @@ impl Delivery {
         self.attempt.withheld();
     }
 
-    /// A field in the message says that it once had a tag.
-    pub(crate) fn was_tagged(&mut self) {
-        self.attempt.was_tagged();
-    }
-
-    /// The octets of the message that were read from the client.
-    pub(crate) fn note_octets(&mut self, octets: u64) {
-        self.attempt.note_octets(octets);
-    }
-
-    /// The names of the message.
-    pub(crate) fn note_names(&mut self, names: &MessageNames) {
-        self.attempt.note_names(names);
-    }
-
-    pub(crate) fn client_lost(self, gone: &WireError) {
-        self.attempt.client_lost(gone);
-    }
-
     /// The end of data, and the remote's answer to it: the only place where a message can become delivered.
     pub(crate) async fn finish(self) -> Self {
         let Self { destination, mut attempt, state } = self;
@@ -250,7 +225,7 @@ impl Deliveries {
 
     /// Tells all attempts that the client is lost.
     pub(crate) fn client_lost(self, gone: &WireError) {
-        self.0.into_iter().for_each(|delivery| delivery.client_lost(gone));
+        self.0.into_iter().for_each(|delivery| delivery.attempt.client_lost(gone));
     }
 }
 

@@ -28,7 +28,7 @@ use attempt::Attempt;
 #[derive(Debug)]
 pub(crate) struct Upstream {
     ready: Ready,
-    attempt: Attempt,
+    pub(crate) attempt: Attempt,
 }
 
 impl Upstream {
@@ -46,11 +46,6 @@ pub(crate) struct DestinationUpstream {
 }
 
 impl DestinationUpstream {
-    /// The octets of the message that were read from the client.
-    pub(crate) fn note_octets(&mut self, octets: u64) {
-        self.upstream.attempt.note_octets(octets);
-    }
-
     /// The client went away before the remote was asked for the message: the end of the attempt.
     pub(crate) fn client_lost(self, gone: &WireError) {
         self.upstream.ready.release();

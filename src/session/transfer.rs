@@ -112,7 +112,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         let (client, hostname) = (&transaction.envelope.client, &self.shared.us.hostname);
         match self.shared.received {
             Received::Add => deliveries.all().iter_mut().for_each(|delivery| {
-                let line = ReceivedLine { client, origin: self.origin, hostname, id: delivery.id() };
+                let line = ReceivedLine { client, origin: self.origin, hostname, id: delivery.attempt.id() };
                 delivery.load(line.line(OffsetDateTime::now_utc()).as_bytes());
             }),
             Received::Omit => {}
@@ -144,10 +144,12 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     /// Each attempt has the names of the message, and whether the message says that it once had a tag. A field that means
     /// nothing here is counted.
     fn note_fields(&self, passage: &mut Passage) {
-        let names = passage.scanner.names();
-        passage.deliveries.all().iter_mut().for_each(|delivery| delivery.note_names(&names));
-        if passage.scanner.was_tagged() {
-            passage.deliveries.all().iter_mut().for_each(Delivery::was_tagged);
+        let (names, was_tagged) = (passage.scanner.names(), passage.scanner.was_tagged());
+        for Delivery { attempt, .. } in passage.deliveries.all() {
+            attempt.note_names(&names);
+            if was_tagged {
+                attempt.note_lost_tag();
+            }
         }
         match self.terms.takes {
             ListenerMail::Any if passage.scanner.has_tls_required() => {
@@ -190,8 +192,8 @@ impl Passage {
     /// Each attempt has the number of octets that were read, however it ends.
     fn note_octets(&mut self) {
         let octets = self.scanner.octets();
-        self.deliveries.all().iter_mut().for_each(|delivery| delivery.note_octets(octets));
-        self.held().iter_mut().for_each(|open| open.note_octets(octets));
+        self.deliveries.all().iter_mut().for_each(|delivery| delivery.attempt.note_octets(octets));
+        self.held().iter_mut().for_each(|open| open.upstream.attempt.note_octets(octets));
     }
 
     /// Sends the lines that were scanned last to all destinations, and returns their block.
