@@ -141,7 +141,7 @@ struct ConnectorParts<R> {
 fn connector_of<R: Resolver + Clone>(config: &Config, parts: ConnectorParts<R>) -> Connector<R> {
     let ConnectorParts { hostname, dns, tls, policies } = parts;
     let remote = &config.remote;
-    let https = https(config, HttpsTo { dns: dns.clone(), roots: tls.roots(), port: policies.port });
+    let https = https(config, dns.clone(), tls.roots(), policies.port);
     let mta_sts = MtaSts::new(https, config.into(), policies.policies);
     Connector {
         enforced_sts: Arc::new(mta_sts.clone()),
@@ -158,7 +158,7 @@ fn connector_of<R: Resolver + Clone>(config: &Config, parts: ConnectorParts<R>) 
         tls,
         mode: config.mode,
         digests: config.tls.digests.clone(),
-        dialable: Dialable::new(remote.allow_reserved.iter().map(|network| network.0)),
+        dialable: config.into(),
         host_status: HostStatusCache::new(remote.failed_hosts_for),
         without_bdat: Arc::new(WithoutBdat::of_addresses()),
         eight_bit: Arc::new(EightBitDomains::of_domains()),
@@ -176,20 +176,12 @@ fn connector_of<R: Resolver + Clone>(config: &Config, parts: ConnectorParts<R>) 
 
 /// The client that asks policy hosts at the port of RFC 8461 §3.3.
 pub fn policy_hosts<R: Resolver>(config: &Config, dns: R, roots: &Roots) -> HttpsClient<R> {
-    https(config, HttpsTo { dns, roots, port: POLICY_PORT })
+    https(config, dns, roots, POLICY_PORT)
 }
 
-/// The parts of an HTTPS client that the configuration alone does not make.
-struct HttpsTo<'a, R> {
-    dns: R,
-    roots: &'a Roots,
-    port: u16,
-}
-
-fn https<R: Resolver>(config: &Config, to: HttpsTo<'_, R>) -> HttpsClient<R> {
+fn https<R: Resolver>(config: &Config, dns: R, roots: &Roots, port: u16) -> HttpsClient<R> {
     // Policy hosts may be where exchanges may: a network with mail domains of its own has their policy hosts too.
-    let dialable = Dialable::new(config.remote.allow_reserved.iter().map(|network| network.0));
-    HttpsClient::new(to.dns, HttpsPart { dialable, roots: to.roots.clone(), port: to.port })
+    HttpsClient::new(dns, HttpsPart { dialable: config.into(), roots: roots.clone(), port })
 }
 
 /// The policies of MTA-STS, and the port of the hosts that they come from.
@@ -273,6 +265,12 @@ pub fn database(config: &Config) -> Option<DatabaseSettings> {
         patience: store.patience,
         migration: if store.migrate { Migration::AtStart } else { Migration::ByHand },
     })
+}
+
+impl From<&Config> for Dialable {
+    fn from(config: &Config) -> Self {
+        Self::new(config.remote.allow_reserved.iter().map(|network| network.0))
+    }
 }
 
 impl From<&Config> for RootFiles {
