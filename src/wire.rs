@@ -157,29 +157,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.decoded(ReplyDecoder::new(), limit, Output::Sent).await
     }
 
-    /// Reads the reply to a session's first MAIL. Empty lines that follow the reply to EHLO are skipped in front of it.
+    /// The same with a decoder that may be more tolerant. A peer that sends lines without a code and then no more is no mail
+    /// server, so the wait for it is short.
     ///
     /// # Errors
     /// As [`Wire::reply`].
-    pub async fn reply_to_first_mail(&mut self, limit: Duration) -> Result<Reply, WireError> {
-        self.decoded(ReplyDecoder::to_first_mail(), limit, Output::Sent).await
-    }
-
-    /// Reads a reply before MAIL, as tolerantly as Postfix does. A peer that sends lines without a code and then no more is
-    /// no mail server, so the wait for it is short.
-    ///
-    /// # Errors
-    /// As [`Wire::reply`].
-    pub async fn reply_before_mail(&mut self, limit: Duration) -> Result<Reply, WireError> {
-        self.decoded(ReplyDecoder::before_mail(), limit, Output::Sent).await
-    }
-
-    /// Reads the reply to EHLO in the same way, and keeps all lines of it.
-    ///
-    /// # Errors
-    /// As [`Wire::reply_before_mail`].
-    pub async fn reply_to_ehlo(&mut self, limit: Duration) -> Result<Reply, WireError> {
-        self.decoded(ReplyDecoder::to_ehlo(), limit, Output::Sent).await
+    pub async fn reply_by(&mut self, decoder: ReplyDecoder, limit: Duration) -> Result<Reply, WireError> {
+        self.decoded(decoder, limit, Output::Sent).await
     }
 
     /// Reads the reply that a remote has begun or is to begin, while no more octets may reach the remote: unsent output is
@@ -395,7 +379,7 @@ mod tests {
                 tokio::time::sleep(1000 * second).await;
             });
             let began = Instant::now();
-            let reply = Wire::new(stream).reply_before_mail(limit * second).await;
+            let reply = Wire::new(stream).reply_by(ReplyDecoder::before_mail(), limit * second).await;
             let found = reply.as_ref().map(Reply::to_string).map_err(|_| began.elapsed().as_secs());
             assert_eq!(found.as_deref().map_err(|seconds| *seconds), read, "{pauses:?}");
             said.abort();

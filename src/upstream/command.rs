@@ -40,12 +40,12 @@ where
             Ok(()) | Err(_) => broken(stage, error),
         });
     }
-    let reply = match stage {
-        Stage::Ehlo | Stage::EhloUnderTls => wire.reply_to_ehlo(limit).await,
-        Stage::Connect | Stage::Greeting | Stage::StartTls | Stage::Handshake => wire.reply_before_mail(limit).await,
-        Stage::Mail | Stage::Rcpt | Stage::Data | Stage::Message | Stage::EndOfMessage => wire.reply(limit).await,
+    let decoder = match stage {
+        Stage::Ehlo | Stage::EhloUnderTls => ReplyDecoder::to_ehlo(),
+        Stage::Connect | Stage::Greeting | Stage::StartTls | Stage::Handshake => ReplyDecoder::before_mail(),
+        Stage::Mail | Stage::Rcpt | Stage::Data | Stage::Message | Stage::EndOfMessage => ReplyDecoder::new(),
     };
-    reply.map_err(|error| broken(stage, error))
+    wire.reply_by(decoder, limit).await.map_err(|error| broken(stage, error))
 }
 
 /// The reason for a reply without a command: 421 may come at any time (RFC 5321 §3.8), no other reply may.

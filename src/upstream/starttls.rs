@@ -39,7 +39,7 @@ use crate::dns::Nat64Prefix;
 use crate::policy::{Permit, TlsPolicy};
 use crate::refusal::{Peer, Reason, Stage};
 use crate::smtp::extensions::Extensions;
-use crate::smtp::reply::{Code, Reply};
+use crate::smtp::reply::{Code, Reply, ReplyDecoder};
 use crate::tls::{self, Secured, Tls};
 use crate::trace::Trace;
 use crate::wire::Wire;
@@ -109,7 +109,8 @@ impl Greeted {
     ) -> Result<Self, Reason> {
         let mut wire = Wire::new(tcp);
         let limit = options.reply_limit();
-        let greeting = wire.reply_before_mail(limit).await.map_err(|error| broken(Stage::Greeting, error))?;
+        let greeting = wire.reply_by(ReplyDecoder::before_mail(), limit).await;
+        let greeting = greeting.map_err(|error| broken(Stage::Greeting, error))?;
         if greeting.code() != Code::READY {
             // RFC 5321 §3.1: 554 or 421 here says nothing about this mail; the next host may take it.
             quit(wire, limit);

@@ -35,7 +35,7 @@ use super::timeouts::Timeouts;
 use crate::refusal::{Peer, Reason, Stage};
 use crate::smtp::address::{ForwardPath, Mailbox};
 use crate::smtp::command::{Command, Mail};
-use crate::smtp::reply::{Code, Reply, is_blank};
+use crate::smtp::reply::{Code, Reply, ReplyDecoder, is_blank};
 use crate::smtp::stuffing::DotStuffer;
 use crate::wire::Wire;
 use body::Form;
@@ -324,12 +324,9 @@ impl Ready {
     async fn next_answer(&mut self, limit: Duration) -> Result<Reply, Reason> {
         // Without an outstanding command the answer belongs to none.
         let stage = self.awaited.front().copied().unwrap_or(Stage::Data);
-        let reply = if stage == Stage::Mail && self.mails == 1 {
-            self.wire.reply_to_first_mail(limit).await
-        } else {
-            self.wire.reply(limit).await
-        };
-        let reply = reply.map_err(|error| broken(stage, error))?;
+        let is_first_mail = stage == Stage::Mail && self.mails == 1;
+        let decoder = if is_first_mail { ReplyDecoder::to_first_mail() } else { ReplyDecoder::new() };
+        let reply = self.wire.reply_by(decoder, limit).await.map_err(|error| broken(stage, error))?;
         self.awaited.pop_front();
         self.note_limit(stage, &reply);
         if reply.code() == Code::SERVICE_NOT_AVAILABLE {
