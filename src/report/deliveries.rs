@@ -80,7 +80,7 @@ impl DeliveryNotes {
     fn note_delivered(&self, outcome: &Outcome, at: i64) {
         let mut noted = self.lock();
         noted.refused.remove(&outcome.domain);
-        let protection = outcome.secured();
+        let protection = outcome.protection();
         let before = noted.delivered.get(&outcome.domain).and_then(|delivered| delivered.under_tls);
         let delivered = DeliveredDomain { last: at, under_tls: protection.map(|_| at).or(before) };
         put(&mut noted.delivered, outcome.domain.clone(), delivered, |delivered| delivered.last);

@@ -178,7 +178,7 @@ impl Metrics {
             outcome.verdict.label(),
             outcome.reason.map_or("", Label::as_str),
             outcome.policy().unwrap_or("none"),
-            outcome.protection().as_str(),
+            outcome.protection_word().as_str(),
         ]);
         if let (Some(would), None) = (&outcome.would, outcome.permit()) {
             self.observed.count([would.reason.as_str()]);

@@ -388,7 +388,7 @@ impl Outcome {
     }
 
     /// The word for the protection of the mail in transit, if it was sent.
-    fn protection(&self) -> ProtectionWord {
+    fn protection_word(&self) -> ProtectionWord {
         self.remote.as_ref().map_or(ProtectionWord::None, |remote| remote.channel.word())
     }
 
@@ -425,13 +425,13 @@ impl Outcome {
     }
 
     /// The proof of the session, if it was under TLS.
-    fn secured(&self) -> Option<&Protection> {
+    fn protection(&self) -> Option<&Protection> {
         self.remote.as_ref()?.channel.protection()
     }
 
     /// Writes the one log event. A value that may have a space in it is a string, which a text log shows in quotes.
     fn log(&self) {
-        let (remote, protection, sts) = (self.remote.as_ref(), self.secured(), self.sts.as_ref());
+        let (remote, protection, sts) = (self.remote.as_ref(), self.protection(), self.sts.as_ref());
         let (original, client) = (self.original_destination, self.client_tls.as_deref());
         let matched = protection.and_then(Protection::matched);
         event!(
@@ -442,7 +442,7 @@ impl Outcome {
             exchange = remote.map(|remote| tracing::field::display(&remote.peer.exchange)),
             address = remote.map(|remote| tracing::field::display(remote.peer.address)),
             port = remote.and_then(|remote| remote.peer.port),
-            policy = self.policy(), permit = self.permit(), protection = self.protection().as_str(),
+            policy = self.policy(), permit = self.permit(), protection = self.protection_word().as_str(),
             earlier_mails = remote.map(|remote| remote.earlier_mails).filter(|mails| *mails > 0),
             tls_version = protection.map(Protection::version), cipher = protection.map(Protection::cipher_suite),
             tlsa = matched.map(|matched| matched.record.to_string()),

@@ -282,8 +282,8 @@ impl RecentDomain {
             last: now,
             id: outcome.id.clone(),
             remote: outcome.remote.as_ref().map(|remote| (remote.peer.exchange.clone(), remote.policy)),
-            protection: outcome.protection(),
-            tls: outcome.secured().map(Protection::version),
+            protection: outcome.protection_word(),
+            tls: outcome.protection().map(Protection::version),
             reason: outcome.reason,
             counts: VerdictCounts::default(),
         }
