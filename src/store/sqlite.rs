@@ -5,6 +5,7 @@
 
 mod mails;
 mod reports;
+mod transaction;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -16,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteLockingMode, SqliteRow, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection, Row, SqliteConnection};
+use sqlx::{ConnectOptions, Row, SqliteConnection};
 
 use super::kept::{damaged, kept_reply, reply_of};
 use super::postgres::DatabaseOpenError;
@@ -24,6 +25,7 @@ use super::{MessageKey, Pair, PolicyRow, RecordId, Served, Writing, Written};
 use crate::smtp::reply::Reply;
 use mails::MAILS;
 use reports::{FROM_4, REPORTER, REPORTS};
+use transaction::SqliteHandle;
 use watch::WATCH;
 
 /// "danl": names the program that made the file, in the place that SQLite keeps for it.
@@ -144,7 +146,7 @@ impl OpenError {
 
 /// An open file, or a database in memory.
 pub(crate) struct Sqlite {
-    connection: SqliteConnection,
+    handle: SqliteHandle,
     outcomes: usize,
     /// This process among those that have written to the file.
     writer: i64,
@@ -165,7 +167,7 @@ impl Sqlite {
             Some(path) => open_file(path).await?,
         };
         let writer = i64::from_ne_bytes(fastrand::u64(..).to_ne_bytes());
-        let mut store = Self { connection, outcomes: 0, writer };
+        let mut store = Self { handle: SqliteHandle::new(connection), outcomes: 0, writer };
         store.count().await.map_err(library)?;
         Ok(store)
     }
@@ -176,7 +178,7 @@ impl Sqlite {
 
     pub(super) async fn served(&mut self) -> Result<Vec<Served>, SqliteError> {
         let sql = "SELECT record, seen, pair FROM outcomes JOIN records ON records.id = outcomes.record";
-        let rows = sqlx::query(sql).fetch_all(&mut self.connection).await?;
+        let rows = sqlx::query(sql).fetch_all(self.handle.connection().await?).await?;
         let served = |row| {
             Ok(Served { record: RecordId(row_number(row, 0)?), seen: row_number(row, 1)?, recipient: pair(row, 2)? })
         };
@@ -186,13 +188,13 @@ impl Sqlite {
     pub(super) async fn replies(&mut self, key: MessageKey, since: i64) -> Result<BTreeMap<Pair, Reply>, SqliteError> {
         let sql = "SELECT pair, reply FROM outcomes JOIN records ON records.id = outcomes.record
                    WHERE key = ?1 AND seen >= ?2";
-        let rows = sqlx::query(sql).bind(key.octets()).bind(since).fetch_all(&mut self.connection).await?;
+        let rows = sqlx::query(sql).bind(key.octets()).bind(since).fetch_all(self.handle.connection().await?).await?;
         rows.iter().map(|row| Ok((pair(row, 0)?, reply(row, 1)?))).collect()
     }
 
     pub(super) async fn put(&mut self, writing: Writing<'_>, now: i64) -> Result<Written, SqliteError> {
         let Writing { key, outcomes, entries, .. } = writing;
-        let mut transaction = self.connection.begin().await?;
+        let mut transaction = self.handle.begin().await?;
         let sql = "INSERT INTO records (key, seen) VALUES (?1, ?2)
                    ON CONFLICT (key) DO UPDATE SET seen = excluded.seen RETURNING id";
         let query = sqlx::query(sql).bind(key.octets()).bind(now);
@@ -223,7 +225,7 @@ impl Sqlite {
 
     pub(super) async fn delete(&mut self, key: MessageKey) -> Result<Option<RecordId>, SqliteError> {
         let sql = "DELETE FROM outcomes WHERE record = (SELECT id FROM records WHERE key = ?1)";
-        let mut transaction = self.connection.begin().await?;
+        let mut transaction = self.handle.begin().await?;
         let outcomes = sqlx::query(sql).bind(key.octets()).execute(&mut *transaction).await?.rows_affected();
         let sql = "DELETE FROM records WHERE key = ?1 RETURNING id";
         let row = sqlx::query(sql).bind(key.octets()).fetch_optional(&mut *transaction).await?;
@@ -234,7 +236,7 @@ impl Sqlite {
 
     pub(super) async fn tidy(&mut self, since: i64) -> Result<Vec<RecordId>, SqliteError> {
         let sql = "DELETE FROM records WHERE seen < ?1 RETURNING id";
-        let gone = sqlx::query(sql).bind(since).fetch_all(&mut self.connection).await?;
+        let gone = sqlx::query(sql).bind(since).fetch_all(self.handle.connection().await?).await?;
         if !gone.is_empty() {
             self.count().await?;
         }
@@ -243,7 +245,7 @@ impl Sqlite {
 
     pub(super) async fn policies(&mut self) -> Result<Vec<PolicyRow>, SqliteError> {
         let sql = "SELECT domain, id, body, fetched, used, failing_since FROM sts_policies";
-        let rows = sqlx::query(sql).fetch_all(&mut self.connection).await?;
+        let rows = sqlx::query(sql).fetch_all(self.handle.connection().await?).await?;
         Ok(rows.iter().map(policy_row).collect::<sqlx::Result<_>>()?)
     }
 
@@ -252,18 +254,18 @@ impl Sqlite {
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
         let query = sqlx::query(sql).bind(&row.domain).bind(&row.id).bind(&row.body);
         let query = query.bind(row.fetched).bind(row.used).bind(row.failing_since);
-        query.execute(&mut self.connection).await?;
+        query.execute(self.handle.connection().await?).await?;
         Ok(())
     }
 
     pub(super) async fn delete_policy(&mut self, domain: &str) -> Result<(), SqliteError> {
         let sql = "DELETE FROM sts_policies WHERE domain = ?1";
-        sqlx::query(sql).bind(domain).execute(&mut self.connection).await?;
+        sqlx::query(sql).bind(domain).execute(self.handle.connection().await?).await?;
         Ok(())
     }
 
     async fn count(&mut self) -> sqlx::Result<()> {
-        let row = sqlx::query("SELECT COUNT(*) FROM outcomes").fetch_one(&mut self.connection).await?;
+        let row = sqlx::query("SELECT COUNT(*) FROM outcomes").fetch_one(self.handle.connection().await?).await?;
         self.outcomes = usize::try_from(row.try_get::<i64, _>(0)?).unwrap_or(usize::MAX);
         Ok(())
     }

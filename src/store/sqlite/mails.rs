@@ -1,7 +1,7 @@
 //! The table of mails by month.
 
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Connection, Row, SqliteConnection};
+use sqlx::{Row, SqliteConnection};
 
 use super::super::mails::{MailPage, STEP};
 use super::super::{MailDelta, MailWrite};
@@ -32,7 +32,7 @@ pub(super) const MAILS: &str = "
 impl Sqlite {
     /// New domains come into months that have less than `most`.
     pub(in super::super) async fn add_mails(&mut self, most: i64, write: &MailWrite) -> Result<(), SqliteError> {
-        let mut transaction = self.connection.begin().await?;
+        let mut transaction = self.handle.begin().await?;
         let sql = "INSERT INTO mail_writer (one, writer, number) VALUES (1, ?1, ?2)
                    ON CONFLICT (one) DO UPDATE SET writer = excluded.writer, number = excluded.number
                    WHERE writer <> excluded.writer OR number < excluded.number";
@@ -57,13 +57,13 @@ impl Sqlite {
                    WHERE month BETWEEN ?1 AND ?2 AND (month, domain, result) > (?3, ?4, ?5)
                    ORDER BY month, domain, result LIMIT ?6";
         let query = sqlx::query(sql).bind(first).bind(last).bind(month).bind(domain).bind(result).bind(STEP);
-        let rows = query.fetch_all(&mut self.connection).await?;
+        let rows = query.fetch_all(self.handle.connection().await?).await?;
         Ok(rows.iter().map(mail_row).collect::<sqlx::Result<_>>()?)
     }
 
     /// Returns the number of deleted rows.
     pub(in super::super) async fn forget_mails(&mut self, before: i64) -> Result<i64, SqliteError> {
-        let mut transaction = self.connection.begin().await?;
+        let mut transaction = self.handle.begin().await?;
         let sql = "DELETE FROM mail_months WHERE (month, domain, result) IN
                    (SELECT month, domain, result FROM mail_months WHERE month < ?1 LIMIT ?2)";
         let deleted = sqlx::query(sql).bind(before).bind(STEP).execute(&mut *transaction).await?.rows_affected();

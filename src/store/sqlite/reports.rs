@@ -1,7 +1,7 @@
 //! The tables of TLS reports.
 
+use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Connection, Row};
 
 use super::super::{CountsRow, ReportRow, ReportRows, SuppressedRow};
 use super::{Sqlite, SqliteError};
@@ -51,17 +51,17 @@ pub(super) const FROM_4: &str = "
 
 impl Sqlite {
     pub(in super::super) async fn reporter_id(&mut self) -> Result<String, SqliteError> {
-        let row = sqlx::query("SELECT id FROM tls_reporter").fetch_one(&mut self.connection).await?;
+        let row = sqlx::query("SELECT id FROM tls_reporter").fetch_one(self.handle.connection().await?).await?;
         Ok(row.try_get(0)?)
     }
 
     pub(in super::super) async fn report_rows(&mut self) -> Result<ReportRows, SqliteError> {
         let sql = "SELECT day, domain, counts FROM tls_counts";
-        let counts = sqlx::query(sql).fetch_all(&mut self.connection).await?;
+        let counts = sqlx::query(sql).fetch_all(self.handle.connection().await?).await?;
         let sql = "SELECT day, domain, address, state, first, tries, next, organization, contact FROM tls_reports";
-        let reports = sqlx::query(sql).fetch_all(&mut self.connection).await?;
+        let reports = sqlx::query(sql).fetch_all(self.handle.connection().await?).await?;
         let sql = "SELECT address, until, level FROM tls_suppressed";
-        let suppressed = sqlx::query(sql).fetch_all(&mut self.connection).await?;
+        let suppressed = sqlx::query(sql).fetch_all(self.handle.connection().await?).await?;
         Ok(ReportRows {
             counts: counts.iter().map(counts_row).collect::<sqlx::Result<_>>()?,
             reports: reports.iter().map(report_row).collect::<sqlx::Result<_>>()?,
@@ -70,7 +70,7 @@ impl Sqlite {
     }
 
     pub(in super::super) async fn put_report_rows(&mut self, rows: &ReportRows) -> Result<(), SqliteError> {
-        let mut transaction = self.connection.begin().await?;
+        let mut transaction = self.handle.begin().await?;
         for CountsRow { day, domain, counts } in &rows.counts {
             let sql = "INSERT OR REPLACE INTO tls_counts (day, domain, counts) VALUES (?1, ?2, ?3)";
             sqlx::query(sql).bind(*day).bind(domain).bind(counts).execute(&mut *transaction).await?;
@@ -97,7 +97,7 @@ impl Sqlite {
     }
 
     pub(in super::super) async fn forget_reports_before(&mut self, day: i64, last: i64) -> Result<(), SqliteError> {
-        let mut transaction = self.connection.begin().await?;
+        let mut transaction = self.handle.begin().await?;
         // In steps, because the journal waits meanwhile. The states go behind the counts: a domain that has counts and no state
         // would look as if it was not reported.
         let sql = "DELETE FROM tls_counts WHERE (day, domain) IN

@@ -1,7 +1,7 @@
 //! The tables of the watch.
 
+use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Connection, Row};
 
 use super::super::watch::ENTRIES;
 use super::super::{HostSessions, WatchRow};
@@ -35,12 +35,12 @@ impl Sqlite {
         let sql = "SELECT kind, name, entry, seen FROM watch_entries WHERE (kind, name) > (?1, ?2)
                    ORDER BY kind, name LIMIT ?3";
         let query = sqlx::query(sql).bind(kind).bind(name).bind(ENTRIES);
-        let rows = query.fetch_all(&mut self.connection).await?;
+        let rows = query.fetch_all(self.handle.connection().await?).await?;
         Ok(rows.iter().map(watch_row).collect::<sqlx::Result<_>>()?)
     }
 
     pub(in super::super) async fn put_watch_rows(&mut self, rows: &[WatchRow]) -> Result<(), SqliteError> {
-        let mut transaction = self.connection.begin().await?;
+        let mut transaction = self.handle.begin().await?;
         for WatchRow { kind, name, entry, seen } in rows {
             let sql = "INSERT OR REPLACE INTO watch_entries (kind, name, entry, seen) VALUES (?1, ?2, ?3, ?4)";
             let query = sqlx::query(sql).bind(kind).bind(name).bind(entry).bind(*seen);
@@ -53,12 +53,13 @@ impl Sqlite {
     pub(in super::super) async fn forget_watch_rows(&mut self, kind: &str, before: i64) -> Result<i64, SqliteError> {
         let sql = "DELETE FROM watch_entries WHERE (kind, name) IN
                    (SELECT kind, name FROM watch_entries WHERE kind = ?1 AND seen < ?2 LIMIT ?3)";
-        let deleted = sqlx::query(sql).bind(kind).bind(before).bind(ENTRIES).execute(&mut self.connection).await?;
+        let deleted =
+            sqlx::query(sql).bind(kind).bind(before).bind(ENTRIES).execute(self.handle.connection().await?).await?;
         Ok(i64::try_from(deleted.rows_affected()).unwrap_or(i64::MAX))
     }
 
     pub(in super::super) async fn add_host_sessions(&mut self, rows: &[HostSessions]) -> Result<(), SqliteError> {
-        let mut transaction = self.connection.begin().await?;
+        let mut transaction = self.handle.begin().await?;
         for HostSessions { host, port, day, word, sessions, last, note } in rows {
             // On the right side of each assignment the names are those of the row as it was.
             let sql = "INSERT INTO host_sessions (host, port, day, word, sessions, last, note)
@@ -74,7 +75,7 @@ impl Sqlite {
 
     pub(in super::super) async fn take_host_sessions(&mut self) -> Result<Vec<HostSessions>, SqliteError> {
         let sql = "DELETE FROM host_sessions RETURNING host, port, day, word, sessions, last, note";
-        let rows = sqlx::query(sql).fetch_all(&mut self.connection).await?;
+        let rows = sqlx::query(sql).fetch_all(self.handle.connection().await?).await?;
         Ok(rows.iter().map(host_sessions).collect::<sqlx::Result<_>>()?)
     }
 }
