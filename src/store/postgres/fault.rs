@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::super::Error;
+use crate::roots::CaFileError;
 
 /// Why a call fails.
 #[derive(Debug)]
@@ -112,6 +113,9 @@ pub enum DatabaseOpenError {
         /// The system's error.
         error: io::Error,
     },
+    /// The file of `store.ca` is of no use.
+    #[error("store.ca: {0}")]
+    Ca(CaFileError),
     /// The server refuses danelaw, or is not the one that the configuration describes.
     #[error("store.url: the database cannot be used: {0}")]
     Refused(String),
@@ -145,6 +149,7 @@ impl DatabaseOpenError {
             Self::Unreachable(_) => true,
             Self::Environment(_)
             | Self::File { .. }
+            | Self::Ca(_)
             | Self::Refused(_)
             | Self::NoTables
             | Self::MayNotMake(_)

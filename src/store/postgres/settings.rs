@@ -11,6 +11,7 @@ use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use super::DatabaseOpenError;
 use crate::config::{DatabaseHost, DatabaseTls, DatabaseUrl};
 use crate::operator_file::SETTINGS;
+use crate::roots;
 
 /// Variables that the library reads and that no setting replaces.
 const FOREIGN: [&str; 4] = ["PGOPTIONS", "PGSSLCERT", "PGSSLKEY", "PGSSLROOTCERT"];
@@ -73,9 +74,22 @@ impl DatabaseSettings {
             DatabaseHost::Unix(directory) => options.host("localhost").socket(directory),
         };
         Ok(match (&self.ca, tls) {
-            (Some(ca), DatabaseTls::Verified) => options.ssl_root_cert(bounded(ca)?),
+            (Some(ca), DatabaseTls::Verified) => {
+                // The library would read any file, whole, and tell neither the key nor the file.
+                roots::authorities(ca).map_err(DatabaseOpenError::Ca)?;
+                options.ssl_root_cert(ca)
+            }
             (Some(_), DatabaseTls::Off) | (None, _) => options,
         })
+    }
+
+    /// Reads the files that the settings name.
+    ///
+    /// # Errors
+    /// One of them is of no use.
+    pub fn files(&self) -> Result<(), DatabaseOpenError> {
+        self.options()?;
+        self.pepper().map(drop)
     }
 
     pub(super) fn pepper(&self) -> Result<Option<hmac::Key>, DatabaseOpenError> {
@@ -96,12 +110,6 @@ pub(super) fn refuse_foreign_settings() -> Result<(), DatabaseOpenError> {
         Some(variable) => Err(DatabaseOpenError::Environment(variable)),
         None => Ok(()),
     }
-}
-
-/// The file of `store.ca`, if it can be read up to its bound: the library reads it whole. It may come to be there later.
-fn bounded(ca: &Path) -> Result<&Path, DatabaseOpenError> {
-    let unreadable = |error| DatabaseOpenError::Unreachable(format!("store.ca: {}: {error}", ca.display()));
-    SETTINGS.read(ca).map(|_| ca).map_err(unreadable)
 }
 
 fn read(key: &'static str, path: &Path) -> Result<String, DatabaseOpenError> {
