@@ -1,17 +1,18 @@
-//! The fields of an event on a line of the text log.
+//! The fields of an event on a line of the text log, and the characters of any line, none of which steers a terminal (A-110).
 
-use std::fmt::{self, Debug, Write as _};
+use std::borrow::Cow;
+use std::fmt::{self, Debug};
 
 use tracing::field::{Field, Visit};
 use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::Writer;
 
+use crate::config::LogFormat;
 use crate::excerpt::is_printable;
 
-/// Writes the fields of an event as [`DefaultFields`](tracing_subscriber::fmt::format::DefaultFields) does, and no character that
-/// steers a terminal (A-110). The library lets them through in fields, and takes three times as long, for colours that are not
-/// there.
+/// Writes the fields of an event as [`DefaultFields`](tracing_subscriber::fmt::format::DefaultFields) does, which takes three times as
+/// long, for colours that are not there.
 pub(super) struct OnOneLine;
 
 impl<'w> FormatFields<'w> for OnOneLine {
@@ -56,27 +57,33 @@ impl Visit for FieldWriter<'_> {
 
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         self.result = self.result.and_then(|()| match field.name() {
-            "message" => write!(Harmless(&mut self.line), "{value:?}"),
+            "message" => write!(self.line, "{value:?}"),
             // Of an event of the `log` crate, which has them elsewhere too.
             name if name.starts_with("log.") => Ok(()),
-            _ => self.field(field, |line| write!(Harmless(line), "{value:?}")),
+            _ => self.field(field, |line| write!(line, "{value:?}")),
         });
     }
 }
 
-/// Writes characters that steer a terminal as escape sequences.
-struct Harmless<'a, 'b>(&'a mut Writer<'b>);
-
-impl fmt::Write for Harmless<'_, '_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        if !text.contains(steers) {
-            return self.0.write_str(text);
-        }
-        text.chars().try_for_each(|character| match steers(character) {
-            true => write!(self.0, "{}", character.escape_default()),
-            false => self.0.write_char(character),
-        })
+/// The line of an event, with each character that steers a terminal as an escape sequence: in a line of text as Rust writes it, and in
+/// an object of JSON as JSON does (RFC 8259 §7), whose library leaves DEL, the controls of C1 and the marks of direction as they are.
+pub(super) fn harmless(event: &[u8], format: LogFormat) -> Cow<'_, [u8]> {
+    // Both libraries write UTF-8, and end the line.
+    let line = String::from_utf8_lossy(event.strip_suffix(b"\n").unwrap_or(event));
+    if !line.contains(steers) {
+        return event.into();
     }
+    let mut escaped = String::with_capacity(line.len() + 16);
+    for character in line.chars() {
+        match format {
+            _ if !steers(character) => escaped.push(character),
+            LogFormat::Text => escaped.extend(character.escape_default()),
+            // None of them is beyond the first plane.
+            LogFormat::Json => escaped.push_str(&format!("\\u{:04x}", u32::from(character))),
+        }
+    }
+    escaped.push('\n');
+    escaped.into_bytes().into()
 }
 
 /// Whether a character steers a terminal: a control character, a separator of lines or paragraphs, or a mark of direction (Unicode,
@@ -150,16 +157,34 @@ mod tests {
     #[test]
     fn an_event_is_one_line_that_steers_no_terminal() {
         // A-110: in the message, in a text, and in the words of an error.
-        let written = Written::default();
-        let writer = written.clone();
-        let layer = layer().without_time().with_ansi(false).with_writer(move || writer.clone());
-        let layer = layer.fmt_fields(OnOneLine);
-        let subscriber = tracing_subscriber::registry().with(layer);
         let hostile = "a\n\u{1b}[2J\u{7f}\u{9b}\u{fc}\u{202e}\u{2028}\u{2069}\r";
-        let error = io::Error::other(hostile);
-        tracing::subscriber::with_default(subscriber, || tracing::info!(%error, text = hostile, "{hostile}"));
-        let line = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
         let told = r"a\n\u{1b}[2J\u{7f}\u{9b}ü\u{202e}\u{2028}\u{2069}\r";
-        assert_eq!(line, format!(" INFO danelaw::cli::fields::tests: {told} error={told} text=\"{told}\"\n"));
+        let log = |subscriber: Box<dyn tracing::Subscriber + Send + Sync>, written: &Written| {
+            let error = io::Error::other(hostile);
+            tracing::subscriber::with_default(subscriber, || tracing::info!(%error, text = hostile, "{hostile}"));
+            written.0.lock().unwrap().clone()
+        };
+        let (text, json) = (Written::default(), Written::default());
+        let writer = |written: &Written| {
+            let written = written.clone();
+            move || written.clone()
+        };
+        let layer = || layer().without_time();
+        let lines = layer().with_ansi(false).fmt_fields(OnOneLine).with_writer(writer(&text));
+        let line = log(Box::new(tracing_subscriber::registry().with(lines)), &text);
+        assert_eq!(
+            String::from_utf8(harmless(&line, LogFormat::Text).into_owned()).unwrap(),
+            format!(" INFO danelaw::cli::fields::tests: {told} error={told} text=\"{told}\"\n")
+        );
+        let objects = layer().json().flatten_event(true).with_writer(writer(&json));
+        let line = log(Box::new(tracing_subscriber::registry().with(objects)), &json);
+        let line = String::from_utf8(harmless(&line, LogFormat::Json).into_owned()).unwrap();
+        let object = line.strip_suffix('\n').unwrap();
+        assert!(!object.contains(steers), "{object:?}");
+        // A reader of JSON has the text as it was.
+        let object: serde_json::Value = serde_json::from_str(object).unwrap();
+        for field in ["message", "error", "text"] {
+            assert_eq!(object[field], hostile);
+        }
     }
 }

@@ -23,7 +23,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, fmt, reload};
 
-use super::fields::OnOneLine;
+use super::fields::{OnOneLine, harmless};
 use super::lines::{AtEnd, LineKind, Lines};
 use super::run::StartError;
 use crate::config::{LogFormat, LogSection};
@@ -65,7 +65,7 @@ pub(super) fn init(log: &LogSection) -> Result<Logging, StartError> {
     let lines = Lines::start(File::from(stderr), account).map_err(StartError::system)?;
     let sink = LogSink::of_this_process();
     let registry = tracing_subscriber::registry().with(filter);
-    let layer = fmt::layer().with_writer(Queue { lines: Arc::clone(&lines), to: sink });
+    let layer = fmt::layer().with_writer(Queue { lines: Arc::clone(&lines), to: sink, format: log.format });
     match (log.format, sink) {
         // The journal has the time, and the priority in front of the line is its own field there.
         (LogFormat::Text, LogSink::Journal) => registry.with(as_text(layer).without_time().with_level(false)).init(),
@@ -141,7 +141,7 @@ pub(super) fn filter(text: &str) -> Result<Targets, String> {
     })
 }
 
-/// Says why a danelaw that ran ends, unless standard error does not take it in time.
+/// Says why danelaw ends, unless standard error does not take it in time.
 pub(super) fn complain_in_time(why: String) {
     let (said, hear) = mpsc::channel();
     let saying = thread::Builder::new().spawn(move || {
@@ -210,6 +210,7 @@ impl LogSink {
 struct Queue {
     lines: Arc<Lines>,
     to: LogSink,
+    format: LogFormat,
 }
 
 /// The place of the next event in the queue, with the prefix of its line.
@@ -217,18 +218,19 @@ struct QueuedLine<'a> {
     lines: &'a Lines,
     prefix: &'static str,
     kind: LineKind,
+    format: LogFormat,
 }
 
 impl<'a> MakeWriter<'a> for Queue {
     type Writer = QueuedLine<'a>;
 
     fn make_writer(&'a self) -> QueuedLine<'a> {
-        QueuedLine { lines: &self.lines, prefix: "", kind: LineKind::Event }
+        QueuedLine { lines: &self.lines, prefix: "", kind: LineKind::Event, format: self.format }
     }
 
     fn make_writer_for(&'a self, event: &Metadata<'_>) -> QueuedLine<'a> {
         let kind = if event.target() == ACCOUNT { LineKind::Account } else { LineKind::Event };
-        QueuedLine { lines: &self.lines, prefix: self.to.prefix(*event.level()), kind }
+        QueuedLine { lines: &self.lines, prefix: self.to.prefix(*event.level()), kind, format: self.format }
     }
 }
 
@@ -241,7 +243,7 @@ impl Write for QueuedLine<'_> {
     /// The library writes an event at once.
     fn write_all(&mut self, event: &[u8]) -> io::Result<()> {
         let prefix = std::mem::take(&mut self.prefix);
-        self.lines.push([prefix.as_bytes(), event].concat(), self.kind);
+        self.lines.push([prefix.as_bytes(), &*harmless(event, self.format)].concat(), self.kind);
         Ok(())
     }
 
