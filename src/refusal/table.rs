@@ -101,9 +101,10 @@ rows! {
             "see \"danelaw resolve _mta-sts.DOMAIN TXT\"; the domain's name servers or your resolver must be repaired",
         );
         STS_NO_TURN StsNoTurn "sts-no-turn" = deferred(4, 5), words(
-            "Too many MTA-STS policies are being fetched, and that of this domain had no turn in time; or the mail's time \
-             (timeouts.route) ended first. The domain has a policy that is not remembered, so the mail is not sent without it.",
-            "the client tries again; if many mails get this reply, look for mails to many domains with slow policy hosts",
+            "The domain has an MTA-STS policy that is not remembered, and the mail is not sent without it. Either too many policies are \
+             being fetched, and this one had no turn in time; or hosts of the domain that do not answer used up the mail's time \
+             (timeouts.route) before.",
+            "the client tries again; \"danelaw explain ID\" shows which; of many domains, look for mails to many slow policy hosts",
         );
         STS_UNSIGNED_DNS StsUnsignedDns "sts-unsigned-dns" = deferred(4, 4), words(
             "By the DNS none of the domain's exchanges can be reached, for a reason that would bounce the mail. But the domain has an \
