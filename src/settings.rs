@@ -45,13 +45,18 @@ pub enum ShareError {
     #[error("{0}")]
     Tls(#[from] SetupError),
     /// The certificate or key of a listener.
-    #[error("{error} (listener {address})")]
+    #[error("{}", of_listener(*entry, error))]
     Listener {
-        /// The listener.
-        address: Address,
+        /// The place of the listener in the list.
+        entry: usize,
         /// The fault.
         error: ServerTlsError,
     },
+}
+
+/// The text, which begins with the key, with the listener behind that, as the operator counts.
+fn of_listener(entry: usize, error: &ServerTlsError) -> String {
+    error.to_string().replacen(": ", &format!(": listener {}: ", entry + 1), 1)
 }
 
 /// The parts of [`Shared`] that the configuration alone does not make.
@@ -101,14 +106,15 @@ pub fn share<R: Resolver + Clone>(config: &Config, parts: Parts<R>) -> Result<Ar
 /// # Errors
 /// A file is of no use, or a key is not that of its certificate.
 pub fn listeners(config: &Config) -> Result<Vec<ListenerShared>, ShareError> {
-    let shared = |listener: &Listener| {
+    let shared = |(entry, listener): (usize, &Listener)| {
         let strictness = if listener.lenient { Strictness::Lenient } else { Strictness::Strict };
-        Ok(ListenerShared { security: security(listener)?, terms: listener.terms(), strictness })
+        let security = security(listener).map_err(|error| ShareError::Listener { entry, error })?;
+        Ok(ListenerShared { security, terms: listener.terms(), strictness })
     };
-    config.listener.iter().map(shared).collect()
+    config.listener.iter().enumerate().map(shared).collect()
 }
 
-fn security(listener: &Listener) -> Result<ListenerSecurity, ShareError> {
+fn security(listener: &Listener) -> Result<ListenerSecurity, ServerTlsError> {
     let secured = match listener.tls {
         ListenerTls::None => return Ok(ListenerSecurity::Clear),
         ListenerTls::Starttls => ListenerSecurity::Starttls,
@@ -120,8 +126,7 @@ fn security(listener: &Listener) -> Result<ListenerSecurity, ShareError> {
     let key = listener.key.clone().unwrap_or_default();
     let client_keys = listener.client_keys.iter().map(|key| key.0).collect();
     let files = ServerFiles { certificate, key, client_ca: listener.client_ca.clone(), client_keys };
-    let server = ServerTls::load(&files);
-    server.map(secured).map_err(|error| ShareError::Listener { address: listener.address.clone(), error })
+    ServerTls::load(&files).map(secured)
 }
 
 /// Makes the connector to remotes. It keeps policies of MTA-STS for itself.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::load::{self, LoadError, Loaded, SYSTEM_FILE, ShownKey};
+use super::load::{KeyPlaces, LoadError, Loaded, SYSTEM_FILE, ShownKey};
 use super::run::{self, StartError};
 use super::stdout::Stdout;
 use super::{ConfigFlags, EX_CONFIG, log};
@@ -21,7 +21,8 @@ pub(super) enum ConfigCommand {
         #[arg(long)]
         allow_ended_rules: bool,
     },
-    /// Print each key with the value in force and where it comes from.
+    /// Print each key with the value in force and where it comes from. A value that cannot come into force has an error besides (exit
+    /// status 78).
     Show(ShowArguments),
 }
 
@@ -44,10 +45,7 @@ pub(super) fn run(arguments: &ConfigCommand, settings: &ConfigFlags) -> ExitCode
         ConfigCommand::Show(arguments) => show(settings, arguments),
     };
     match done {
-        Ok(text) => {
-            Stdout::print(&text);
-            ExitCode::SUCCESS
-        }
+        Ok(()) => ExitCode::SUCCESS,
         Err(wrong) => {
             log::complain(&wrong);
             ExitCode::from(EX_CONFIG)
@@ -56,14 +54,15 @@ pub(super) fn run(arguments: &ConfigCommand, settings: &ConfigFlags) -> ExitCode
 }
 
 /// A check of a key's value beyond its form.
-type Check = fn(&Config) -> Result<(), String>;
+type Check = fn(&Config) -> Result<(), StartError>;
 /// The further checks, each with the beginning of the keys that it depends on.
-const FURTHER: [(&str, Check); 6] = [
+const FURTHER: [(&str, Check); 7] = [
     ("hostname", hostname),
     ("listener", listeners),
     ("log.filter", filter),
     ("dns.", resolver),
     ("tls.ca", roots),
+    ("store.", run::store_files),
     ("tlsrpt.", reports),
 ];
 
@@ -73,34 +72,40 @@ enum EndedRules {
     Fault,
 }
 
-fn check(settings: &ConfigFlags, judged: EndedRules) -> Result<String, String> {
-    let (config, mut wrong, ended, files) = match load::loaded(settings.config.as_deref(), &settings.set) {
-        Ok(Loaded { config, keys, files, ended }) => {
+fn check(settings: &ConfigFlags, judged: EndedRules) -> Result<(), String> {
+    let (config, places, mut wrong, ended, files) = match settings.load() {
+        Ok(Loaded { config, keys, places, files, ended }) => {
             replaced_listener(&config, &keys).iter().for_each(|note| log::remark(note));
             unused_page(&config).iter().for_each(|note| log::caution(note));
-            (config, Vec::new(), ended, files)
+            (config, places, Vec::new(), ended, files)
         }
-        Err(LoadError::Wrong { lines, ended, rest: Some(rest) }) => (*rest, lines, ended, Vec::new()),
+        Err(LoadError::Wrong { lines, ended, rest: Some(rest) }) => {
+            (rest.config, rest.places, lines, ended, Vec::new())
+        }
         Err(error) => return Err(error.to_string()),
     };
     match judged {
         EndedRules::Fault => wrong.extend(ended),
         EndedRules::Told => ended.iter().for_each(|line| log::caution(line)),
     }
-    for (keys, check) in FURTHER {
-        // A default in the place of a wrong key does not tell the intended value.
-        if !wrong.iter().any(|line| line.starts_with(keys)) {
-            wrong.extend(check(&config).err());
-        }
-    }
+    wrong.extend(further(&config, &places, &wrong));
     if !wrong.is_empty() {
         return Err(wrong.join("\n"));
     }
-    Ok(match &files[..] {
+    Stdout::print(&match &files[..] {
         [] => format!("the configuration is good; there is no {SYSTEM_FILE}, and none was named\n"),
         [file] => format!("the configuration is good; its file is {file}\n"),
         files => format!("the configuration is good; its files are {}\n", files.join(", ")),
-    })
+    });
+    Ok(())
+}
+
+/// The faults of values that are well-formed and cannot come into force. The keys of those that are told already are not looked at: a
+/// default in the place of a wrong key does not tell the intended value.
+fn further(config: &Config, places: &KeyPlaces, told: &[String]) -> Vec<String> {
+    let is_open = |keys: &str| !told.iter().any(|line| line.starts_with(keys));
+    let checks = FURTHER.iter().filter(|(keys, _)| is_open(keys));
+    checks.filter_map(|(_, check)| check(config).err()).map(|StartError { why, .. }| places.told(&why)).collect()
 }
 
 /// The port of the default listener.
@@ -136,47 +141,56 @@ fn unused_page(config: &Config) -> Option<String> {
     })
 }
 
-fn hostname(config: &Config) -> Result<(), String> {
-    run::hostname(config).map(drop).map_err(|StartError { why, .. }| why)
+fn hostname(config: &Config) -> Result<(), StartError> {
+    run::hostname(config).map(drop)
 }
 
-fn reports(config: &Config) -> Result<(), String> {
-    super::reports::settings(config).map(drop).map_err(|StartError { why, .. }| why)
+fn reports(config: &Config) -> Result<(), StartError> {
+    super::reports::settings(config).map(drop)
 }
 
-fn listeners(config: &Config) -> Result<(), String> {
-    settings::listeners(config).map(drop).map_err(|error| error.to_string())
+fn listeners(config: &Config) -> Result<(), StartError> {
+    settings::listeners(config).map(drop).map_err(StartError::config)
 }
 
-fn filter(config: &Config) -> Result<(), String> {
-    log::filter(&config.log.filter).map(drop)
+fn filter(config: &Config) -> Result<(), StartError> {
+    log::filter(&config.log.filter).map(drop).map_err(StartError::config)
 }
 
 /// The files that it names are read; no server is asked.
-fn resolver(config: &Config) -> Result<(), String> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+fn resolver(config: &Config) -> Result<(), StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::system)?;
     let _within = runtime.enter();
-    run::resolver(config).map(drop).map_err(|StartError { why, .. }| why)
+    run::resolver(config).map(drop)
 }
 
-fn roots(config: &Config) -> Result<(), String> {
-    run::roots(config).map(drop).map_err(|StartError { why, .. }| why)
+fn roots(config: &Config) -> Result<(), StartError> {
+    run::roots(config).map(drop)
 }
 
-fn show(settings: &ConfigFlags, arguments: &ShowArguments) -> Result<String, String> {
-    let loaded = load::loaded(settings.config.as_deref(), &settings.set);
-    let Loaded { config: _, keys, files: _, ended: _ } = loaded.map_err(|error| error.to_string())?;
+/// The keys, and the faults of values that cannot come into force all the same.
+fn show(settings: &ConfigFlags, arguments: &ShowArguments) -> Result<(), String> {
+    let Loaded { config, keys, places, files: _, ended } = settings.load().map_err(|error| error.to_string())?;
     let keys: Vec<_> = keys.into_iter().filter(|key| !(arguments.changed && key.is_default)).collect();
-    if arguments.json {
-        let line = |key: &ShownKey| {
-            let object = json!({ "key": key.name, "value": key.value, "source": key.source });
-            format!("{object}\n")
-        };
-        return Ok(keys.iter().map(line).collect());
+    Stdout::print(&if arguments.json { in_json(&keys) } else { in_toml(&keys) });
+    ended.iter().for_each(|line| log::caution(line));
+    match further(&config, &places, &[]) {
+        wrong if wrong.is_empty() => Ok(()),
+        wrong => Err(wrong.join("\n")),
     }
+}
+
+fn in_json(keys: &[ShownKey]) -> String {
+    let line = |key: &ShownKey| {
+        let object = json!({ "key": key.name, "value": key.value, "source": key.source });
+        format!("{object}\n")
+    };
+    keys.iter().map(line).collect()
+}
+
+fn in_toml(keys: &[ShownKey]) -> String {
     let lines: Vec<(String, &str)> =
         keys.iter().map(|key| (format!("{} = {}", key.name, key.toml()), key.source.as_str())).collect();
     let width = lines.iter().map(|(line, _)| line.chars().count()).filter(|width| *width <= 60).max().unwrap_or(0);
-    Ok(lines.into_iter().map(|(line, source)| format!("{line:<width$}  # {source}\n")).collect())
+    lines.into_iter().map(|(line, source)| format!("{line:<width$}  # {source}\n")).collect()
 }

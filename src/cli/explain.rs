@@ -6,6 +6,7 @@ use clap::error::ErrorKind;
 
 use super::EX_CONFIG;
 use super::check::{self, CheckArguments};
+use super::run::StartError;
 use super::running::{NotTold, RunningDanelaw};
 use super::stdout::Stdout;
 use crate::config::{Address, Config};
@@ -55,7 +56,7 @@ fn domain(account: &str) -> Option<&str> {
 const UNKNOWN: u8 = 1;
 
 /// Asks and prints.
-pub(super) fn run(config: Config, arguments: &ExplainArguments) -> ExitCode {
+pub(super) fn run(config: Config, arguments: &ExplainArguments) -> Result<ExitCode, StartError> {
     if arguments.listener.is_some() && !arguments.last && arguments.id.is_none() {
         let why = "--listener needs an attempt: give its id, or --last";
         super::Arguments::usage_error("explain", ErrorKind::MissingRequiredArgument, why);
@@ -67,14 +68,16 @@ pub(super) fn run(config: Config, arguments: &ExplainArguments) -> ExitCode {
         Ok(running) => running,
         Err(NotTold { code: code @ EX_CONFIG, why }) => {
             let why = format!("{why}; of attempts before the restart only the log events are left");
-            return NotTold { code, why }.complain();
+            return Ok(NotTold { code, why }.complain());
         }
-        Err(not_told) => return not_told.complain(),
+        Err(not_told) => return Ok(not_told.complain()),
     };
     let asked = if arguments.last { "last" } else { arguments.id.as_deref().unwrap_or_default() };
-    match running.ask(&format!("/explain/{asked}")) {
+    Ok(match running.ask(&format!("/explain/{asked}")) {
         Ok(Ok(text)) => match (&arguments.listener, domain(&text)) {
-            (Some(listener), Some(domain)) => check::run(config, &CheckArguments::by(listener.clone(), domain)),
+            (Some(listener), Some(domain)) => {
+                return check::run(config, &CheckArguments::by(listener.clone(), domain));
+            }
             (Some(_), None) | (None, _) => {
                 Stdout::print(&text);
                 ExitCode::SUCCESS
@@ -82,5 +85,5 @@ pub(super) fn run(config: Config, arguments: &ExplainArguments) -> ExitCode {
         },
         Ok(Err(why)) => NotTold { code: UNKNOWN, why }.complain(),
         Err(not_told) => not_told.complain(),
-    }
+    })
 }

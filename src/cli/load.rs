@@ -19,6 +19,7 @@ pub(super) use files::SYSTEM_FILE;
 use layers::Layers;
 pub(super) use layers::{Flag, ShownKey};
 use left_out::LeftOutKeys;
+pub(super) use place::KeyPlaces;
 
 /// After so many faults the rest is not looked at: for each of them the whole configuration is looked at again.
 const MOST_WRONG: usize = 100;
@@ -35,7 +36,7 @@ pub(super) enum LoadError {
         /// One for each rule that has ended, which is no fault.
         ended: Vec<String>,
         /// The configuration without the keys that are wrong, as far as it could be checked.
-        rest: Option<Box<Config>>,
+        rest: Option<Box<Rest>>,
     },
 }
 
@@ -49,9 +50,11 @@ impl LoadError {
     }
 }
 
-/// The configuration that is in force.
-pub(super) fn load(file: Option<&Path>, flags: &[Flag]) -> Result<Config, LoadError> {
-    loaded(file, flags).map(|loaded| loaded.config)
+/// A configuration without the keys that are wrong.
+#[derive(Debug)]
+pub(super) struct Rest {
+    pub(super) config: Config,
+    pub(super) places: KeyPlaces,
 }
 
 /// Whether there is a configuration file at its usual place, or a drop-in; one that cannot be read is one.
@@ -63,6 +66,7 @@ pub(super) fn has_system_files() -> bool {
 pub(super) struct Loaded {
     pub(super) config: Config,
     pub(super) keys: Vec<ShownKey>,
+    pub(super) places: KeyPlaces,
     /// The files that were read.
     pub(super) files: Vec<String>,
     /// A line for each rule that has ended: it is left out, and its author should know.
@@ -83,9 +87,10 @@ pub(super) fn loaded(file: Option<&Path>, flags: &[Flag]) -> Result<Loaded, Load
     let unsound: Vec<String> = unsound.into_iter().filter_map(told).collect();
     extracted.wrong.lines.extend(unsound);
     let Extracted { config, figment, wrong, .. } = extracted;
+    let places = layers.places(&figment);
     match wrong.lines.is_empty() {
-        true => Ok(Loaded { config, keys: layers.keys(&figment), files: layers.files(), ended }),
-        false => Err(LoadError::Wrong { lines: wrong.lines, ended, rest: Some(Box::new(config)) }),
+        true => Ok(Loaded { config, keys: layers.keys(&figment), places, files: layers.files(), ended }),
+        false => Err(LoadError::Wrong { lines: wrong.lines, ended, rest: Some(Box::new(Rest { config, places })) }),
     }
 }
 
@@ -245,6 +250,10 @@ fn place_of(layers: &Layers, layer: Option<&Metadata>, path: &[String]) -> Strin
 mod tests {
     use super::*;
 
+    fn load(file: Option<&Path>, flags: &[Flag]) -> Result<Config, LoadError> {
+        loaded(file, flags).map(|loaded| loaded.config)
+    }
+
     fn error(flag: &str) -> String {
         load(Some(Path::new("/dev/null")), &[flag.parse().unwrap()]).unwrap_err().to_string()
     }
@@ -334,8 +343,10 @@ mod tests {
         };
         for (text, said) in [
             (
-                "[[rule]]\ndomain = \"a.example\"\nlevel = \"may\"\nreason = \"x\"\nuntil = 2027-01-31\n",
-                &["rule.until: rule 1: a day without quotes is not allowed; write it as in \"2027-01-31\" (in F:5)"][..],
+                "[[rule]]\ndomain = \"a.example\"\nlevel = \"may\"\nreason = \"x\"\nuntil = 20270131\n",
+                &[
+                    "rule.until: rule 1: 20270131 is not allowed; it must be a day in quotes, as in \"2027-01-31\" (in F:5)",
+                ][..],
             ),
             // Every entry, and every key of it; other errors in the other entries, too.
             (
@@ -365,7 +376,7 @@ mod tests {
                 "\"k\\u001b[31m\" = 1\n[dns]\nfallback = \"\\u001b[2J\"\n",
                 &[
                     "dns.fallback: \"\\u{1b}[2J\" is not allowed; it may be one of: recurse, \"\" (in F:3)",
-                    "k\\u{1b}[31m: there is no such key; it may be one of: mode, hostname",
+                    "\"k\\u{1b}[31m\": there is no such key; it may be one of: mode, hostname",
                 ],
             ),
             // A key in the wrong table.
@@ -387,6 +398,25 @@ mod tests {
                      listener.lenient: write it below [[listener]], whose # must go too (in F:3)",
                 ],
             ),
+            // A name that no key has.
+            (
+                "\"\" = 1\n[tls]\n\"\" = 1\n[dns]\n\".\" = 1\n",
+                &[
+                    "\"\": there is no such key; it may be one of: mode, hostname, ehlo_name, received, listener, dns, remote, tls, \
+                 mta_sts, rule, negative_trust_anchor, limits, store, tlsrpt, watch, timeouts, log, admin (in F:1)",
+                    "dns.\".\": there is no such key; it may be one of: mode, servers, ",
+                    "tls.\"\": there is no such key; it may be one of: level, insecure_mx, post_quantum, digests, ca, extra_ca (in F:3)",
+                ],
+            ),
+            // A key in capitals, in quotes, and with another mark than a dot.
+            ("[Tls]\nlevel = \"dane\"\n", &["Tls: there is no such key; it may be one of: mode, "]),
+            (
+                "[log]\nFilter = \"info\"\n",
+                &[
+                    "log.Filter: there is no such key; it may be one of: format, filter; write it in small letters: filter (in F:2)",
+                ],
+            ),
+            ("'tls.level' = \"dane\"\n", &["\"tls.level\": there is no such key; it may be one of: mode, "]),
             // The old name of a section.
             (
                 "received = true\n[ledger]\npath = \"/x\"\nexpiry = \"2d\"\n",
@@ -428,6 +458,56 @@ mod tests {
             for (line, said) in told.lines().zip(said) {
                 assert!(line.starts_with(said), "{line:?} and not {said:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_day_without_quotes_is_told_as_it_is_written() {
+        let load = |line: &str| {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), line).unwrap();
+            load(Some(file.path()), &[])
+        };
+        let keys = loaded(Some(Path::new("/dev/null")), &[]).unwrap().keys;
+        for key in keys.iter().filter(|key| key.name != "listener") {
+            for value in ["2026-12-01", "[2026-12-01]", "07:32:00", "2026-12-01T00:00:00Z"] {
+                if let Err(error) = load(&format!("{} = {value}\n", key.name)) {
+                    let said = error.to_string();
+                    assert!(said.starts_with(&format!("{}: ", key.name)), "{said}");
+                    assert!(!said.contains('$') && !said.contains("a table of keys is not"), "{said}");
+                    assert_eq!(said.lines().count(), 1, "{said}");
+                }
+            }
+        }
+        let said = load("mode = 2026-12-01\n").unwrap_err().to_string();
+        assert!(
+            said.starts_with("mode: \"2026-12-01\" is not allowed; it may be one of: enforce, observe (in "),
+            "{said}"
+        );
+        let rule = "[[rule]]\ndomain = \"a.example\"\nlevel = \"may\"\nreason = \"x\"\nuntil = 2099-01-31\n";
+        assert_eq!(load(rule).unwrap().rule[0].until.unwrap().to_string(), "2099-01-31");
+    }
+
+    #[test]
+    fn a_fault_that_shows_later_has_the_place_of_its_key() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text =
+            "hostname = \"a.test\"\n[[listener]]\naddress = \"127.0.0.1:1\"\n[[listener]]\naddress = \"127.0.0.1:2\"\n";
+        std::fs::write(file.path(), text).unwrap();
+        let places = loaded(Some(file.path()), &["tls.ca=/x".parse().unwrap()]).unwrap().places;
+        let path = file.path().display();
+        for (why, place) in [
+            ("tls.ca: cannot read /x: no", Some("--set tls.ca".to_owned())),
+            ("hostname: no", Some(format!("{path}:1"))),
+            ("listener: no", Some(format!("{path}:2"))),
+            ("listener.address: listener 1: no", Some(format!("{path}:3"))),
+            ("listener.address: listener 2: no: no", Some(format!("{path}:5"))),
+            // A default has no place, and neither has a text on no key.
+            ("dns.trust_anchor: no", None),
+            ("no", None),
+        ] {
+            let expected = place.map_or_else(|| why.to_owned(), |place| format!("{why} (in {place})"));
+            assert_eq!(places.told(why), expected);
         }
     }
 
@@ -549,6 +629,10 @@ mod tests {
             (
                 "ledger.path=/x",
                 "ledger: the section ledger is called store now; write --set store.path (in --set ledger.path)",
+            ),
+            (
+                "tls.level.x=1",
+                "tls.level: \"x\" is not allowed; it may be one of: dane, verify, secure, dane-only, encrypt (in --set tls.level.x)",
             ),
             (
                 "tls=dane",

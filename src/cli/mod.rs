@@ -41,6 +41,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
+use self::run::StartError;
 use self::stdout::Stdout;
 use crate::config::Config;
 use crate::version;
@@ -99,26 +100,35 @@ struct ConfigFlags {
 }
 
 impl ConfigFlags {
-    fn load(&self) -> Result<Config, load::LoadError> {
-        load::load(self.config.as_deref(), &self.set)
+    fn load(&self) -> Result<load::Loaded, load::LoadError> {
+        load::loaded(self.config.as_deref(), &self.set)
     }
 
     /// Whether a file, a variable or a flag sets this key.
     fn sets(&self, name: &str) -> bool {
         let is_set = |key: &load::ShownKey| key.name == name && key.source != "default";
-        load::loaded(self.config.as_deref(), &self.set).is_ok_and(|loaded| loaded.keys.iter().any(is_set))
+        self.load().is_ok_and(|loaded| loaded.keys.iter().any(is_set))
     }
 
     /// Runs a command that needs the configuration, or reports the errors in that.
     fn with(&self, command: impl FnOnce(Config) -> ExitCode) -> ExitCode {
-        match self.load() {
-            Ok(config) => command(config),
+        self.trying(|config| Ok(command(config)))
+    }
+
+    /// As [`with`](Self::with), and reports with the place of its key why the command failed.
+    fn trying(&self, command: impl FnOnce(Config) -> Result<ExitCode, StartError>) -> ExitCode {
+        let load::Loaded { config, places, .. } = match self.load() {
+            Ok(loaded) => loaded,
             Err(error) => {
                 log::complain(&error.to_string());
                 error.ended().iter().for_each(|line| log::caution(line));
-                ExitCode::from(EX_CONFIG)
+                return ExitCode::from(EX_CONFIG);
             }
-        }
+        };
+        command(config).unwrap_or_else(|StartError { code, why }| {
+            log::complain_in_time(places.told(&why));
+            ExitCode::from(code)
+        })
     }
 }
 
@@ -194,23 +204,23 @@ pub fn main() -> ExitCode {
         Err(error) => misused(&error),
     };
     let Some(command) = arguments.command else {
-        return arguments.settings.with(|config| {
+        return arguments.settings.trying(|config| {
             bare::announce(&config, &arguments.settings);
             run::run(config, arguments.settings.clone())
         });
     };
     match command {
-        Subcommands::Run => arguments.settings.with(|config| run::run(config, arguments.settings.clone())),
-        Subcommands::Check(check) => arguments.settings.with(|config| check::run(config, &check)),
+        Subcommands::Run => arguments.settings.trying(|config| run::run(config, arguments.settings.clone())),
+        Subcommands::Check(check) => arguments.settings.trying(|config| check::run(config, &check)),
         Subcommands::Config { what } => config::run(&what, &arguments.settings),
-        Subcommands::Resolve(resolve) => arguments.settings.with(|config| resolve::run(config, &resolve)),
-        Subcommands::Rules(rules) => arguments.settings.with(|config| rules::run(config, &rules)),
-        Subcommands::Store { what } => arguments.settings.with(|config| store::run(&what, &config)),
+        Subcommands::Resolve(resolve) => arguments.settings.trying(|config| resolve::run(config, &resolve)),
+        Subcommands::Rules(rules) => arguments.settings.trying(|config| rules::run(config, &rules)),
+        Subcommands::Store { what } => arguments.settings.trying(|config| store::run(&what, &config)),
         Subcommands::Status(status) => arguments.settings.with(|config| status::run(&config, &status)),
         Subcommands::Ready => arguments.settings.with(|config| ready::run(&config)),
         Subcommands::Report(report) => arguments.settings.with(|config| report::run(&config, &report)),
-        Subcommands::Watch(watch) => arguments.settings.with(|config| watch::run(config, &watch)),
-        Subcommands::Explain(explain) => arguments.settings.with(|config| explain::run(config, &explain)),
+        Subcommands::Watch(watch) => arguments.settings.trying(|config| watch::run(config, &watch)),
+        Subcommands::Explain(explain) => arguments.settings.trying(|config| explain::run(config, &explain)),
         // Commands that work on files alone work without a configuration.
         Subcommands::Tlsa(tlsa) => tlsa::run(&tlsa, &arguments.settings),
         Subcommands::Tlsrpt(tlsrpt) => tlsrpt::run(&tlsrpt, &arguments.settings),

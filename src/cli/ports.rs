@@ -68,12 +68,13 @@ pub(super) fn tell_of_published(config: &Config, settings: &ConfigFlags) {
 /// All ports: those that systemd has opened, and the others ourselves.
 pub(super) fn open(config: &Config, mut sockets: Sockets) -> Result<Vec<OpenListener>, StartError> {
     let mut listeners = Vec::new();
-    for listener in &config.listener {
+    for (entry, listener) in (1..).zip(&config.listener) {
+        let key = format!("listener.address: listener {entry}");
         let opened = match sockets.take(&listener.address) {
             Some(socket) => OpenListener::inherit(listener, socket),
             None => OpenListener::open(listener),
         };
-        listeners.push(opened.map_err(|error| cannot_listen("listener.address", &listener.address, &error))?);
+        listeners.push(opened.map_err(|error| cannot_listen(&key, &listener.address, &error))?);
     }
     sockets.none_left().map(|()| listeners)
 }

@@ -16,7 +16,7 @@ use tokio::task::AbortHandle;
 use tracing_subscriber::filter::Targets;
 
 use super::last_writes::LastWrites;
-use super::load::LoadError;
+use super::load::{LoadError, Loaded};
 use super::reports::{ReportNews, ReportSettings, StartedReports};
 use super::run::{self, FIRST_TEST, StartError};
 use super::{ConfigFlags, log, reports, systemd};
@@ -226,7 +226,11 @@ impl Running {
 
     /// Reads everything again.
     fn renewed(&self) -> Result<Renewed, StartError> {
-        let config = self.settings.load().map_err(useless)?;
+        let Loaded { config, places, .. } = self.settings.load().map_err(useless)?;
+        self.made_ready(config).map_err(|StartError { code, why }| StartError { code, why: places.told(&why) })
+    }
+
+    fn made_ready(&self, config: Config) -> Result<Renewed, StartError> {
         fixed(&self.config, &config)?;
         let filter = log::filter(&config.log.filter).map_err(StartError::config)?;
         let dns = match Sources::of(&config) == self.dns.sources {
@@ -238,6 +242,7 @@ impl Running {
         let policies = PolicyKeeping::of(self.news.borrow().connector.mta_sts.policies().clone());
         let stub = &dns.as_ref().unwrap_or(&self.dns).stub;
         let roots = run::roots(&config)?;
+        run::store_files(&config)?;
         let reports = reports::settings(&config)?;
         let shared = Prepared { dns: stub, roots, policies, journal, reporter: &self.reporter }.share(&config)?;
         Ok(Renewed { config, filter, dns, reports, shared })

@@ -91,6 +91,17 @@ impl ResolveArguments {
         config
     }
 
+    /// The error with the flag that took the place of its key.
+    fn with_flag(&self, StartError { code, why }: StartError) -> StartError {
+        let flags = [
+            (!self.server.is_empty(), "dns.servers:", "--server:"),
+            (self.trust_anchor.is_some(), "dns.trust_anchor:", "--trust-anchor:"),
+            (self.root_hints.is_some(), "dns.root_hints:", "--root-hints:"),
+        ];
+        let flag = flags.iter().find(|(is_given, key, _)| *is_given && why.starts_with(key));
+        StartError { code, why: flag.map_or(why.clone(), |(_, key, flag)| why.replacen(key, flag, 1)) }
+    }
+
     fn questions(&self) -> Box<dyn Iterator<Item = io::Result<String>> + Send> {
         let usage = |kind, message: &str| super::Arguments::usage_error("resolve", kind, message);
         match (self.name.as_str(), self.rtype) {
@@ -106,22 +117,13 @@ impl ResolveArguments {
 }
 
 /// Asks and answers.
-pub(super) fn run(config: Config, arguments: &ResolveArguments) -> ExitCode {
+pub(super) fn run(config: Config, arguments: &ResolveArguments) -> Result<ExitCode, StartError> {
     let questions = arguments.questions();
     let config = arguments.apply(config);
     let write = if arguments.json { LookupOutput::write_json } else { LookupOutput::write_text };
-    let asked = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(StartError::system)
-        .and_then(|runtime| runtime.block_on(ask(&config, questions, write)));
-    match asked {
-        Ok(worst) => ExitCode::from(worst.exit_code()),
-        Err(StartError { code, why }) => {
-            eprintln!("danelaw: {why}");
-            ExitCode::from(code)
-        }
-    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(StartError::system)?;
+    let asked = runtime.block_on(ask(&config, questions, write));
+    asked.map(|worst| ExitCode::from(worst.exit_code())).map_err(|error| arguments.with_flag(error))
 }
 
 /// Answers every question, and says how the worst lookup ended.

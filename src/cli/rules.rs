@@ -102,7 +102,7 @@ struct AnchorRow {
 }
 
 /// Lists the rules in the order in which they are looked at, and the negative trust anchors.
-pub(super) fn run(config: Config, arguments: &RulesArguments) -> ExitCode {
+pub(super) fn run(config: Config, arguments: &RulesArguments) -> Result<ExitCode, StartError> {
     match &arguments.command {
         Some(RulesCommand::Suggest { .. }) if arguments.json => super::Arguments::usage_error(
             "rules",
@@ -114,28 +114,20 @@ pub(super) fn run(config: Config, arguments: &RulesArguments) -> ExitCode {
     }
 }
 
-fn list(config: &Config, arguments: &RulesArguments) -> ExitCode {
+fn list(config: &Config, arguments: &RulesArguments) -> Result<ExitCode, StartError> {
     let today = OffsetDateTime::now_utc().date();
-    let listed = config.rules().map_err(StartError::config).and_then(|rules| {
-        let rows: Vec<_> = rules.entries().iter().map(|rule| RuleRow::of(rule, today)).collect();
-        let anchors = config.negative_trust_anchors().0;
-        let anchors: Vec<_> = anchors.iter().map(|anchor| AnchorRow::of(anchor, today)).collect();
-        let out = &mut Stdout::lock();
-        let written = match arguments.json {
-            true => write_json(&rows, out).and_then(|()| write_json(&anchors, out)),
-            false => write_text(&rows, &rules, out).and_then(|()| write_anchors(&anchors, out)),
-        };
-        written.map_err(StartError::system)?;
-        Ok(rows.iter().any(|row| row.ends_soon) || anchors.iter().any(|row| row.ends_soon))
-    });
-    match listed {
-        Ok(false) => ExitCode::SUCCESS,
-        Ok(true) => ExitCode::from(ENDING),
-        Err(StartError { code, why }) => {
-            eprintln!("danelaw: {why}");
-            ExitCode::from(code)
-        }
-    }
+    let rules = config.rules().map_err(StartError::config)?;
+    let rows: Vec<_> = rules.entries().iter().map(|rule| RuleRow::of(rule, today)).collect();
+    let anchors = config.negative_trust_anchors().0;
+    let anchors: Vec<_> = anchors.iter().map(|anchor| AnchorRow::of(anchor, today)).collect();
+    let out = &mut Stdout::lock();
+    let written = match arguments.json {
+        true => write_json(&rows, out).and_then(|()| write_json(&anchors, out)),
+        false => write_text(&rows, &rules, out).and_then(|()| write_anchors(&anchors, out)),
+    };
+    written.map_err(StartError::system)?;
+    let end_soon = rows.iter().any(|row| row.ends_soon) || anchors.iter().any(|row| row.ends_soon);
+    Ok(if end_soon { ExitCode::from(ENDING) } else { ExitCode::SUCCESS })
 }
 
 impl RuleRow {

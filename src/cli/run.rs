@@ -24,6 +24,7 @@ use crate::policy::{ListenerMail, Mode};
 use crate::roots::Roots;
 use crate::server::{Drained, OpenListener, OpenSessions, RunningServer};
 use crate::session::{Shared, Stop};
+use crate::settings;
 use crate::smtp::tls_required::HEADER_OCTETS;
 use crate::version;
 
@@ -43,7 +44,8 @@ pub(super) const FIRST_TEST: Duration = Duration::from_secs(3);
 /// How long the end waits for a thread that does not come back from the system.
 const LAST_STEP: Duration = Duration::from_secs(1);
 
-/// Why the proxy did not start, with the exit code that says so.
+/// Why the proxy did not start, with the exit code that says so. A text on a key of the configuration begins with it, so that
+/// [`KeyPlaces`](super::load::KeyPlaces) can add its place.
 #[derive(Debug, thiserror::Error)]
 #[error("{why}")]
 pub(super) struct StartError {
@@ -62,14 +64,8 @@ impl StartError {
 }
 
 /// Runs the proxy until SIGTERM or SIGINT.
-pub(super) fn run(config: Config, settings: ConfigFlags) -> ExitCode {
-    match start(config, settings) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(StartError { code, why }) => {
-            log::complain_in_time(why);
-            ExitCode::from(code)
-        }
-    }
+pub(super) fn run(config: Config, settings: ConfigFlags) -> Result<ExitCode, StartError> {
+    start(config, settings).map(|()| ExitCode::SUCCESS)
 }
 
 fn start(config: Config, settings: ConfigFlags) -> Result<(), StartError> {
@@ -202,6 +198,11 @@ pub(super) fn resolver(config: &Config) -> Result<Stub, StartError> {
 /// The certification authorities.
 pub(super) fn roots(config: &Config) -> Result<Roots, StartError> {
     Roots::load(&config.into()).map_err(StartError::config)
+}
+
+/// The files of `[store]` are of use.
+pub(super) fn store_files(config: &Config) -> Result<(), StartError> {
+    settings::database(config).map_or(Ok(()), |database| database.files().map_err(StartError::config))
 }
 
 /// Logs which authorities there are.

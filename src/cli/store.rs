@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
+use super::run::StartError;
 use super::stdout::Stdout;
-use super::{EX_CONFIG, EX_OSERR, EX_UNAVAILABLE, log};
+use super::{EX_CONFIG, EX_UNAVAILABLE};
 use crate::config::Config;
 use crate::settings::database;
 use crate::store::{DatabaseCheck, DatabaseOpenError, DatabaseSettings, migration_sql};
@@ -39,9 +40,9 @@ pub(super) enum StoreCommand {
 }
 
 /// Runs the subcommand.
-pub(super) fn run(command: &StoreCommand, config: &Config) -> ExitCode {
+pub(super) fn run(command: &StoreCommand, config: &Config) -> Result<ExitCode, StartError> {
     match command {
-        StoreCommand::Migrate { print: true } => print(&migration_sql()),
+        StoreCommand::Migrate { print: true } => Ok(print(&migration_sql())),
         StoreCommand::Migrate { print: false } => with_database(config, async |settings| {
             settings.migrate().await?;
             Ok("the database has the tables of danelaw\n".to_owned())
@@ -53,27 +54,17 @@ pub(super) fn run(command: &StoreCommand, config: &Config) -> ExitCode {
 fn with_database(
     config: &Config,
     run: impl AsyncFnOnce(DatabaseSettings) -> Result<String, DatabaseOpenError>,
-) -> ExitCode {
-    let Some(settings) = database(config) else {
-        log::complain(
+) -> Result<ExitCode, StartError> {
+    let settings = database(config).ok_or_else(|| {
+        StartError::config(
             "store.url: it is empty; this command is for a database: set it, as in postgresql://danelaw@db.example.net/danelaw",
-        );
-        return ExitCode::from(EX_CONFIG);
-    };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            log::complain(&error.to_string());
-            return ExitCode::from(EX_OSERR);
-        }
-    };
-    match runtime.block_on(run(settings)) {
-        Ok(text) => print(&text),
-        Err(error) => {
-            log::complain(&error.to_string());
-            ExitCode::from(if error.may_pass() { EX_UNAVAILABLE } else { EX_CONFIG })
-        }
-    }
+        )
+    })?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::system)?;
+    runtime.block_on(run(settings)).map(|text| print(&text)).map_err(|error| {
+        let code = if error.may_pass() { EX_UNAVAILABLE } else { EX_CONFIG };
+        StartError { code, why: error.to_string() }
+    })
 }
 
 fn print(text: &str) -> ExitCode {

@@ -158,15 +158,10 @@ fn day(text: &str) -> Result<Date, String> {
 /// Runs the subcommand.
 pub(super) fn run(arguments: &TlsrptArguments, settings: &ConfigFlags) -> ExitCode {
     match &arguments.command {
-        TlsrptCommand::Read(arguments) if arguments.check => {
-            settings.with(|config| match PublishedPolicies::of(&config) {
-                Ok(published) => read_all(arguments, Some(published)),
-                Err(error) => {
-                    log::complain(&error.why);
-                    ExitCode::from(error.code)
-                }
-            })
-        }
+        TlsrptCommand::Read(arguments) if arguments.check => settings.trying(|config| {
+            let published = PublishedPolicies::of(&config)?;
+            Ok(read_all(arguments, Some(published)))
+        }),
         TlsrptCommand::Read(arguments) => read_all(arguments, None),
         TlsrptCommand::Show(arguments) => settings.with(|config| show::run(&config, arguments)),
         TlsrptCommand::Preview(arguments) => settings.with(|config| preview::run(&config, arguments)),

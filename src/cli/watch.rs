@@ -89,9 +89,16 @@ pub(super) struct WatchArguments {
 }
 
 /// Shows the findings.
-pub(super) fn run(config: Config, arguments: &WatchArguments) -> ExitCode {
+pub(super) fn run(config: Config, arguments: &WatchArguments) -> Result<ExitCode, StartError> {
     match &arguments.state {
         Some(state) if arguments.once => once(config, state, arguments),
+        state => Ok(known(&config, state.as_deref(), arguments)),
+    }
+}
+
+/// Shows findings that are known.
+fn known(config: &Config, state: Option<&Path>, arguments: &WatchArguments) -> ExitCode {
+    match state {
         Some(state) if !state.exists() => {
             let why = format!("--state: {} is not there; `danelaw watch --once` makes it", state.display());
             NotTold { code: BLIND, why }.complain()
@@ -105,7 +112,7 @@ pub(super) fn run(config: Config, arguments: &WatchArguments) -> ExitCode {
             }
             Err(error) => NotTold { code: EX_OSERR, why: format!("--state: {error}") }.complain(),
         },
-        None => show(running(&config, arguments), arguments),
+        None => show(running(config, arguments), arguments),
     }
 }
 
@@ -186,11 +193,11 @@ fn status(view: &WatchView) -> u8 {
 }
 
 /// A look without a danelaw that runs.
-fn once(config: Config, state: &Path, arguments: &WatchArguments) -> ExitCode {
+fn once(config: Config, state: &Path, arguments: &WatchArguments) -> Result<ExitCode, StartError> {
     let mut domains = config.watch.named();
     match arguments.file.as_ref().map(|path| check::listed_in(path)).transpose() {
         Ok(listed) => domains.extend(listed.into_iter().flatten().filter(|domain| !config.watch.skips(domain))),
-        Err(why) => return NotTold { code: EX_OSERR, why: format!("--file: {why}") }.complain(),
+        Err(why) => return Err(StartError::system(format!("--file: {why}"))),
     }
     domains.sort();
     domains.dedup();
@@ -198,14 +205,8 @@ fn once(config: Config, state: &Path, arguments: &WatchArguments) -> ExitCode {
         let why = "there is no domain to look at: list some in watch.own, watch.domains or a file for --file";
         super::Arguments::usage_error("watch", ErrorKind::ValueValidation, why);
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(StartError::system);
-    match runtime.and_then(|runtime| runtime.block_on(look(config, &domains, state))) {
-        Ok(looked) => end(looked),
-        Err(StartError { code, why }) => {
-            log::complain(&why);
-            ExitCode::from(code)
-        }
-    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(StartError::system)?;
+    runtime.block_on(look(config, &domains, state)).map(end)
 }
 
 /// Prints the findings that are new, and keeps the look. In the other order one that cannot be printed would be lost.

@@ -259,7 +259,7 @@ mod tests {
         }
         for (wrong, says) in [
             ("level = 'dane', until = 'soon'", "is no day"),
-            ("level = 'dane', until = 20270131", "a day in quotes"),
+            ("level = 'dane', until = 20270131", "expected a string"),
             ("level = 'fingerprint', records = ['3 1 1 07']", "is no TLSA record"),
             ("level = 'none'", "unknown variant"),
             ("level = 'secure', mx = ['*']", "no host can match it"),

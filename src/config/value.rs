@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use ipnet::{IpNet, Ipv4Net};
-use serde::de::{MapAccess, Visitor};
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use time::Date;
 use time::format_description::well_known::Iso8601;
@@ -178,33 +178,14 @@ fn in_our_words(error: String) -> String {
 
 /// Reads a day that has to be there.
 pub(super) fn last_day<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Date, D::Error> {
-    deserializer.deserialize_any(Day)
+    let text = String::deserialize(deserializer)?;
+    let day = Date::parse(&text, &Iso8601::DATE);
+    day.map_err(|_| D::Error::custom(format!("{text:?} is no day; write it as in \"2027-01-31\"")))
 }
 
 /// Reads a day.
 pub(super) fn day<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Date>, D::Error> {
     last_day(deserializer).map(Some)
-}
-
-/// How a day is written.
-struct Day;
-
-impl<'de> Visitor<'de> for Day {
-    type Value = Date;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a day in quotes, as in \"2027-01-31\"")
-    }
-
-    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Date, E> {
-        let day = Date::parse(text, &Iso8601::DATE);
-        day.map_err(|_| E::custom(format!("{text:?} is no day; write it as in \"2027-01-31\"")))
-    }
-
-    // A TOML date comes as a table.
-    fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<Date, A::Error> {
-        Err(serde::de::Error::custom("a day without quotes is not allowed; write it as in \"2027-01-31\""))
-    }
 }
 
 #[cfg(test)]

@@ -28,6 +28,26 @@ async fn a_wrong_argument_or_file_is_named_with_its_remedy() {
         (&["tlsrpt", "key", "/etc"], 73, &["/etc: Is a directory"]),
         (&["tlsrpt", "key", "/nonexistent/x"], 73, &["/nonexistent/x: No such file", "its directory must be there"]),
         (&["store", "check"], 78, &["store.url: it is empty", "set it, as in postgresql://"]),
+        // A fault that shows when the value is used has its place in every command that uses it.
+        (&["--set", "log.filter=verbose"], 78, &["log.filter: \"verbose\" is no level", "(in --set log.filter)"]),
+        (&["config", "check", "--set", "log.filter=verbose"], 78, &["(in --set log.filter)"]),
+        (&["config", "show", "--set", "log.filter=verbose"], 78, &["(in --set log.filter)"]),
+        (
+            &["check", "a.test", "--set", "tls.ca=/nowhere"],
+            78,
+            &["tls.ca: cannot read /nowhere: ", "(in --set tls.ca)"],
+        ),
+        (
+            &["config", "show", "--set", "dns.root_hints=/nowhere", "--set", "dns.servers=[\"recurse\"]"],
+            78,
+            &["(in --set dns.root_hints)"],
+        ),
+        (&["resolve", "a.test", "MX", "--trust-anchor", "/nowhere"], 78, &["danelaw: --trust-anchor: "]),
+        (
+            &["--set", "listener=[{address=\"192.0.2.1:9\",allow=[\"192.0.2.2\"]}]"],
+            71,
+            &["listener.address: listener 1: ", "(in --set listener)"],
+        ),
         (
             &["watch", "--state", "/nonexistent/x"],
             75,
@@ -44,7 +64,11 @@ async fn a_wrong_argument_or_file_is_named_with_its_remedy() {
             78,
             &["remote.allow_reserved: ", "write double quotes"],
         ),
-        (&["config", "check", "--set", "tls.level.x=1"], 78, &["it must be one of its words, in quotes"]),
+        (
+            &["config", "check", "--set", "tls.level.x=1"],
+            78,
+            &["tls.level: \"x\" is not allowed; it may be one of: dane, "],
+        ),
         (&["config", "check", "--set", "remote.source_ipv4=::1"], 78, &["it is no IPv4 address such as 192.0.2.1"]),
         (&["config", "check", "--set", "store.url=postgresql://d@h/d?sslmode=no"], 78, &["disable or verify-full"]),
         (&["--set", "store.path=/etc/passwd"], 71, &["/etc/passwd is no store of danelaw", "give another path"]),
@@ -52,7 +76,7 @@ async fn a_wrong_argument_or_file_is_named_with_its_remedy() {
             &["--set", "listener=[{address=\"unix:/etc/passwd\"}]"],
             71,
             &[
-                "listener.address: cannot listen on unix:/etc/passwd: there is a file that is no socket; give another path",
+                "listener.address: listener 1: cannot listen on unix:/etc/passwd: there is a file that is no socket; give another path",
             ],
         ),
         (
@@ -66,6 +90,46 @@ async fn a_wrong_argument_or_file_is_named_with_its_remedy() {
         for part in parts {
             assert!(said.err.contains(part), "{part:?} is not in {}", said.err);
         }
+    }
+}
+
+#[tokio::test]
+async fn a_file_of_the_store_that_is_of_no_use_is_an_error_of_the_configuration() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "no certificate\n").unwrap();
+    let path = file.path().display();
+    let url = "store.url=postgresql://danelaw@127.0.0.1:9/danelaw?sslmode=verify-full";
+    for (key, value, said_of) in [
+        ("store.ca", format!("{path}"), "is no list of certificates in PEM form"),
+        ("store.ca", "/nowhere".to_owned(), "cannot read /nowhere"),
+        ("store.password_file", "/nowhere".to_owned(), "/nowhere: No such file"),
+        ("store.pepper_file", format!("{path}"), "it has less than 32 octets"),
+    ] {
+        let set = format!("{key}={value}");
+        for command in [&["config", "check"][..], &["config", "show"], &["run"]] {
+            let said = run(&[command, &["--set", url, "--set", &set]].concat()).await;
+            assert_eq!(said.status, 78, "{command:?} {set}: {}", said.err);
+            assert!(said.err.starts_with(&format!("danelaw: {key}: ")) && said.err.contains(said_of), "{}", said.err);
+            assert!(said.err.ends_with(&format!("(in --set {key})\n")), "{}", said.err);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_variable_is_told_by_its_name() {
+    for (name, value, said_of) in [
+        ("DANELAW_TLS.LEVEL", "x", "tls.level: \"x\" is not allowed; "),
+        ("DANELAW_TLS__LEVEL", "x", "tls.level: \"x\" is not allowed; "),
+        ("danelaw_log__filter", "x", "log.filter: \"x\" is no level "),
+        ("DANELAW_TLS__", "x", "tls.\"\": there is no such key; "),
+        ("DANELAW_", "x", "\"\": there is no such key; "),
+    ] {
+        let mut command = danelaw();
+        command.args(["--config", "/dev/null", "config", "check"]).env(name, value);
+        let said = said(command, "").await;
+        assert_eq!(said.status, 78, "{name}: {}", said.err);
+        let line = said.err.lines().find(|line| line.starts_with(&format!("danelaw: {said_of}")));
+        assert!(line.is_some_and(|line| line.ends_with(&format!("(in {name})"))), "{}", said.err);
     }
 }
 

@@ -226,28 +226,18 @@ pub(super) fn has_listener(config: &Config, address: &Address) -> Result<(), Str
 }
 
 /// Checks and reports.
-pub(super) fn run(config: Config, arguments: &CheckArguments) -> ExitCode {
+pub(super) fn run(config: Config, arguments: &CheckArguments) -> Result<ExitCode, StartError> {
     let known = arguments.listener(&config).map(drop).map_err(NoList::Misused);
     let (domains, reach) = match known.and_then(|()| arguments.rest()) {
         Ok(rest) => rest,
         Err(NoList::Misused(why)) => super::Arguments::usage_error("check", ErrorKind::ValueValidation, &why),
         Err(NoList::Unread(why)) => {
             log::complain(&why);
-            return ExitCode::from(EX_OSERR);
+            return Ok(ExitCode::from(EX_OSERR));
         }
     };
-    let checked = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(StartError::system)
-        .and_then(|runtime| runtime.block_on(check(config, &domains, reach, arguments)));
-    match checked {
-        Ok(status) => ExitCode::from(status),
-        Err(StartError { code, why }) => {
-            eprintln!("danelaw: {why}");
-            ExitCode::from(code)
-        }
-    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(StartError::system)?;
+    runtime.block_on(check(config, &domains, reach, arguments)).map(ExitCode::from)
 }
 
 /// Checks every domain, and returns the exit status.

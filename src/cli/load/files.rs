@@ -104,7 +104,8 @@ impl ConfigFiles {
 
 impl TomlText {
     pub(super) fn new(name: String, toml: String) -> Self {
-        let data = Toml::string(&toml).data();
+        let mut data = Toml::string(&toml).data();
+        data.iter_mut().flat_map(Map::values_mut).flat_map(Dict::values_mut).for_each(without_dates);
         Self { name, toml, data }
     }
 
@@ -121,6 +122,20 @@ impl TomlText {
 
     fn take(&mut self, key: &str) -> Option<Value> {
         self.data.as_mut().ok()?.get_mut(&Profile::Default)?.remove(key)
+    }
+}
+
+/// Makes texts of the days and times of a value. No key has that type of TOML, and the library reads them as tables with a key of its
+/// own.
+fn without_dates(value: &mut Value) {
+    const KEY: &str = "$__toml_private_datetime";
+    match value {
+        Value::Dict(_, dict) => match dict.remove(KEY) {
+            Some(date) => *value = date,
+            None => dict.values_mut().for_each(without_dates),
+        },
+        Value::Array(_, items) => items.iter_mut().for_each(without_dates),
+        Value::String(..) | Value::Char(..) | Value::Bool(..) | Value::Num(..) | Value::Empty(..) => {}
     }
 }
 

@@ -1,15 +1,16 @@
 //! The places that settings come from, one above the other.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::str::FromStr;
 
-use figment::providers::Env;
 use figment::value::{Dict, Map, Num, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 
 use super::files::{ConfigFiles, TomlText};
 use super::left_out::LeftOutKeys;
-use super::{LoadError, place, wrong};
+use super::place::KeyPlaces;
+use super::{LoadError, wrong};
 use crate::config::DEFAULTS;
 
 /// The prefix of environment variables that are settings.
@@ -21,7 +22,7 @@ const BUILT_IN: &str = "the built-in defaults";
 pub(super) struct Layers {
     defaults: TomlText,
     files: ConfigFiles,
-    environment: Env,
+    environment: Vec<Flag>,
     flags: Vec<Flag>,
 }
 
@@ -48,7 +49,7 @@ impl Layers {
         Ok(Self {
             defaults: TomlText::new(BUILT_IN.to_owned(), DEFAULTS.to_owned()),
             files: ConfigFiles::read(file)?,
-            environment: Env::prefixed(PREFIX).split("__"),
+            environment: Flag::of_variables(std::env::vars_os()),
             flags: flags.to_vec(),
         })
     }
@@ -82,8 +83,7 @@ impl Layers {
         for file in self.files.layers() {
             take(Without { provider: file, keys });
         }
-        take(Without { provider: &self.environment, keys });
-        self.flags.iter().for_each(|flag| take(Without { provider: flag, keys }));
+        self.environment.iter().chain(&self.flags).for_each(|flag| take(Without { provider: flag, keys }));
     }
 
     /// Each key that is in force, in the order of the alphabet.
@@ -102,22 +102,41 @@ impl Layers {
         keys
     }
 
+    /// The place of each key that is not of the defaults.
+    pub(super) fn places(&self, figment: &Figment) -> KeyPlaces {
+        let data = figment.data().unwrap_or_default();
+        let mut places = KeyPlaces::default();
+        for dict in data.values() {
+            leaves(dict, "", &mut |name, value| {
+                let Some(layer) = figment.get_metadata(value.tag()).filter(|layer| !is_built_in(layer)) else { return };
+                if name == "listener" {
+                    for (entry, key) in keys_of_entries(value) {
+                        let path = [name.clone(), entry.to_string(), key.clone()];
+                        places.add(&format!("{name}.{key}: {name} {}", entry + 1), self.place(&layer.name, &path));
+                    }
+                }
+                let path: Vec<String> = name.split('.').map(str::to_owned).collect();
+                places.add(&name, self.place(&layer.name, &path));
+            });
+        }
+        places
+    }
+
     /// Where a key stands that a layer of this name has set: file and line, variable or flag.
     pub(super) fn place(&self, layer: &str, path: &[String]) -> String {
-        if let Some(place) = self.files.place(layer, path) {
-            return place;
-        }
-        if !layer.contains(PREFIX) {
-            return layer.to_owned();
-        }
-        let names: Vec<String> = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()).collect();
-        place::variables(&names, PREFIX, path).unwrap_or_else(|| layer.to_owned())
+        self.files.place(layer, path).unwrap_or_else(|| layer.to_owned())
     }
 }
 
 /// Whether this is the lowest layer.
 pub(super) fn is_built_in(layer: &Metadata) -> bool {
     layer.name == BUILT_IN
+}
+
+/// The keys of each entry of a list of tables, with the place of the entry in the list.
+fn keys_of_entries(list: &Value) -> impl Iterator<Item = (usize, &String)> {
+    let entries = list.as_array().unwrap_or_default().iter().enumerate();
+    entries.flat_map(|(entry, value)| value.as_dict().into_iter().flat_map(Dict::keys).map(move |key| (entry, key)))
 }
 
 fn leaves<'a>(dict: &'a Dict, above: &str, found: &mut impl FnMut(String, &'a Value)) {
@@ -170,10 +189,12 @@ impl Provider for Without<'_> {
     }
 }
 
-/// One `--set KEY=VALUE`.
+/// One `--set KEY=VALUE`, or one variable of the environment.
 #[derive(Debug, Clone)]
 pub(crate) struct Flag {
-    key: String,
+    /// As the operator has written it.
+    name: String,
+    path: Vec<String>,
     value: Value,
 }
 
@@ -181,6 +202,25 @@ pub(crate) struct Flag {
 #[derive(Debug, thiserror::Error)]
 #[error("write it as KEY=VALUE, as in --set dns.timeout=2s")]
 pub(crate) struct NoFlag;
+
+impl Flag {
+    fn new(name: String, key: &str, value: &str) -> Self {
+        let Ok(value) = value.parse();
+        Self { name, path: key.split('.').map(str::to_owned).collect(), value }
+    }
+
+    /// The variables that are settings, in the order of their names. Two underscores stand for the dot.
+    fn of_variables(variables: impl Iterator<Item = (OsString, OsString)>) -> Vec<Self> {
+        let mut variables: Vec<_> = variables.collect();
+        variables.sort();
+        let of = |(name, value): (OsString, OsString)| {
+            let (name, value) = (name.to_string_lossy(), value.to_string_lossy());
+            let key = name.to_lowercase().strip_prefix(&PREFIX.to_lowercase())?.replace("__", ".");
+            Some(Self::new(name.into_owned(), &key, &value))
+        };
+        variables.into_iter().filter_map(of).collect()
+    }
+}
 
 impl FromStr for Flag {
     type Err = NoFlag;
@@ -190,19 +230,43 @@ impl FromStr for Flag {
         if key.split('.').any(|part| part.trim().is_empty()) {
             return Err(NoFlag);
         }
-        let Ok(value) = value.parse();
-        Ok(Self { key: key.trim().to_owned(), value })
+        Ok(Self::new(format!("--set {}", key.trim()), key.trim(), value))
     }
 }
 
 impl Provider for Flag {
     fn metadata(&self) -> Metadata {
-        Metadata::named(format!("--set {}", self.key))
+        Metadata::named(self.name.clone())
     }
 
     fn data(&self) -> figment::Result<Map<Profile, Dict>> {
-        let nested = figment::util::nest(&self.key, self.value.clone());
-        let dict = nested.into_dict().unwrap_or_default();
-        Ok(Profile::Default.collect(dict))
+        let above = |value: Value, part: &String| Value::from(Dict::from([(part.clone(), value)]));
+        let nested = self.path.iter().rev().fold(self.value.clone(), above);
+        Ok(Profile::Default.collect(nested.into_dict().unwrap_or_default()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_is_a_flag_of_its_own_name() {
+        let set = [
+            ("DANELAW_TLS__LEVEL", "dane-only", Some("tls|level")),
+            ("danelaw_tls.level", "dane-only", Some("tls|level")),
+            ("DANELAW_DNS__SERVERS", "[\"9.9.9.9\"]", Some("dns|servers")),
+            ("DANELAW_HOSTNAME", "", Some("hostname")),
+            ("DANELAW_TLS__", "1", Some("tls|")),
+            ("DANELAW_", "1", Some("")),
+            ("DANELAW", "1", None),
+            ("MY_DANELAW_TLS__LEVEL", "1", None),
+        ];
+        for (name, value, path) in set {
+            let variables = [(name.into(), value.into())].into_iter();
+            let flags = Flag::of_variables(variables);
+            let found = flags.first().map(|flag| (flag.path.join("|"), flag.metadata().name.into_owned()));
+            assert_eq!(found, path.map(|path| (path.to_owned(), name.to_owned())));
+        }
     }
 }

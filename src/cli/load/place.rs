@@ -1,6 +1,25 @@
 //! Where a key was set, as an operator finds it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+
+/// The place of each key that the operator has set, for faults that show when a value is used.
+#[derive(Debug, Default)]
+pub(crate) struct KeyPlaces(BTreeMap<String, String>);
+
+impl KeyPlaces {
+    /// Adds the place of a key. A text about it begins with this: the key, and behind it the entry of a list as the operator counts, as
+    /// in `listener.key: listener 1`.
+    pub(super) fn add(&mut self, key: &str, place: String) {
+        self.0.insert(key.to_owned(), place);
+    }
+
+    /// The text of a fault with the place of the key that it begins with, if the operator has set that.
+    pub(crate) fn told(&self, why: &str) -> String {
+        let beginnings = why.match_indices(": ").take(2).map(|(end, _)| &why[..end]);
+        let place = beginnings.filter_map(|beginning| self.0.get(beginning)).last();
+        place.map_or_else(|| why.to_owned(), |place| format!("{why} (in {place})"))
+    }
+}
 
 /// The line of a file that holds a key, or the table that it is in, as far as the file is written in the usual way.
 pub(super) fn line(toml: &str, path: &[String]) -> Option<usize> {
@@ -33,23 +52,18 @@ pub(super) fn line(toml: &str, path: &[String]) -> Option<usize> {
     nearest.map(|(_, line)| line)
 }
 
+/// The parts of a key. A dot in quotes is none between parts.
 fn parts(key: &str) -> Vec<String> {
-    key.split('.').map(|part| part.trim().trim_matches(['"', '\'']).to_owned()).collect()
-}
-
-/// The environment variables, among those of these names, that set a key or a part of it; else those of the tables that
-/// it is in.
-pub(super) fn variables(names: &[String], prefix: &str, path: &[String]) -> Option<String> {
-    (1..=path.len()).rev().find_map(|most| {
-        let wanted = format!("{prefix}{}", path[..most].join("__").to_uppercase());
-        let below = format!("{wanted}__");
-        let found = names.iter().filter(|name| {
-            let name = name.to_uppercase();
-            name == wanted || name.starts_with(&below)
-        });
-        let found: Vec<&str> = found.map(String::as_str).collect();
-        (!found.is_empty()).then(|| found.join(", "))
-    })
+    let mut open = None;
+    let is_dot = |c: char| {
+        open = match (open, c) {
+            (Some(quote), _) if quote == c => None,
+            (None, '"' | '\'') => Some(c),
+            (open, _) => open,
+        };
+        open.is_none() && c == '.'
+    };
+    key.split(is_dot).map(|part| part.trim().trim_matches(['"', '\'']).to_owned()).collect()
 }
 
 #[cfg(test)]
@@ -76,23 +90,6 @@ mod tests {
             ("hostname", None),
         ] {
             assert_eq!(line(text, &parts(key)), expected, "{key}");
-        }
-    }
-
-    #[test]
-    fn variables_of_keys() {
-        let names =
-            ["DANELAW_TLS__LEVEL", "danelaw_foo", "DANELAW_LISTENER__ADDRESS", "DANELAW_LISTENER__KIND", "PATH"];
-        let names = names.map(str::to_owned);
-        for (key, expected) in [
-            ("tls.level", Some("DANELAW_TLS__LEVEL")),
-            ("foo", Some("danelaw_foo")),
-            ("listener", Some("DANELAW_LISTENER__ADDRESS, DANELAW_LISTENER__KIND")),
-            ("listener.0.kind", Some("DANELAW_LISTENER__ADDRESS, DANELAW_LISTENER__KIND")),
-            ("path", None),
-            ("dns.servers", None),
-        ] {
-            assert_eq!(variables(&names, "DANELAW_", &parts(key)).as_deref(), expected, "{key}");
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The error of a key, in an operator's words: the key, the value that was found, the values that would do, and how to
 //! mend it.
 
+use std::borrow::Cow;
+
 use figment::error::{Actual, Kind};
 use figment::providers::{Format, Toml};
 use figment::value::{Dict, Value};
@@ -18,6 +20,10 @@ pub(super) fn path(error: &figment::Error, without: &LeftOutKeys) -> Vec<String>
             // Any key, and no place in a list.
             let above = error.path.strip_suffix(std::slice::from_ref(field)).unwrap_or(&error.path);
             [without.original(above), vec![field.clone()]].concat()
+        }
+        // Of a table in the place of a word the library names the first key, as if that were the word.
+        Kind::UnknownVariant(word, _) => {
+            without.original(error.path.strip_suffix(std::slice::from_ref(word)).unwrap_or(&error.path))
         }
         Kind::MissingField(field) => [without.original(&error.path), vec![field.clone().into_owned()]].concat(),
         _ => without.original(&error.path),
@@ -87,9 +93,21 @@ pub(super) fn line(error: &figment::Error, path: &[String], place: &str) -> Stri
     // Places in lists are no keys: the text counts listeners and rules from 1, and the path from 0.
     let unknown = matches!(error.kind, Kind::UnknownField(..)).then(|| path.len() - 1);
     let is_key = |(at, part): &(usize, &str)| part.parse::<usize>().is_err() || unknown == Some(*at);
-    let keys: Vec<&str> = path.iter().map(String::as_str).enumerate().filter(is_key).map(|(_, part)| part).collect();
-    // A key of a file may steer the terminal that shows it.
-    format!("{}: {entry}{what} (in {place})", keys.join(".").escape_debug())
+    let keys: Vec<_> =
+        path.iter().map(String::as_str).enumerate().filter(is_key).map(|(_, part)| written(part)).collect();
+    format!("{}: {entry}{what} (in {place})", keys.join("."))
+}
+
+/// A part of a key as TOML has it. One of other characters stands in quotes; it may steer the terminal that shows it.
+fn written(part: &str) -> Cow<'_, str> {
+    match is_bare(part) {
+        true => part.into(),
+        false => format!("{part:?}").into(),
+    }
+}
+
+fn is_bare(part: &str) -> bool {
+    !part.is_empty() && part.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'_' | b'-'))
 }
 
 /// The new name of a key in the section that was called ledger, for the place that has the old one.
@@ -99,7 +117,11 @@ fn renamed(path: &[String], place: &str) -> Option<String> {
     let is_old = section == "ledger" || in_environment && section.starts_with("ledger_");
     let new = match place.strip_prefix("--set ") {
         Some(key) => format!("--set {}", key.replacen("ledger", "store", 1)),
-        None if in_environment => place.to_uppercase().replace("LEDGER__", "STORE__").replace("LEDGER_", "STORE__"),
+        None if in_environment => {
+            let name = place.to_uppercase();
+            let (_, key) = name.split_once("LEDGER").unwrap_or_default();
+            format!("{PREFIX}STORE__{}", key.trim_start_matches(['_', '.']))
+        }
         None => "[store], with the keys path, entries and expiry".to_owned(),
     };
     is_old.then(|| format!("the section ledger is called store now; write {new}"))
@@ -107,28 +129,49 @@ fn renamed(path: &[String], place: &str) -> Option<String> {
 
 /// Further advice on a key that does not exist.
 fn advice(path: &[String], place: &str, allowed: &[&str]) -> String {
-    let Some(key) = path.last().map(|key| key.to_lowercase()) else { return String::new() };
-    if path.len() > 1 || !place.to_uppercase().starts_with(PREFIX) {
+    let Some(written) = path.last() else { return String::new() };
+    let (key, in_environment) = (written.to_lowercase(), place.to_uppercase().starts_with(PREFIX));
+    if key != *written && allowed.contains(&key.as_str()) {
+        return format!("; write it in small letters: {key}");
+    }
+    if path.len() > 1 {
         return elsewhere(&key, place);
     }
-    let in_table = |table: &&&str| key.strip_prefix(**table).is_some_and(|rest| rest.starts_with('_'));
-    if let Some(table) = allowed.iter().find(in_table) {
-        let rest = key[table.len() + 1..].to_uppercase();
-        let name = format!("{}{}__{rest}", PREFIX, table.to_uppercase());
-        return format!("; two underscores stand for the dot, as in {name}");
+    if let Some((table, rest)) = in_table(&key) {
+        return match in_environment {
+            true => format!(
+                "; two underscores stand for the dot, as in {PREFIX}{}__{}",
+                table.to_uppercase(),
+                rest.to_uppercase()
+            ),
+            false => format!("; write it with a dot and without quotes: {table}.{rest}"),
+        };
     }
-    match key == "port" || key.starts_with("port_") || key.starts_with("service_") {
-        true => {
+    match in_environment {
+        false => elsewhere(&key, place),
+        true if key == "port" || key.starts_with("port_") || key.starts_with("service_") => {
             "; Kubernetes sets this for a Service of the name danelaw: set enableServiceLinks: false in the pod".into()
         }
-        false => {
+        true => {
             "; every variable that begins with DANELAW_ is taken for a setting: unset it or correct its name".into()
         }
     }
 }
 
+/// The table and the key in it, where something else than a dot stands between the two.
+fn in_table(key: &str) -> Option<(String, &str)> {
+    defaults().into_iter().find_map(|(table, value)| {
+        let rest = key.strip_prefix(&table)?;
+        let rest = rest.strip_prefix("__").or_else(|| rest.strip_prefix(['_', '.', '-']))?;
+        value.as_dict()?.contains_key(rest).then_some((table, rest))
+    })
+}
+
 /// The tables that have a key of this name: in TOML a key belongs to the table of the header above it.
 fn elsewhere(key: &str, place: &str) -> String {
+    if !is_bare(key) {
+        return String::new();
+    }
     let defaults = defaults();
     if defaults.get(key).is_some_and(|value| value.as_dict().is_none() && value.as_array().is_none()) {
         return format!("; {key} stands above the first line in brackets");
@@ -221,6 +264,7 @@ fn in_toml(wanted: &str, path: &[String], found: &Actual) -> String {
         },
         ("a duration", _) => "a number with its unit in quotes, such as \"30s\" or \"4m\"",
         ("a boolean", _) => "true or false, without quotes",
+        ("a string", [.., key]) if key == "until" => "a day in quotes, as in \"2027-01-31\"",
         ("a string", _) => "text in quotes",
         ("u16", _) => "a whole number from 1 to 65535",
         ("usize" | "u64", _) => "a whole number from 0 up",

@@ -77,7 +77,7 @@ pub(super) fn judge(
     settings: &ConfigFlags,
 ) -> Result<Judgement, BadInput> {
     let bad = |error: &dyn std::fmt::Display| BadInput(error.to_string());
-    let config = settings.load().map_err(|error| bad(&error))?;
+    let config = settings.load().map_err(|error| bad(&error))?.config;
     let policy = match records.usable.clone() {
         Some(usable) => TlsPolicy::Dane(Arc::new(Expectation { usable, references: names.clone() })),
         // RFC 7672 §2.2: TLS is mandatory all the same.

@@ -248,8 +248,12 @@ fn the_examples_are_good_configurations() {
     for (path, text) in [&certificate, &private].into_iter().zip(Identity::for_name("danelaw.test").pem()) {
         std::fs::write(path, text).unwrap();
     }
+    let password = keys.path().join("database-password").display().to_string();
+    std::fs::write(&password, "secret\n").unwrap();
     for page in pages() {
         for block in page.blocks("toml") {
+            let block = block.replace("/etc/danelaw/database-password", &password);
+            let block = block.replace("/etc/danelaw/database-ca.pem", &certificate);
             let block = block.replace("/etc/danelaw/tlsrpt.pem", &key);
             let block = block.replace("/etc/danelaw/certificate.pem", &certificate);
             let block = block.replace("/etc/danelaw/key.pem", &private);
