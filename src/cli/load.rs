@@ -443,7 +443,7 @@ mod tests {
                 "[tls]\nlevel = 1\nlevel = 2\n",
                 &["\"level = 2\" is no TOML at column 1: duplicate key `level` in table `tls` (in F:3)"],
             ),
-            ("[tls\n", &["\"[tls\" is no TOML at column 5: invalid table header, expected `.`, `]`; texts"]),
+            ("[tls\n", &["\"[tls\" is no TOML at column 5: invalid table header, expected `.`, `]` (in F:1)"]),
             ("tls.level = dane", &["\"tls.level = dane\" is no TOML at column 13: invalid string, expected"]),
             ("admin.address = \"7671\"\n", &["admin.address: \"7671\" is no address and port such as "]),
             ("limits.message_size = 100\n", &["limits.message_size: 100 B is not between 1kB and 1TiB"]),
@@ -587,10 +587,12 @@ mod tests {
             ("admin.address=\"0.0.0.0:7671\"", "admin.allow", "admin.address"),
             ("dns.timeout=\"1m\"", "dns.deadline", "dns.timeout"),
             ("timeouts.grace=\"25h\"", "timeouts.grace", "timeouts.grace"),
+            ("tlsrpt.mode=collectd", "tlsrpt.collectd", "tlsrpt.mode"),
         ] {
             let said = error(flag);
             assert!(said.starts_with(&format!("{key}: ")) && said.ends_with(&format!(" (in --set {other})")), "{said}");
         }
+        assert!(!error("tlsrpt.mode=send").contains("built-in"), "{}", error("tlsrpt.mode=send"));
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "[admin]\naddress = \"192.0.2.1:7671\"\n").unwrap();
         let said = load(Some(file.path()), &[]).map(drop).unwrap_err().to_string();

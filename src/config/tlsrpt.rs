@@ -145,17 +145,24 @@ impl TlsrptSection {
             faults.add("tlsrpt.mode", problem);
         }
         match &self.organization {
-            None => faults.add("tlsrpt.organization", "it is empty; set it to your name in reports"),
+            None => faults
+                .add("tlsrpt.organization", "it is empty, and tlsrpt.mode is \"send\"; set it to your name in reports"),
             Some(name) if name.len() > MAX_NAME || name.chars().any(char::is_control) => {
                 faults.add("tlsrpt.organization", format!("it must be one line of {MAX_NAME} octets at most"));
             }
             Some(_) => {}
         }
         if self.contact.is_none() {
-            faults.add("tlsrpt.contact", "it is empty; set it to a mailbox for questions about reports");
+            faults.add(
+                "tlsrpt.contact",
+                "it is empty, and tlsrpt.mode is \"send\"; set it to a mailbox for questions about reports",
+            );
         }
         if self.dkim_key.is_none() {
-            faults.add("tlsrpt.dkim_key", "it is empty; `danelaw tlsrpt key FILE` makes a key");
+            faults.add(
+                "tlsrpt.dkim_key",
+                "it is empty, and tlsrpt.mode is \"send\"; `danelaw tlsrpt key FILE` makes a key",
+            );
         }
         let keys = [("tlsrpt.dkim_key", &self.dkim_key), ("tlsrpt.dkim_ed25519_key", &self.dkim_ed25519_key)];
         for (key, path) in keys.into_iter().filter_map(|(key, path)| Some((key, path.as_ref()?))) {
@@ -181,7 +188,7 @@ impl TlsrptSection {
             (TlsrptMode::Collectd, None) => {
                 faults.add(
                     "tlsrpt.collectd",
-                    "it is empty; set it to the socket of tlsrpt-collectd (its key socketname)",
+                    "it is empty, and tlsrpt.mode is \"collectd\"; set it to the socket of tlsrpt-collectd (its key socketname)",
                 );
             }
             (TlsrptMode::Collectd, Some(path)) if !path.is_absolute() => {

@@ -218,7 +218,8 @@ fn no_toml(message: &str) -> Option<(usize, String)> {
     let text = lines.by_ref().find_map(|shown| shown.strip_prefix(line)?.trim_start().strip_prefix("| "))?;
     let what: Vec<&str> = lines.skip(1).collect();
     let what = what.join(", ");
-    let hint = match what.contains("expected") {
+    // Of a value, and of no header.
+    let hint = match what.contains("expected") && text.contains('=') {
         true => "; texts, days, durations and sizes stand in quotes, as in timeout = \"3s\"",
         false => "",
     };
