@@ -181,9 +181,8 @@ fn denial(question: &Question, reply: &DnsReply, hash: Nsec3Hash<'_>) -> Result<
             return Err(bogus("a SOA record without a valid signature beside a signed denial"));
         }
         return match evidence.denial(&question.name, question.rtype) {
-            // The response code is not signed: it must claim no more than the records prove.
-            Some((proven, security)) if implies(proven, denied) => Ok((denied, LinkStatus::Proven(security))),
-            Some(_) | None => Err(bogus("signed records do not deny this name and type")),
+            Some((proven, security)) => Ok((lesser(proven, denied), LinkStatus::Proven(security))),
+            None => Err(bogus("signed records do not deny this name and type")),
         };
     }
     // RFC 2308 §2: a denial carries the SOA of its zone; an unsigned denial must come from a zone the name lies in.
@@ -198,12 +197,13 @@ fn denial(question: &Question, reply: &DnsReply, hash: Nsec3Hash<'_>) -> Result<
     Err(bogus("an unsigned denial that is not of an ancestor zone"))
 }
 
-/// Whether the denial that records prove includes the one that the response code claims. A name that does not exist has
-/// no records, which is what some forwarders say (dnsmasq). The reverse does not hold.
-fn implies(proven: Denied, claimed: Denied) -> bool {
+/// The lesser of the denial that records prove and the one that the response code claims. The code is not signed, so it adds
+/// nothing to the proof. A name that does not exist has no records, which is what some forwarders say (dnsmasq). Some servers
+/// say that a name does not exist which has no records of its own and is above others (RFC 8020 §2 forbids it).
+fn lesser(proven: Denied, claimed: Denied) -> Denied {
     match (proven, claimed) {
-        (Denied::NxDomain, Denied::NxDomain | Denied::NoData) | (Denied::NoData, Denied::NoData) => true,
-        (Denied::NoData, Denied::NxDomain) => false,
+        (Denied::NxDomain, Denied::NxDomain) => Denied::NxDomain,
+        (Denied::NxDomain | Denied::NoData, Denied::NoData) | (Denied::NoData, Denied::NxDomain) => Denied::NoData,
     }
 }
 
@@ -472,7 +472,8 @@ mod tests {
             (Rcode::NoError, zone.nsec(), Some(SECURE)),
             (Rcode::NoError, zone.nsec3(), Some(SECURE)),
             (Rcode::NoError, zone.nsec3_with_opt_out(), Some(LinkStatus::Proven(Security::Insecure))),
-            (Rcode::NxDomain, deep.nsec(), None),
+            // No more than is proven, whatever the code says.
+            (Rcode::NxDomain, deep.nsec(), Some(SECURE)),
             (Rcode::NoError, has.nsec(), None),
             (Rcode::NxDomain, parent.nsec(), None),
             (Rcode::NoError, parent.nsec(), None),
@@ -495,6 +496,28 @@ mod tests {
                 Err(_) => None,
             };
             assert_eq!(status, expected, "{reply:?}");
+        }
+    }
+
+    #[test]
+    fn a_denial_says_no_more_than_its_proof_and_no_more_than_its_code() {
+        use Denied::{NoData, NxDomain};
+        let (above, wild) = (format!("x.{OWNER}"), "*._tcp.mx.z");
+        for (records, proven) in [
+            (vec![("mx.z", &[Rtype::A][..])], NxDomain),
+            (vec![(OWNER, &[Rtype::A][..])], NoData),
+            // An empty non-terminal.
+            (vec![(above.as_str(), &[Rtype::A][..])], NoData),
+            (vec![(wild, &[Rtype::A][..])], NoData),
+        ] {
+            let zone = Zone::new("z", &records);
+            for authorities in [zone.nsec(), zone.nsec3()] {
+                for (rcode, denied_by_code) in [(Rcode::NoError, NoData), (Rcode::NxDomain, NxDomain)] {
+                    let least = if proven == denied_by_code { proven } else { NoData };
+                    let found = judged(&denied(rcode, authorities.clone())).ok();
+                    assert_eq!(found, Some(Link::Denied(least, SECURE)), "{records:?} {rcode:?}");
+                }
+            }
         }
     }
 
@@ -657,7 +680,8 @@ mod tests {
                 Ok(Link::Denied(denied, LinkStatus::Proven(security))) => {
                     prop_assert!(reply.answers.is_empty());
                     let proven = evidence().and_then(|evidence| evidence.denial(&asked.name, asked.rtype));
-                    prop_assert!(proven.is_some_and(|(proven, by)| implies(proven, denied) && by == security));
+                    let is_no_more = |proven| proven == denied || denied == Denied::NoData;
+                    prop_assert!(proven.is_some_and(|(proven, by)| is_no_more(proven) && by == security));
                 }
                 Ok(Link::Denied(_, LinkStatus::Claimed(at))) => {
                     let of_ancestor = |set: &RrSet| {
