@@ -26,6 +26,16 @@ pub struct Route {
     exchanges: Vec<Name>,
     /// How many there are beyond [`Here::most`].
     untried: usize,
+    place: RoutePlace,
+}
+
+/// The place of this host among the exchanges of a domain, by their names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RoutePlace {
+    /// It is none of them.
+    Outside,
+    /// It stands behind those that are in the route (RFC 5321 §5.1).
+    Behind,
 }
 
 impl Route {
@@ -37,6 +47,11 @@ impl Route {
     /// How many further exchanges will not be tried. Their answers stay unknown.
     pub fn untried(&self) -> usize {
         self.untried
+    }
+
+    /// The place of this host among the domain's exchanges.
+    pub fn place(&self) -> RoutePlace {
+        self.place
     }
 }
 
@@ -58,6 +73,9 @@ pub enum NoRoute {
     /// The best exchange is this very proxy, or the server it works for (RFC 5321 §5.1).
     #[error("mail for {0} loops back to this host: {1} is its best MX")]
     Loop(Name, Name),
+    /// The exchanges before this host, which is a backup, have no address. The mail waits.
+    #[error("this host is a backup exchange of {0}, and mail does not bounce while those before it have no address")]
+    NoPrimary(Name),
 }
 
 impl NoRoute {
@@ -135,7 +153,7 @@ const LOOPBACK_V6: IpNet = IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 12
 /// [`NoRoute`] where the answer says that no host takes this mail. A failed lookup never gets here.
 pub fn route(lookup: &Lookup<Mx>, here: Here<'_>) -> Result<Route, NoRoute> {
     let next_hop = lookup.asked.clone();
-    let mut exchanges = match &lookup.answer {
+    let Ordered { mut exchanges, place } = match &lookup.answer {
         Answer::NxDomain => return Err(NoRoute::absent(next_hop, lookup.expanded())),
         // RFC 5321 §5.1: the implicit MX is for an empty answer only. The host is the domain as it was addressed; its
         // own CNAMEs are followed again with its addresses, by the rules for hosts (RFC 7672 §2.2.2).
@@ -148,7 +166,7 @@ pub fn route(lookup: &Lookup<Mx>, here: Here<'_>) -> Result<Route, NoRoute> {
     let untried = exchanges.len().saturating_sub(here.most);
     exchanges.truncate(here.most);
     let (expanded, security, finality) = (lookup.expanded().clone(), lookup.security(), lookup.finality);
-    Ok(Route { next_hop, expanded, security, finality, exchanges, untried })
+    Ok(Route { next_hop, expanded, security, finality, exchanges, untried, place })
 }
 
 /// The route through a host that the operator, and not the publisher, names for a domain: a destination without MX records
@@ -167,6 +185,7 @@ pub fn by_way_of(next_hop: &Name, domain: &Name, here: Here<'_>) -> Result<Route
         finality: Finality::Final,
         exchanges: vec![next_hop.clone()],
         untried: 0,
+        place: RoutePlace::Outside,
     })
 }
 
@@ -180,10 +199,17 @@ pub fn by_address(domain: &Name) -> Route {
         finality: Finality::Final,
         exchanges: vec![domain.clone()],
         untried: 0,
+        place: RoutePlace::Outside,
     }
 }
 
-fn ordered(domain: &Name, records: &[Mx], here: Here<'_>) -> Result<Vec<Name>, NoRoute> {
+/// The exchanges in their order, and the place of this host.
+struct Ordered {
+    exchanges: Vec<Name>,
+    place: RoutePlace,
+}
+
+fn ordered(domain: &Name, records: &[Mx], here: Here<'_>) -> Result<Ordered, NoRoute> {
     if records.iter().all(|record| record.target == MxTarget::Root) {
         return Err(NoRoute::NullMx(domain.clone()));
     }
@@ -200,6 +226,7 @@ fn ordered(domain: &Name, records: &[Mx], here: Here<'_>) -> Result<Vec<Name>, N
     }
     // RFC 5321 §5.1: a relay drops itself and everything that is not better than itself.
     let ours = hosts.iter().filter(|(_, name)| here.names.contains(name)).min().cloned();
+    let place = if ours.is_some() { RoutePlace::Behind } else { RoutePlace::Outside };
     if let Some((preference, name)) = ours {
         hosts.retain(|(other, _)| *other < preference);
         if hosts.is_empty() {
@@ -216,7 +243,7 @@ fn ordered(domain: &Name, records: &[Mx], here: Here<'_>) -> Result<Vec<Name>, N
             exchanges.push(name);
         }
     }
-    Ok(exchanges)
+    Ok(Ordered { exchanges, place })
 }
 
 #[cfg(test)]
@@ -331,6 +358,12 @@ mod tests {
         let records =
             || vec![host(10, "a.example"), host(20, "us.example"), host(20, "b.example"), host(30, "c.example")];
         assert_eq!(order(records()).unwrap(), ["a.example"]);
+        let place = |names: &[&str]| {
+            let names: Vec<_> = names.iter().map(|ours| name(ours)).collect();
+            let here = Here { names: &names, most: MOST, seed: 0 };
+            route(&lookup(Answer::Records(records())), here).unwrap().place()
+        };
+        assert_eq!([place(&["us.example"]), place(&["d.example"])], [RoutePlace::Behind, RoutePlace::Outside]);
         let best = vec![host(20, "a.example"), host(10, "us.example")];
         assert_eq!(order(best), Err(NoRoute::Loop(name("example"), name("us.example"))));
     }

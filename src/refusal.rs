@@ -576,6 +576,7 @@ mod tests {
             (NoRoute::Loop(name("x"), name("y")).into(), "554 5.4.6", "mail-loop", None),
             (Reason::NoAddress, "550 5.4.4", "no-address", None),
             (Reason::NotInFamily(Families::Ipv4), "451 4.4.4", "no-address-in-family", None),
+            (NoRoute::NoPrimary(name("x")).into(), "451 4.4.4", "no-primary", None),
             (Reason::ReservedAddress([127, 0, 0, 1].into()), "550 5.4.4", "reserved-address", None),
             (DaneRequired(NoDane::NoTlsa).into(), "451 4.7.5", "dane-required", Some("dane-required")),
             (not_listed(), "451 4.7.5", "mx-not-in-policy", Some("validation-failure")),

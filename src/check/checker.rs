@@ -138,8 +138,8 @@ pub(crate) struct DomainCheck {
     pub(crate) running: Option<RunningPolicy>,
     /// The exchanges, in the order mail would try them; none without a route.
     pub(crate) exchanges: Vec<ExchangeCheck>,
-    /// The refusals of the domain beyond those of its exchanges: that there are more than are ever tried, and the doubt about the
-    /// MX records.
+    /// The refusals of the domain beyond those of its exchanges: that there are more than are ever tried, that this host is behind
+    /// exchanges without an address, and the doubt about the MX records.
     pub(super) beyond: Vec<Reason>,
 }
 
@@ -206,6 +206,7 @@ impl Checker {
             exchanges,
             beyond: (untried > 0).then_some(Reason::NotTried(untried)).into_iter().collect(),
         };
+        check.beyond.extend(check.without_primary());
         check.beyond.extend(check.doubt(mx, &inquiry));
         check
     }

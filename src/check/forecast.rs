@@ -6,7 +6,7 @@ use super::checker::{DomainCheck, ExchangeCheck, SessionCheck};
 use crate::dns::Security;
 use crate::refusal::{Lacking, Peer, Place, Reason};
 use crate::requiretls::{TagDemand, TagUnmet, TaggedRemote};
-use crate::upstream::failover::{NextCandidate, rule};
+use crate::upstream::failover::{NextCandidate, rule, without_primary};
 use crate::upstream::sts::StsInquiry;
 use crate::upstream::timeouts::Timeouts;
 use crate::upstream::verified::Channel;
@@ -34,6 +34,17 @@ impl DomainCheck {
         let domain = self.route.as_ref().err().map(|refusal| (refusal.at.clone(), &refusal.reason));
         let beyond = self.beyond.iter().map(|reason| (Place::Domain, reason));
         domain.into_iter().chain(self.exchanges.iter().flat_map(ExchangeCheck::obstacles)).chain(beyond).collect()
+    }
+
+    /// That the mail is deferred because the exchanges before this host have no address.
+    pub(super) fn without_primary(&self) -> Option<Reason> {
+        match (self.forecast(), &self.route) {
+            (Forecast::Refused, Ok(route)) => {
+                let reasons: Vec<_> = self.obstacles().into_iter().map(|(_, reason)| reason).collect();
+                without_primary(route, &reasons)
+            }
+            (Forecast::Refused, Err(_)) | (Forecast::Delivered(..), _) => None,
+        }
     }
 
     /// The doubt about MX records of this security, if mail is refused by the word of the DNS alone.

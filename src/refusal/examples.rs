@@ -104,6 +104,7 @@ fn of_the_domain(domain: &Name, exchange: &Name) -> impl Iterator<Item = Reason>
         NoRoute::NullMx(domain.clone()).into(),
         NoRoute::NoHost(domain.clone()).into(),
         NoRoute::Loop(domain.clone(), exchange.clone()).into(),
+        NoRoute::NoPrimary(domain.clone()).into(),
         Cap::Domain(50).into(),
         Reason::StsLookup(Failure { name: domain.clone(), rtype: Rtype::TXT, reason: FailureReason::Timeout }),
         Reason::NotTried(3),

@@ -7,19 +7,6 @@ use super::row::{Silent, View, deferred, refused, words};
 use crate::scarce::Scarcity;
 use crate::smtp::reply::Code;
 
-impl Label {
-    /// Whether this host has run out of a resource.
-    pub fn is_scarcity(self) -> bool {
-        [Scarcity::OwnDescriptors, Scarcity::Descriptors, Scarcity::Memory].into_iter().any(|of| Self::from(of) == self)
-    }
-}
-
-impl From<Scarcity> for Label {
-    fn from(scarcity: Scarcity) -> Self {
-        out_of(scarcity).label
-    }
-}
-
 impl fmt::Display for Label {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -78,6 +65,11 @@ rows! {
             "The host has no address of the family that remote.families names. It may have one of the other family, which was not \
              asked for.",
             "see \"danelaw resolve HOST A\" and AAAA; if this host can connect over both families, set remote.families = \"any\"",
+        );
+        NO_PRIMARY NoPrimary "no-primary" = deferred(4, 4), words(
+            "This host, or the mail server it works for, is a backup exchange of the domain, and the exchanges before it have no address \
+             that mail can be sent to. The backup keeps the mail until they have.",
+            "the domain's operator must repair its MX or address records",
         );
         RESERVED_ADDRESS ReservedAddress "reserved-address" = refused(Code::MAILBOX_UNAVAILABLE, 4, 4), words(
             "All addresses of the host are private, loopback or otherwise reserved. No public mail server has such an address, and an MX record \

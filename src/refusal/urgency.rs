@@ -52,7 +52,7 @@ impl Label {
             | Self::UnsolicitedReply
             | Self::AnsweredUnread => Refusal,
             Self::MailLoop | Self::TooManyHops | Self::BareNewline | Self::Nul => Refusal,
-            Self::ReservedAddress | Self::NoAddressInFamily => Refusal,
+            Self::ReservedAddress | Self::NoAddressInFamily | Self::NoPrimary => Refusal,
             Self::TooManyConnections | Self::StsNoTurn | Self::ExchangesNotTried => Refusal,
             Self::EhloNameRefused | Self::EhloUnderTlsRefused | Self::FinalReplyLost => Refusal,
             Self::NoDomain | Self::SpecialUseName | Self::NullMx | Self::NoHost | Self::NoAddress => Routine,

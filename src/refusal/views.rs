@@ -1,7 +1,7 @@
 //! The row of the [`table`](super::table) for each reason, and the order of reasons by what they tell about a domain.
 
 use super::row::View;
-use super::{Lacking, Reason, SessionPhase, Stage, table};
+use super::{Label, Lacking, Reason, SessionPhase, Stage, table};
 use crate::dns::{Failure, FailureReason, Rtype};
 use crate::mx::NoRoute;
 use crate::scarce::Scarcity;
@@ -80,7 +80,8 @@ impl Reason {
             | Self::Timeout { stage: Stage::Handshake, .. } => Weight::Security,
             Self::Refused { stage, reply } => answered(*stage, reply),
             Self::Lacking(lacking) => lacking.weight(),
-            Self::NoRoute(_) | Self::NoAddress | Self::ReservedAddress(_) => Weight::Final,
+            Self::NoRoute(why) => of_no_route(why),
+            Self::NoAddress | Self::ReservedAddress(_) => Weight::Final,
             Self::NotInFamily(_)
             | Self::Bind { .. }
             | Self::Busy(_)
@@ -96,11 +97,22 @@ impl Reason {
             | Self::Closing(_)
             | Self::AnsweredUnread { .. }
             | Self::WrongAnswer { .. }
-            | Self::BdatRefused(_)
-            | Self::NotAsked(_)
-            | Self::NotTried(_)
-            | Self::OutOfTime => Weight::Network,
+            | Self::BdatRefused(_) => Weight::Network,
+            Self::NotAsked(_) | Self::NotTried(_) | Self::OutOfTime => Weight::Network,
         }
+    }
+}
+
+impl Label {
+    /// Whether this host has run out of a resource.
+    pub fn is_scarcity(self) -> bool {
+        [Scarcity::OwnDescriptors, Scarcity::Descriptors, Scarcity::Memory].into_iter().any(|of| Self::from(of) == self)
+    }
+}
+
+impl From<Scarcity> for Label {
+    fn from(scarcity: Scarcity) -> Self {
+        table::out_of(scarcity).label
     }
 }
 
@@ -145,6 +157,18 @@ fn no_route(why: &NoRoute) -> View {
         NoRoute::NullMx(_) => table::NULL_MX,
         NoRoute::NoHost(_) => table::NO_HOST,
         NoRoute::Loop(..) => table::MAIL_LOOP,
+        NoRoute::NoPrimary(_) => table::NO_PRIMARY,
+    }
+}
+
+fn of_no_route(why: &NoRoute) -> Weight {
+    match why {
+        NoRoute::NoDomain(_)
+        | NoRoute::SpecialUse(..)
+        | NoRoute::NullMx(_)
+        | NoRoute::NoHost(_)
+        | NoRoute::Loop(..) => Weight::Final,
+        NoRoute::NoPrimary(_) => Weight::Network,
     }
 }
 

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use super::timeouts::Timeouts;
 use crate::dns::{Failure, Rtype};
-use crate::mx::NoRoute;
+use crate::mx::{NoRoute, Route, RoutePlace};
 use crate::refusal::{Cap, Lacking, Reason, SessionPhase, Stage, TlsFailure};
 use crate::smtp::reply::{Class, Code, EnhancedCode, Reply};
 
@@ -82,7 +82,8 @@ pub fn rule(reason: &Reason, limits: &Timeouts) -> FailoverRule {
             | NoRoute::SpecialUse(..)
             | NoRoute::NullMx(_)
             | NoRoute::NoHost(_)
-            | NoRoute::Loop(..),
+            | NoRoute::Loop(..)
+            | NoRoute::NoPrimary(_),
         ) => STOP,
         Reason::Dns(_) | Reason::NoAddress | Reason::NotInFamily(_) => NEXT_EXCHANGE,
         Reason::ReservedAddress(_) | Reason::DaneRequired(_) => NEXT_EXCHANGE,
@@ -201,6 +202,17 @@ pub(super) fn asks_for_new_session(next: NextCandidate, reason: &Reason) -> bool
     }
 }
 
+/// The reason to defer mail of a domain for which this host is a backup exchange: those before it have no address, and that is all
+/// there is against them. A backup is there to keep the mail meanwhile (RFC 5321 §5.1), and Postfix defers it too.
+pub(crate) fn without_primary(route: &Route, reasons: &[&Reason]) -> Option<Reason> {
+    let is_here = |reason: &&Reason| matches!(reason, Reason::NoRoute(NoRoute::Loop(..)));
+    let has_no_address = |reason: &&Reason| matches!(reason, Reason::NoAddress | Reason::ReservedAddress(_));
+    let is_backup = route.place() == RoutePlace::Behind || reasons.iter().any(is_here);
+    let of_primaries = reasons.iter().any(has_no_address);
+    let is_all = reasons.iter().all(|reason| has_no_address(reason) || is_here(reason));
+    (is_backup && of_primaries && is_all).then(|| NoRoute::NoPrimary(route.next_hop.clone()).into())
+}
+
 /// The full time of a stage before MAIL, where enough time is left.
 fn full(stage: Stage, limits: &Timeouts) -> Option<Duration> {
     match stage.phase() {
@@ -293,6 +305,7 @@ mod tests {
             (Reason::Busy(Cap::Domain(1)), Stop, Unchanged),
             (Reason::Busy(Cap::All(1)), Stop, Unchanged),
             (NoRoute::Loop(name(), name()).into(), Stop, Unchanged),
+            (NoRoute::NoPrimary(name()).into(), Stop, Unchanged),
             (Scarcity::OwnDescriptors.into(), Stop, Unchanged),
             (Scarcity::Memory.into(), Stop, Unchanged),
             (unasked("A"), Stop, Unchanged),

@@ -18,7 +18,7 @@ use std::net::IpAddr;
 
 use tokio::time::Instant;
 
-use super::failover::{NextCandidate, asks_for_new_session, rule};
+use super::failover::{NextCandidate, asks_for_new_session, rule, without_primary};
 use super::limits::DomainPermit;
 use super::order::share;
 use super::sts::{StsInquiry, StsNote, StsSession};
@@ -238,6 +238,12 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
         let found = self.found(&route, &permit).await;
         if found.is_none() && route.untried() > 0 {
             self.refusals.push(Refusal::domain(Reason::NotTried(route.untried())));
+        }
+        let reasons: Vec<&Reason> = self.refusals.iter().map(|refusal| &refusal.reason).collect();
+        if found.is_none()
+            && let Some(why) = without_primary(&route, &reasons)
+        {
+            self.refusals.push(Refusal::domain(why));
         }
         self.resolved = Some(Resolved { route, permit });
         found.ok_or_else(|| std::mem::take(&mut self.refusals))

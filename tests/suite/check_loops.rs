@@ -4,8 +4,8 @@ use std::net::Ipv4Addr;
 use std::process::Command;
 
 use crate::check::check;
-use crate::lab::Scenario;
 use crate::lab::mx::say;
+use crate::lab::{MESSAGE, Scenario};
 use serde_json::Value;
 
 /// An address of this host's interfaces that no setting names.
@@ -18,6 +18,42 @@ fn with_gateway(preference: u16, address: &'static str) -> Scenario {
     Scenario::new()
         .tree(|tree, _| tree.mx("example.test", preference, gateway).a(gateway, address))
         .tree(|tree, _| tree.mx("example.test", 30, "last.example.test").a("last.example.test", "127.0.0.1"))
+}
+
+/// The domain with a first exchange that has this address, or none, and `gateway` behind it.
+fn behind_one_at(first: Option<&'static str>, address: &'static str) -> Scenario {
+    let domain = "backed.test";
+    Scenario::new().tree(|tree, _| {
+        let tree = tree.secure(domain).mx(domain, 10, "first.backed.test").mx(domain, 20, "gateway.backed.test");
+        let tree = tree.a("gateway.backed.test", address).mx(domain, 30, "last.backed.test");
+        let tree = tree.a("last.backed.test", "127.0.0.1");
+        first.into_iter().fold(tree, |tree, address| tree.a("first.backed.test", address))
+    })
+}
+
+/// C10: a backup keeps the mail while the exchanges before it have no address, as Postfix does ("unable to find primary relay").
+#[tokio::test]
+async fn mail_does_not_bounce_at_a_backup_whose_primary_has_no_address() {
+    add_interface();
+    let by_name = "remote.own_names = ['gateway.backed.test']";
+    let by_setting = "remote.own_addresses = ['127.0.0.2']";
+    let reserved = Some("192.0.2.1");
+    for (first, address, setting, code, reason) in [
+        (None, INTERFACE, "", "451 4.4.4", "no-primary"),
+        (None, "127.0.0.2", by_setting, "451 4.4.4", "no-primary"),
+        (None, "127.0.0.3", by_name, "451 4.4.4", "no-primary"),
+        (reserved, "127.0.0.3", by_name, "451 4.4.4", "no-primary"),
+        // It has an address, and is this host as well.
+        (Some("127.0.0.2"), "127.0.0.3", by_setting, "554 5.4.6", "mail-loop"),
+    ] {
+        let lab = behind_one_at(first, address).set(RESERVED).set(setting).start().await;
+        let answer = lab.client().await.send(&["b@backed.test"], MESSAGE).await.last().to_owned();
+        assert!(answer.replace('-', " ").starts_with(code), "{answer}");
+        let said = check(&lab, setting, &["backed.test", "--json", "--set", RESERVED], "").await;
+        let found = said.object();
+        let status = if code.starts_with('4') { 4 } else { 5 };
+        assert_eq!((said.status, &found["refusal"]["reason"]), (status, &reason.into()), "{found}");
+    }
 }
 
 /// Gives this host that address.
