@@ -1,8 +1,10 @@
 //! Name constraints: the names that an authority may issue certificates for (RFC 5280 §4.2.1.10, §6.1.3 (b) and (c)).
 //!
-//! dNSName and directoryName are compared. A constraint of another form (iPAddress, rfc822Name and the like) is not
+//! dNSName, directoryName and iPAddress are compared. A constraint of another form (rfc822Name and the like) is not
 //! supported, and RFC 5280 §4.2.1.10 has a rule for that: a certificate with a name of that form is refused, whether or
 //! not the name would have been permitted.
+
+use std::net::IpAddr;
 
 use super::certificate::Certificate;
 use super::der::{self, Der};
@@ -25,7 +27,7 @@ enum SubtreeMatch {
     Outside,
     /// The subtree is of another form, and does not limit this name.
     OtherForm,
-    /// The subtree is of the same form, and that form is not supported.
+    /// The subtree is of the same form, and that form is not supported, or one of them is malformed.
     Unhandled,
 }
 
@@ -67,13 +69,14 @@ impl<'a> Constraints<'a> {
             SubtreeMatch::Outside | SubtreeMatch::OtherForm => false,
         });
         // Subtrees of other forms do not constrain this name; among those of its own form, one has to hold it.
-        let mut constrained = false;
+        let (mut constrained, mut unhandled) = (false, false);
         let permitted = self.permitted.iter().any(|subtree| {
             let verdict = permits(subtree, name);
             constrained |= verdict != SubtreeMatch::OtherForm;
+            unhandled |= verdict == SubtreeMatch::Unhandled;
             verdict == SubtreeMatch::Within
         });
-        excluded || (constrained && !permitted)
+        excluded || unhandled || (constrained && !permitted)
     }
 }
 
@@ -112,6 +115,7 @@ impl Comparisons {
 enum ConstrainedName<'c> {
     Dns(&'c [u8]),
     Directory(&'c DistinguishedName),
+    Address(&'c [u8]),
     Other(u8),
 }
 
@@ -142,6 +146,7 @@ impl<'c> From<&'c GeneralName<'_>> for ConstrainedName<'c> {
         match name {
             GeneralName::Dns(name) => Self::Dns(name),
             GeneralName::Directory(name) => Self::Directory(name),
+            GeneralName::Address(address) => Self::Address(address),
             GeneralName::Other(form) => Self::Other(*form),
         }
     }
@@ -202,8 +207,15 @@ fn judge(subtree: &GeneralName<'_>, name: ConstrainedName<'_>, within: impl Fn(&
     match (subtree, name) {
         (GeneralName::Dns(base), ConstrainedName::Dns(name)) => verdict(within(name, base)),
         (GeneralName::Directory(base), ConstrainedName::Directory(name)) => verdict(name.is_within(base)),
+        (GeneralName::Address(base), ConstrainedName::Address(address)) => address_within(address, base),
         (GeneralName::Other(base), ConstrainedName::Other(name)) if *base == name => SubtreeMatch::Unhandled,
-        (GeneralName::Dns(_) | GeneralName::Directory(_) | GeneralName::Other(_), _) => SubtreeMatch::OtherForm,
+        (
+            GeneralName::Dns(_) | GeneralName::Directory(_) | GeneralName::Address(_) | GeneralName::Other(_),
+            ConstrainedName::Dns(_)
+            | ConstrainedName::Directory(_)
+            | ConstrainedName::Address(_)
+            | ConstrainedName::Other(_),
+        ) => SubtreeMatch::OtherForm,
     }
 }
 
@@ -215,10 +227,33 @@ fn dns_within(name: &[u8], base: &[u8]) -> bool {
         && (left.is_empty() || base.is_empty() || base.starts_with(b".") || left.ends_with(b"."))
 }
 
+/// Whether an address is in a network, which is an address and a mask (RFC 5280 §4.2.1.10).
+fn address_within(address: &[u8], base: &[u8]) -> SubtreeMatch {
+    if !matches!((address.len(), base.len()), (4 | 16, 8 | 32)) {
+        return SubtreeMatch::Unhandled;
+    }
+    let Some((network, mask)) = base.split_at_checked(address.len()).filter(|(_, mask)| mask.len() == address.len())
+    else {
+        return SubtreeMatch::Outside;
+    };
+    let mut octets = address.iter().zip(network).zip(mask);
+    match octets.all(|((octet, of_network), mask)| octet & mask == of_network & mask) {
+        true => SubtreeMatch::Within,
+        false => SubtreeMatch::Outside,
+    }
+}
+
 fn describe(name: ConstrainedName<'_>) -> String {
     match name {
         ConstrainedName::Dns(name) => names::shown(name),
         ConstrainedName::Directory(name) => format!("the subject \"{name}\""),
+        ConstrainedName::Address(octets) => {
+            let v4 = || <[u8; 4]>::try_from(octets).map(IpAddr::from);
+            match <[u8; 16]>::try_from(octets).map(IpAddr::from).or_else(|_| v4()) {
+                Ok(address) => format!("the address {address}"),
+                Err(_) => format!("an address of {} octets", octets.len()),
+            }
+        }
         ConstrainedName::Other(form) => format!("a name of the form [{form}]"),
     }
 }

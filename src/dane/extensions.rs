@@ -251,7 +251,7 @@ fn read_authority_key(value: &[u8]) -> Option<AuthorityKey<'_>> {
     };
     let issuer = names.into_iter().find_map(|name| match name {
         GeneralName::Directory(name) => Some(name),
-        GeneralName::Dns(_) | GeneralName::Other(_) => None,
+        GeneralName::Dns(_) | GeneralName::Address(_) | GeneralName::Other(_) => None,
     });
     let serial = der.optional(0x82).map(|serial| serial.body);
     der.is_empty().then_some(AuthorityKey { id, issuer, serial })

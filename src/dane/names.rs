@@ -149,7 +149,9 @@ pub(super) enum GeneralName<'a> {
     Dns(&'a [u8]),
     /// directoryName.
     Directory(DistinguishedName),
-    /// Any other form, by its number: rfc822Name is 1, uniformResourceIdentifier 6, iPAddress 7.
+    /// iPAddress: an address, or in a name constraint an address and a mask.
+    Address(&'a [u8]),
+    /// Any other form, by its number: rfc822Name is 1, uniformResourceIdentifier 6.
     Other(u8),
 }
 
@@ -160,7 +162,8 @@ impl<'a> GeneralName<'a> {
         match element.tag {
             0x82 => Some(Self::Dns(element.body)),
             0xa4 => DistinguishedName::read(element.body).map(Self::Directory),
-            0xa0 | 0x81 | 0xa3 | 0xa5 | 0x86..=0x88 => Some(Self::Other(element.tag & 0x1f)),
+            0x87 => Some(Self::Address(element.body)),
+            0xa0 | 0x81 | 0xa3 | 0xa5 | 0x86 | 0x88 => Some(Self::Other(element.tag & 0x1f)),
             _ => None,
         }
     }
@@ -198,7 +201,7 @@ pub(super) fn common_names_as_dns_names<'c>(certificate: &'c Certificate<'_>) ->
 pub(super) fn dns_names<'c>(certificate: &'c Certificate<'_>) -> impl Iterator<Item = &'c [u8]> {
     certificate.extensions.alternative_names.iter().flatten().filter_map(|name| match name {
         GeneralName::Dns(name) => Some(*name),
-        GeneralName::Directory(_) | GeneralName::Other(_) => None,
+        GeneralName::Directory(_) | GeneralName::Address(_) | GeneralName::Other(_) => None,
     })
 }
 

@@ -505,14 +505,16 @@ fn constraints_that_fail_closed() {
     };
     let addressed = alternative_names(&[dns_name("mx.example.com"), der(0x87, &[192, 0, 2, 1])]);
     let addressed = Spec { extensions: vec![addressed], ..Spec::default() };
-    let form = Defect::NameConstraints("a name of the form [7]".into());
-    let permitted = constrained(std::slice::from_ref(&network), &[], addressed.clone());
-    defect("address permitted", &form, &alone("only DNS and directory names are compared", permitted));
-    defect("address excluded", &form, &constrained(&[], &[network], addressed));
+    let address = Defect::NameConstraints("the address 192.0.2.1".into());
+    accepted("address permitted", &constrained(std::slice::from_ref(&network), &[], addressed.clone()));
+    defect("address excluded", &address, &constrained(&[], &[network], addressed.clone()));
+    let others = [der(0x87, &[198, 51, 100, 0, 255, 255, 255, 0]), der(0x87, &[0; 32])];
+    defect("other addresses permitted", &address, &constrained(&others, &[], addressed.clone()));
+    accepted("other addresses excluded", &constrained(&[], &others, addressed));
     let email = Spec { subject: seq_email(), ..Spec::default() };
     let form = Defect::NameConstraints("a name of the form [1]".into());
     let email = constrained(&[der(0x81, b"example.com")], &[], email);
-    defect("email in the subject", &form, &alone("only DNS and directory names are compared", email));
+    defect("email in the subject", &form, &alone("only DNS names, directory names and addresses are compared", email));
     // A wildcard that covers an excluded name, and a common name that is used as a DNS name.
     let wildcard = Spec { extensions: vec![dns_names(&["*.example.com"])], ..Spec::default() };
     let name = Defect::NameConstraints("*.example.com".into());

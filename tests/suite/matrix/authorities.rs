@@ -409,6 +409,9 @@ pub(crate) fn constraints() -> Vec<Row> {
     let dns = |name| dns_name(name);
     let within = |name| der(0xa4, &dn(&[(10, UTF8, name)]));
     let network = der(0x87, &[192, 0, 2, 0, 255, 255, 255, 0]);
+    let other_network = || der(0x87, &[192, 0, 2, 0, 255, 255, 255, 255]);
+    let of_ipv6 = || der(0x87, &[0; 32]);
+    let mail = || der(0x81, b"example.com");
     let constrained = |what: &str, permitted: &[Vec<u8>], excluded: &[Vec<u8>]| {
         let extensions = vec![authority(), name_constraints(permitted, excluded)];
         let row = inter("", extensions);
@@ -419,9 +422,12 @@ pub(crate) fn constraints() -> Vec<Row> {
         leaf: Spec { issuer, ..Spec::default() },
         ..good(&format!("issuer spelled {what}"))
     };
-    let addressed = || vec![alternative_names(&[dns_name("mx.example.com"), der(0x87, &[192, 0, 2, 1])])];
-    let not_compared =
-        Cause::Decision("only DNS and directory names are compared; others are refused (RFC 5280 §4.2.1.10)");
+    let beside = |other: Vec<u8>| vec![alternative_names(&[dns_name("mx.example.com"), other])];
+    let addressed = || beside(der(0x87, &[192, 0, 2, 1]));
+    let odd = || beside(der(0x87, &[192, 0, 2, 1, 1]));
+    let not_compared = Cause::Decision(
+        "DNS names, directory names and addresses are compared; others are refused (RFC 5280 §4.2.1.10)",
+    );
     let wildcard = for_names(
         constrained("a wildcard that reaches into the excluded", &[], &[dns("mx.example.com")]),
         vec![dns_names(&["*.example.com"])],
@@ -437,12 +443,21 @@ pub(crate) fn constraints() -> Vec<Row> {
         constrained("another excluded", &[], &[dns("example.org")]),
         constrained("another directory", &[within("Example")], &[]).refused(NOT_VERIFIED),
         constrained("addresses, and it has none", std::slice::from_ref(&network), &[]),
-        for_names(constrained("its address permitted", std::slice::from_ref(&network), &[]), addressed()).but(
+        for_names(constrained("its address permitted", std::slice::from_ref(&network), &[]), addressed()),
+        for_names(constrained("its address, too", &[other_network(), network.clone()], &[]), addressed()),
+        for_names(constrained("another address", &[other_network()], &[]), addressed()).refused(NOT_VERIFIED),
+        for_names(constrained("addresses of IPv6", &[of_ipv6()], &[]), addressed()).refused(NOT_VERIFIED),
+        for_names(constrained("half a network", &[der(0x87, &[192, 0, 2, 0])], &[]), addressed()).refused(NOT_VERIFIED),
+        for_names(constrained("an odd address", std::slice::from_ref(&network), &[]), odd()).refused(NOT_VERIFIED),
+        for_names(constrained("an odd address excluded", &[], std::slice::from_ref(&network)), odd())
+            .refused(NOT_VERIFIED),
+        for_names(constrained("another address excluded", &[], &[other_network(), of_ipv6()]), addressed()),
+        for_names(constrained("its address excluded", &[], &[network]), addressed()).refused(NOT_VERIFIED),
+        for_names(constrained("its mail address permitted", &[mail()], &[]), beside(der(0x81, b"a@example.com"))).but(
             BOTH,
-            (NOT_VERIFIED, "name constraints that do not allow a name of the form [7]"),
+            (NOT_VERIFIED, "name constraints that do not allow a name of the form [1]"),
             not_compared,
         ),
-        for_names(constrained("its address excluded", &[], &[network]), addressed()).refused(NOT_VERIFIED),
         wildcard.but(
             BOTH,
             (NOT_VERIFIED, "name constraints that do not allow *.example.com"),
