@@ -93,6 +93,29 @@ async fn answers_and_denials_of_authoritative_servers_are_validated() {
     assert_eq!(lab.careless(), Vec::<String>::new(), "RD is clear, DO is set");
 }
 
+/// Unbound takes such replies, too, if RA is clear.
+#[tokio::test]
+async fn servers_that_forget_the_aa_bit_are_heard_and_resolvers_are_not() {
+    let forget = Fault::Tamper(|reply| reply.metadata.authoritative = false);
+    let recurse = Fault::Tamper(|reply| {
+        (reply.metadata.authoritative, reply.metadata.recursion_available) = (false, true);
+    });
+    for (zone, asked, expected) in [
+        ("example.test", ("example.test", "MX"), "secure 10 mx.example.test."),
+        ("example.test", ("_25._tcp.mx.example.test", "TLSA"), "secure 3 1 1 00"),
+        ("example.test", ("_26._tcp.mx.example.test", "TLSA"), "secure nxdomain"),
+        ("example.test", ("mx.example.test", "AAAA"), "secure nodata"),
+        ("plain.test", ("plain.test", "MX"), "insecure 10 mx.plain.test."),
+    ] {
+        for (fault, expected) in [(&forget, expected), (&recurse, "failed")] {
+            let lab = tree().delegate().await;
+            lab.spoil(zone, asked, fault.clone());
+            let found = found(&stub(&lab), asked.0, asked.1).await;
+            assert!(found.starts_with(expected), "{asked:?}: {found}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_server_above_is_not_told_more_than_it_needs() {
     let lab = tree().delegate().await;

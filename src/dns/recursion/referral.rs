@@ -9,8 +9,9 @@
 //! |---|---|
 //! | AA, with records of the type, or an alias, at the asked name | an answer |
 //! | AA, NXDOMAIN; or AA, empty, with the SOA of a zone above the name or nothing at all | a denial |
-//! | empty, with the NS records of a zone below the one asked and at or above the name | a referral |
-//! | anything else: an error, AA clear, NS records of the same zone, of one above or beside it | lame |
+//! | empty or AA clear, with the NS records of a zone below the one asked and at or above the name | a referral |
+//! | AA clear and RA clear, and else an answer, or NXDOMAIN or empty with such a SOA | the same as with AA |
+//! | anything else: an error, AA clear and RA set, NS records of the same zone, of one above or beside it | lame |
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use super::super::cache::WithTtl;
 use super::super::canonical::CanonicalName;
 use super::super::links::Question;
 use super::super::reply::{Rcode, Rtype};
-use super::reply::{AaBit, AuthorityReply, PlainData, PlainRecord};
+use super::reply::{AuthorityReply, PlainData, PlainRecord, ServerWord};
 
 /// The most name servers of one zone that are known. No top-level domain has more than thirteen.
 pub(super) const MAX_SERVERS: usize = 20;
@@ -67,15 +68,20 @@ pub(super) fn read(zone: &CanonicalName, question: &Question, reply: &AuthorityR
         Ok(rcode) => *rcode,
         Err(name) => return ReplyReading::Lame(format!("it answers {name}")),
     };
-    match (reply.authority, rcode) {
-        (AaBit::Authoritative, _) if reply.answers.iter().any(|record| answers(zone, question, record)) => {
-            ReplyReading::Answer
+    let is_answer = reply.answers.iter().any(|record| answers(zone, question, record));
+    match (reply.word, rcode) {
+        // Servers of a parent may have an address of the child's name server to give.
+        (ServerWord::Unsaid, Rcode::NoError) if is_answer && below(zone, question, reply).is_some() => {
+            empty(zone, question, reply)
         }
-        (AaBit::None, _) if !reply.answers.is_empty() => lame("its answer is not authoritative"),
-        (AaBit::Authoritative, _) if !reply.answers.is_empty() => lame("it answers another question"),
-        (AaBit::Authoritative, Rcode::NxDomain) => ReplyReading::Denial(rcode),
-        (AaBit::None, Rcode::NxDomain) => lame("its denial is not authoritative"),
-        (authority, Rcode::NoError) => empty(zone, question, reply, authority),
+        (ServerWord::Authoritative | ServerWord::Unsaid, _) if is_answer => ReplyReading::Answer,
+        (ServerWord::Recursive, _) if !reply.answers.is_empty() => lame("its answer is not authoritative"),
+        (_, _) if !reply.answers.is_empty() => lame("it answers another question"),
+        (ServerWord::Authoritative, Rcode::NxDomain) => ReplyReading::Denial(rcode),
+        // Mail bounces by an unsigned denial: without AA its SOA must be one of the zone asked.
+        (ServerWord::Unsaid, Rcode::NxDomain) if soa_of(zone, question, reply) => ReplyReading::Denial(rcode),
+        (ServerWord::Unsaid | ServerWord::Recursive, Rcode::NxDomain) => lame("its denial is not authoritative"),
+        (_, Rcode::NoError) => empty(zone, question, reply),
     }
 }
 
@@ -112,26 +118,39 @@ fn answers(zone: &CanonicalName, question: &Question, record: &PlainRecord) -> b
     here || record.rtype == Rtype::DNAME && above()
 }
 
-/// A reply without answers, and without an error.
-fn empty(zone: &CanonicalName, question: &Question, reply: &AuthorityReply, authority: AaBit) -> ReplyReading {
+/// The first NS record of a zone below the one asked and at or above the name.
+fn below<'a>(zone: &CanonicalName, question: &Question, reply: &'a AuthorityReply) -> Option<&'a PlainRecord> {
+    name_servers(&reply.authorities)
+        .find(|record| record.owner.is_below(zone) && question.name.is_at_or_below(&record.owner))
+}
+
+/// Whether the first SOA record is that of a zone above the name, and at or below the one asked.
+fn soa_of(zone: &CanonicalName, question: &Question, reply: &AuthorityReply) -> bool {
+    let soa = reply.authorities.iter().find(|record| record.rtype == Rtype::SOA);
+    soa.is_some_and(|soa| question.name.is_at_or_below(&soa.owner) && soa.owner.is_at_or_below(zone))
+}
+
+/// A reply without an error, in which no answer counts.
+fn empty(zone: &CanonicalName, question: &Question, reply: &AuthorityReply) -> ReplyReading {
     // RFC 2308 §2.2: the SOA tells a denial from a referral.
     let soa = reply.authorities.iter().find(|record| record.rtype == Rtype::SOA);
-    if let (AaBit::Authoritative, Some(soa)) = (authority, soa) {
+    if let (ServerWord::Authoritative | ServerWord::Unsaid, Some(soa)) = (reply.word, soa) {
         // RFC 4035 §3.1.4.1: the DS record is in the parent, and the child does not have it.
         let by_child = question.rtype == Rtype::DS && soa.owner == question.name && question.name.depth() > 0;
-        return match question.name.is_at_or_below(&soa.owner) && soa.owner.is_at_or_below(zone) {
+        return match soa_of(zone, question, reply) {
             true if by_child => lame("it denies the DS record for the zone that the record is about"),
             true => ReplyReading::Denial(Rcode::NoError),
             false => lame("its denial is one of another zone"),
         };
     }
-    let below = |record: &&PlainRecord| record.owner.is_below(zone) && question.name.is_at_or_below(&record.owner);
-    let Some(first) = name_servers(&reply.authorities).find(below) else {
+    let Some(first) = below(zone, question, reply) else {
         let any = name_servers(&reply.authorities).next().is_some();
-        return match authority {
-            AaBit::Authoritative if !any => ReplyReading::Denial(Rcode::NoError),
-            AaBit::Authoritative | AaBit::None if any => lame("it refers to no zone below"),
-            AaBit::Authoritative | AaBit::None => lame("it has neither an answer nor a referral"),
+        return match reply.word {
+            ServerWord::Authoritative if !any => ReplyReading::Denial(Rcode::NoError),
+            _ if any => lame("it refers to no zone below"),
+            ServerWord::Authoritative | ServerWord::Unsaid | ServerWord::Recursive => {
+                lame("it has neither an answer nor a referral")
+            }
         };
     };
     if question.rtype == Rtype::DS && first.owner == question.name {
@@ -204,9 +223,9 @@ mod tests {
         PlainRecord { owner: name(owner), rtype, ttl: Duration::from_secs(60), data }
     }
 
-    fn reply(authority: AaBit, sections: [&[&str]; 3]) -> AuthorityReply {
+    fn reply(word: ServerWord, sections: [&[&str]; 3]) -> AuthorityReply {
         let [answers, authorities, additionals] = sections.map(|texts| texts.iter().map(|text| record(text)).collect());
-        AuthorityReply { rcode: Ok(Rcode::NoError), authority, answers, authorities, additionals }
+        AuthorityReply { rcode: Ok(Rcode::NoError), word, answers, authorities, additionals }
     }
 
     fn asked(text: &str) -> Question {
@@ -225,12 +244,23 @@ mod tests {
 
     #[test]
     fn the_meaning_of_replies_of_a_server_of_test() {
-        use AaBit::{Authoritative as Aa, None as No};
+        use ServerWord::{Authoritative as Aa, Recursive as Ra, Unsaid as No};
         for (question, authority, sections, expected) in [
             ("mx.a.test A", Aa, [&["mx.a.test A 192.0.2.1"][..], &[], &[]], "answer"),
             ("mx.a.test A", Aa, [&["mx.a.test CNAME x.test"], &[], &[]], "answer"),
             ("mx.a.test A", Aa, [&["a.test DNAME x"], &[], &[]], "answer"),
-            ("mx.a.test A", No, [&["mx.a.test A 192.0.2.1"], &[], &[]], "lame: its answer is not authoritative"),
+            ("mx.a.test A", Ra, [&["mx.a.test A 192.0.2.1"], &[], &[]], "lame: its answer is not authoritative"),
+            ("mx.a.test A", Ra, [&[], &["a.test SOA x"], &[]], "lame: it has neither an answer nor a referral"),
+            // AA clear, by a server that does not recurse.
+            ("mx.a.test A", No, [&["mx.a.test A 192.0.2.1"], &[], &[]], "answer"),
+            ("mx.a.test A", No, [&["mx.a.test A 192.0.2.1"], &["test NS ns.test"], &[]], "answer"),
+            ("mx.a.test A", No, [&["mx.a.test CNAME x.test"], &[], &[]], "answer"),
+            ("mx.a.test A", No, [&["mx.b.test A 192.0.2.1"], &[], &[]], "lame: it answers another question"),
+            ("mx.a.test A", No, [&[], &["a.test SOA x"], &[]], "denial NoError"),
+            ("mx.a.test A", No, [&[], &["b.test SOA x"], &[]], "lame: its denial is one of another zone"),
+            // The parent's word about the child's name server.
+            ("ns.a.test A", No, [&["ns.a.test A 192.0.2.1"], &["a.test NS ns.a.test"], &[]], "referral a.test"),
+            ("mx.a.test A", Ra, [&[], &["a.test NS ns.a.test"], &[]], "referral a.test"),
             ("mx.a.test A", Aa, [&["mx.b.test A 192.0.2.1"], &[], &[]], "lame: it answers another question"),
             ("mx.a.test A", Aa, [&[], &["a.test SOA x"], &[]], "denial NoError"),
             ("mx.a.test A", Aa, [&[], &["a.test SOA x", "a.test NS ns.a.test"], &[]], "denial NoError"),
@@ -270,14 +300,26 @@ mod tests {
 
     #[test]
     fn errors_are_no_denials() {
-        let mut reply = reply(AaBit::Authoritative, [&[], &[], &[]]);
-        for (rcode, authority, expected) in [
-            (Err("REFUSED".to_owned()), AaBit::Authoritative, "lame: it answers REFUSED"),
-            (Ok(Rcode::NxDomain), AaBit::Authoritative, "denial NxDomain"),
-            (Ok(Rcode::NxDomain), AaBit::None, "lame: its denial is not authoritative"),
+        let mut reply = reply(ServerWord::Authoritative, [&[], &[], &[]]);
+        for (rcode, word, expected) in [
+            (Err("REFUSED".to_owned()), ServerWord::Authoritative, "lame: it answers REFUSED"),
+            (Err("REFUSED".to_owned()), ServerWord::Unsaid, "lame: it answers REFUSED"),
+            (Ok(Rcode::NxDomain), ServerWord::Authoritative, "denial NxDomain"),
+            (Ok(Rcode::NxDomain), ServerWord::Unsaid, "lame: its denial is not authoritative"),
+            (Ok(Rcode::NxDomain), ServerWord::Recursive, "lame: its denial is not authoritative"),
         ] {
-            (reply.rcode, reply.authority) = (rcode, authority);
+            (reply.rcode, reply.word) = (rcode, word);
             assert_eq!(kind(&read(&name("test"), &asked("a.test MX"), &reply)), expected);
+        }
+        for (word, soa, expected) in [
+            (ServerWord::Unsaid, "test SOA x", "denial NxDomain"),
+            (ServerWord::Unsaid, "a.test SOA x", "denial NxDomain"),
+            (ServerWord::Unsaid, ". SOA x", "lame: its denial is not authoritative"),
+            (ServerWord::Unsaid, "b.test SOA x", "lame: its denial is not authoritative"),
+            (ServerWord::Recursive, "test SOA x", "lame: its denial is not authoritative"),
+        ] {
+            (reply.word, reply.rcode, reply.authorities) = (word, Ok(Rcode::NxDomain), vec![record(soa)]);
+            assert_eq!(kind(&read(&name("test"), &asked("a.test MX"), &reply)), expected, "{soa}");
         }
     }
 
@@ -286,7 +328,7 @@ mod tests {
         let more = ["ns.a.test A 192.0.2.1", "ns.a.test AAAA 2001:db8::1", "ns.b.test A 192.0.2.2", "ns.c A 192.0.2.3"];
         let no = ["x.a.test A 192.0.2.4"];
         let servers = ["a.test NS ns.a.test", "a.test NS ns.b.test", "a.test NS ns.c", "b.test NS ns.evil.test"];
-        let reply = reply(AaBit::None, [&[], &servers, &[&more[..], &no].concat()]);
+        let reply = reply(ServerWord::Unsaid, [&[], &servers, &[&more[..], &no].concat()]);
         let ReplyReading::Referral(referral) = read(&name("test"), &asked("a.test A"), &reply) else { panic!() };
         let shown: Vec<String> =
             referral.servers.iter().map(|server| format!("{} {:?}", server.name, server.addresses)).collect();
@@ -299,7 +341,7 @@ mod tests {
         let glue: Vec<String> = (0..1000).map(|i| format!("ns1.victim A 192.0.{}.{}", i / 200, i % 200)).collect();
         let (servers, glue): (Vec<&str>, Vec<&str>) =
             (servers.iter().map(String::as_str).collect(), glue.iter().map(String::as_str).collect());
-        let reply = reply(AaBit::None, [&[], &servers, &glue]);
+        let reply = reply(ServerWord::Unsaid, [&[], &servers, &glue]);
         let ReplyReading::Referral(of_root) = read(&name(""), &asked("a.test A"), &reply) else { panic!() };
         let glue = of_root.servers.iter().map(|server| server.addresses.len()).sum::<usize>();
         assert_eq!((of_root.servers.len(), glue), (MAX_SERVERS, MAX_GLUE));
@@ -319,18 +361,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_referral_goes_down_towards_the_name_and_an_answer_is_authoritative(
+        fn a_referral_goes_down_towards_the_name_and_an_answer_is_of_no_resolver(
             zone in some_name(),
             owner in some_name(),
             rtype in prop::sample::select(vec!["A", "DS", "MX"]),
             sections in [some_records(), some_records(), some_records()],
-            authority in prop::sample::select(vec![AaBit::Authoritative, AaBit::None]),
+            word in prop::sample::select(vec![ServerWord::Authoritative, ServerWord::Unsaid, ServerWord::Recursive]),
             error in prop::sample::select(vec![Ok(Rcode::NoError), Ok(Rcode::NxDomain), Err("SERVFAIL".to_owned())]),
         ) {
             let question = asked(&format!("{owner} {rtype}"));
             let [answers, authorities, additionals] =
                 sections.map(|texts| texts.iter().map(|text| record(text)).collect());
-            let reply = AuthorityReply { rcode: error, authority, answers, authorities, additionals };
+            let reply = AuthorityReply { rcode: error, word, answers, authorities, additionals };
             match read(&name(&zone), &question, &reply) {
                 ReplyReading::Referral(referral) => {
                     prop_assert!(referral.zone.is_below(&name(&zone)));
@@ -340,7 +382,7 @@ mod tests {
                     prop_assert!(glue.all(|server| server.name.is_at_or_below(&name(&zone))));
                 }
                 ReplyReading::Answer | ReplyReading::Denial(_) => {
-                    prop_assert!(reply.authority == AaBit::Authoritative && reply.rcode.is_ok());
+                    prop_assert!(reply.word != ServerWord::Recursive && reply.rcode.is_ok());
                 }
                 ReplyReading::Lame(_) => {}
             }

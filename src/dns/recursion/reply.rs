@@ -19,17 +19,22 @@ const MAX_OF_SECTION: usize = 256;
 pub(super) struct AuthorityReply {
     /// The response code; an error by its name.
     pub(super) rcode: Result<Rcode, String>,
-    pub(super) authority: AaBit,
+    pub(super) word: ServerWord,
     pub(super) answers: Vec<PlainRecord>,
     pub(super) authorities: Vec<PlainRecord>,
     pub(super) additionals: Vec<PlainRecord>,
 }
 
-/// The AA bit (RFC 1035 §4.1.1).
+/// Whose word a reply is, by its AA and RA bits (RFC 1035 §4.1.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum AaBit {
+pub(super) enum ServerWord {
+    /// The server's own: AA is set.
     Authoritative,
-    None,
+    /// The server does not say. It does not recurse, so it has the data from no other server. Some servers leave AA clear in all of
+    /// their replies.
+    Unsaid,
+    /// It may be another server's: AA is clear, and the server recurses.
+    Recursive,
 }
 
 /// A record, as far as the way to the next server depends on it.
@@ -63,7 +68,11 @@ impl AuthorityReply {
         };
         Ok(Self {
             rcode,
-            authority: if raw.flags.authoritative() { AaBit::Authoritative } else { AaBit::None },
+            word: match (raw.flags.authoritative(), raw.flags.recursion_available()) {
+                (true, _) => ServerWord::Authoritative,
+                (false, false) => ServerWord::Unsaid,
+                (false, true) => ServerWord::Recursive,
+            },
             answers: plain(octets, &raw.answers)?,
             authorities: plain(octets, &raw.authorities)?,
             additionals: plain(octets, &raw.additionals)?,
@@ -138,7 +147,7 @@ mod tests {
         let address = |text: &str| PlainData::Address(text.parse().unwrap());
         let server = PlainData::Name(CanonicalName::from_labels([&b"ns"[..], b"test"].into_iter()));
         assert_eq!(data, [address("192.0.2.1"), address("10.0.0.1"), PlainData::Other, server, PlainData::Other]);
-        assert_eq!((found.authority, found.rcode), (AaBit::Authoritative, Ok(Rcode::NoError)));
+        assert_eq!((found.word, found.rcode), (ServerWord::Authoritative, Ok(Rcode::NoError)));
     }
 
     #[test]
