@@ -21,6 +21,28 @@ pub(crate) struct ReceivedLine<'a> {
     pub(crate) id: &'a str,
 }
 
+/// The octets to put between our line and a message that begins so; none yet, if more of it has to be seen. They go by two kinds of
+/// messages that mean something else behind our line than alone: a text without a header, whose first line begins with a blank and would
+/// be read as the rest of our field (RFC 5322 §2.2.3), and an mbox `From ` line, which servers know as the first line only and take for the
+/// end of the header behind ours. Postfix does the same.
+pub(crate) fn separation(start: &[u8]) -> Option<&'static [u8]> {
+    const FROM: &[u8] = b"From ";
+    match start {
+        [] => None,
+        [b' ' | b'\t', ..] => Some(b"\r\n"),
+        _ => {
+            let line = start.strip_prefix(b">").unwrap_or(start);
+            if line.starts_with(FROM) {
+                Some(b"X-Mailbox-Line: ")
+            } else if FROM.starts_with(line) {
+                None
+            } else {
+                Some(b"")
+            }
+        }
+    }
+}
+
 /// A date. Any other one has the same length.
 const SOME_DATE: &str = "Thu, 01 Jan 1970 00:00:00 +0000";
 /// About how many octets a line has.
@@ -89,6 +111,33 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn messages_that_mean_something_else_behind_our_line() {
+        for (start, put) in [
+            ("Subject: x\r\n", Some("")),
+            ("\r\ntext\r\n", Some("")),
+            ("text\r\n", Some("")),
+            (" text\r\n", Some("\r\n")),
+            ("\ttext\r\n", Some("\r\n")),
+            (" \r\n", Some("\r\n")),
+            ("From a@b.example Mon Nov 30\r\n", Some("X-Mailbox-Line: ")),
+            (">From a@b.example Mon Nov 30\r\n", Some("X-Mailbox-Line: ")),
+            ("From: a@b.example\r\n", Some("")),
+            ("FROM a\r\n", Some("")),
+            ("From\r\n", Some("")),
+            ("> quoted\r\n", Some("")),
+            (">>", Some("")),
+            ("Fr\r\n", Some("")),
+            ("", None),
+            ("F", None),
+            (">", None),
+            (">From", None),
+        ] {
+            assert_eq!(separation(start.as_bytes()), put.map(str::as_bytes), "{start:?}");
+        }
+    }
+
     #[test]
     fn the_length_is_known_before_the_date() {
         // RFC 1870 §6.1: MAIL tells the size of the message with the line, which is written later.

@@ -16,7 +16,7 @@ use super::events::reply;
 use super::{Received, Session};
 use crate::delivery::body::{Deliveries, Delivery};
 use crate::delivery::declined::Declined;
-use crate::delivery::received::ReceivedLine;
+use crate::delivery::received::{ReceivedLine, separation};
 use crate::dns::Resolver;
 use crate::journal::ContentHasher;
 use crate::policy::ListenerMail;
@@ -49,8 +49,18 @@ pub(super) struct Passage {
     refused: Option<Reply>,
     /// Lines that were scanned and not handed on yet.
     block: BytesMut,
+    beginning: Beginning,
     /// The look for a field that the message must have.
     gate: Option<FieldGate>,
+}
+
+/// Whether the beginning of the message was handed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Beginning {
+    /// It was not, and it must go with our Received line.
+    BehindOurLine,
+    /// It was, or there is no line of ours in front of it.
+    Free,
 }
 
 impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
@@ -104,7 +114,12 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         self.trace_field(&transaction, &mut deliveries);
         let hasher = transaction.may_have_record().then(ContentHasher::default);
         let most = self.shared.us.size;
-        Passage { transaction, deliveries, most, scanner, hasher, refused: None, block: BytesMut::new(), gate }
+        let beginning = match self.shared.received {
+            Received::Add => Beginning::BehindOurLine,
+            Received::Omit => Beginning::Free,
+        };
+        let (refused, block) = (None, BytesMut::new());
+        Passage { transaction, deliveries, most, scanner, hasher, refused, block, beginning, gate }
     }
 
     /// Our Received line comes first.
@@ -198,6 +213,9 @@ impl Passage {
 
     /// Sends the lines that were scanned last to all destinations, and returns their block.
     async fn send(&mut self) -> BytesMut {
+        if self.beginning == Beginning::BehindOurLine && separation(&self.block).is_none() {
+            return BytesMut::new();
+        }
         let block = self.checked(&Scan::More);
         self.deliveries.send(&block).await;
         block
@@ -211,6 +229,11 @@ impl Passage {
 
     /// Takes the lines that were scanned last out of the passage, and stops the deliveries that must not have them.
     fn checked(&mut self, scan: &Scan) -> BytesMut {
+        if self.beginning == Beginning::BehindOurLine {
+            self.beginning = Beginning::Free;
+            let put = separation(&self.block).unwrap_or_default();
+            self.deliveries.all().iter_mut().for_each(|delivery| delivery.load(put));
+        }
         let declined = self.refuse(scan);
         let Self { deliveries, scanner, hasher, refused, block, .. } = self;
         if let Some(hasher) = hasher {

@@ -674,6 +674,55 @@ async fn messages_of_every_size() {
 }
 
 #[tokio::test]
+async fn a_first_line_means_behind_our_line_what_it_means_alone() {
+    // I15. Programs send a text without a header, and scripts a message as it stands in an mbox.
+    for (sent, put) in [
+        ("Subject: x\r\n\r\ntext\r\n", ""),
+        ("\r\ntext\r\n", ""),
+        ("  text\r\nmore\r\n", "\r\n"),
+        ("\ttext\r\n", "\r\n"),
+        ("From a@client.test Mon Nov 30 12:00:00 2026\r\nSubject: x\r\n\r\ntext\r\n", "X-Mailbox-Line: "),
+        (">From a@client.test Mon Nov 30 12:00:00 2026\r\nSubject: x\r\n\r\ntext\r\n", "X-Mailbox-Line: "),
+        ("From: a@client.test\r\n\r\ntext\r\n", ""),
+        ("F\r\n", ""),
+        ("", ""),
+    ] {
+        for received in [true, false] {
+            let lab = Scenario::new().set(&format!("received = {received}")).start().await;
+            let envelope = ["MAIL FROM:<a@client.test>", "RCPT TO:<b@example.test>"];
+            // Whole, by single octets, and in chunks.
+            let mut client = lab.client().await;
+            for by_octets in [false, true] {
+                for command in envelope.into_iter().chain(["DATA"]) {
+                    client.command(command).await;
+                }
+                for piece in sent.as_bytes().chunks(if by_octets { 1 } else { 1000 }) {
+                    client.write(piece).await;
+                    tokio::time::sleep(Duration::from_millis(u64::from(by_octets))).await;
+                }
+                assert!(client.command(".").await.starts_with("250 2.0.0 "), "{sent:?}");
+            }
+            for command in envelope {
+                client.command(command).await;
+            }
+            for octet in sent.bytes() {
+                client.write(&[b"BDAT 1\r\n", &[octet][..]].concat()).await;
+                assert!(client.reply().await.starts_with("250 "), "{sent:?}");
+            }
+            assert!(client.command("BDAT 0 LAST").await.starts_with("250 2.0.0 "), "{sent:?}");
+            let stored = lab.mx().messages();
+            assert_eq!(stored.len(), 3);
+            for message in stored {
+                let message = String::from_utf8(message).unwrap();
+                let behind = if received { message.split_once(" +0000\r\n").unwrap().1 } else { &message };
+                let put = if received { put } else { "" };
+                assert_eq!(behind, format!("{put}{sent}"));
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn pipelined() {
     // I18, A-84: one write, every answer, in order; the next transaction stands behind the end of data.
     let lab = Scenario::new().start().await;
