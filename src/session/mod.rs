@@ -275,10 +275,17 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                 self.ask_for_recipients(NextCommand::Unknown).await?;
                 let error = self.dialogue.understood(error);
                 self.say(&error.reply());
-                // RFC 3030 §2: a message follows a BDAT that makes no sense, and must not be read as commands.
-                Ok(if error == CommandError::Chunk { AfterCommand::Close } else { AfterCommand::NextCommandLine })
+                Ok(if self.is_over(&error) { AfterCommand::Close } else { AfterCommand::NextCommandLine })
             }
         }
+    }
+
+    /// Whether the session is over with a line that is no command.
+    fn is_over(&self, error: &CommandError) -> bool {
+        if *error == CommandError::Http {
+            tracing::warn!(client = %self.origin, "a client sent a request of HTTP, which may hold mail of a stranger; the session is closed");
+        }
+        error.ends_session()
     }
 
     async fn carry_out(&mut self, mut command: Command) -> Result<AfterCommand, WireError> {

@@ -86,6 +86,10 @@ pub enum CommandError {
     /// A verb that SMTP does not have.
     #[error("command not recognised")]
     Unrecognised,
+    /// A request of HTTP. Its body may hold commands of SMTP, and a stranger may have made it: a page in the browser of this host, or
+    /// the user of a program that fetches what he names.
+    #[error("this is SMTP, and not HTTP")]
+    Http,
     /// A verb of an extension that we do not offer.
     #[error("command not implemented")]
     NotImplemented,
@@ -130,10 +134,16 @@ impl CommandError {
         match self {
             Self::DuplicateParameter(parameter) | Self::ParameterValue(parameter) => Some(*parameter),
             Self::LineTooLong | Self::BareLineFeed | Self::ControlCharacter | Self::NotUtf8 => None,
-            Self::Unrecognised | Self::NotImplemented | Self::UnexpectedArgument | Self::Hello => None,
+            Self::Unrecognised | Self::Http | Self::NotImplemented | Self::UnexpectedArgument | Self::Hello => None,
             Self::NoFrom | Self::Chunk | Self::NoTo | Self::ReversePath(_) | Self::ForwardPath(_) => None,
             Self::MalformedParameter | Self::UnknownParameter => None,
         }
+    }
+
+    /// Whether the octets behind the line must not be read as commands: those of a message behind a BDAT that makes no sense (RFC
+    /// 3030 §2), and the header and body of a request.
+    pub fn ends_session(&self) -> bool {
+        matches!(self, Self::Chunk | Self::Http)
     }
 
     /// The reply to the client.
@@ -143,7 +153,7 @@ impl CommandError {
             Self::LineTooLong | Self::BareLineFeed | Self::ControlCharacter | Self::NotUtf8 => {
                 (Code::SYNTAX_ERROR, EnhancedCode::permanent(5, 2))
             }
-            Self::Unrecognised => (Code::SYNTAX_ERROR, EnhancedCode::permanent(5, 1)),
+            Self::Unrecognised | Self::Http => (Code::SYNTAX_ERROR, EnhancedCode::permanent(5, 1)),
             Self::NotImplemented => (Code::NOT_IMPLEMENTED, EnhancedCode::permanent(5, 1)),
             Self::UnexpectedArgument | Self::Hello | Self::NoFrom | Self::NoTo | Self::Chunk => {
                 (Code::ARGUMENT_ERROR, EnhancedCode::permanent(5, 4))
@@ -178,6 +188,7 @@ impl Command {
             Line::Complete(line) => Self::parse(line),
             // RFC 3030 §2: the octets behind any faulty BDAT are no command.
             Line::TooLong(start) | Line::BareLineFeed(start) if is_bdat(start) => Err(CommandError::Chunk),
+            Line::TooLong(start) | Line::BareLineFeed(start) if is_http(start) => Err(CommandError::Http),
             Line::TooLong(_) => Err(CommandError::LineTooLong),
             Line::BareLineFeed(_) => Err(CommandError::BareLineFeed),
         }
@@ -194,6 +205,9 @@ impl Command {
         let (verb, argument) = (line[..end].to_ascii_uppercase(), line[end..].trim_ascii_start());
         if verb == b"BDAT" {
             return Chunk::parse(&line[end..]).map(Self::Bdat).ok_or(CommandError::Chunk);
+        }
+        if is_http(line) {
+            return Err(CommandError::Http);
         }
         if line.iter().any(u8::is_ascii_control) {
             return Err(CommandError::ControlCharacter);
@@ -223,6 +237,14 @@ impl Command {
 
 fn is_bdat(line: &[u8]) -> bool {
     line.get(..4).is_some_and(|verb| verb.eq_ignore_ascii_case(b"BDAT"))
+}
+
+/// Whether a line begins as a request of HTTP does (RFC 9110 §9.1: a method in capitals), by the four octets that are kept of a line
+/// that is too long. No verb of SMTP begins so.
+fn is_http(line: &[u8]) -> bool {
+    const METHODS: [&[u8]; 10] =
+        [b"GET ", b"POST", b"PUT ", b"HEAD", b"OPTI", b"DELE", b"CONN", b"PATC", b"TRAC", b"PRI "];
+    METHODS.iter().any(|method| line.starts_with(method))
 }
 
 /// Blanks are SP and TAB (RFC 5321 §2.3.8 leaves no other meaning to a CR or LF), so a CR stays to be refused.

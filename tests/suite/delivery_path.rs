@@ -674,6 +674,46 @@ async fn messages_of_every_size() {
 }
 
 #[tokio::test]
+async fn a_request_of_http_ends_the_session() {
+    // A page in a browser of this host, or a program that fetches what a stranger names: the body of the request holds commands.
+    const MAIL: &str =
+        "EHLO x\r\nMAIL FROM:<a@client.test>\r\nRCPT TO:<b@example.test>\r\nDATA\r\nspam\r\n.\r\nQUIT\r\n";
+    let long = format!("POST /{} HTTP/1.1", "x".repeat(5000));
+    let lab = Scenario::new().start().await;
+    for request in [
+        "POST / HTTP/1.1",
+        long.as_str(),
+        "POST / HTTP/1.1\nHost: 127.0.0.1",
+        "GET / HTTP/1.0",
+        "GET /",
+        "PUT /x HTTP/1.1",
+        "OPTIONS * HTTP/1.1",
+        "CONNECT b.example:25 HTTP/1.1",
+        "PRI * HTTP/2.0",
+    ] {
+        let mut client = lab.client().await;
+        let _ = client.try_write(format!("{request}\r\nHost: 127.0.0.1\r\n\r\n{MAIL}").as_bytes()).await;
+        let said = client.reply().await;
+        assert_eq!(said, "500 5.5.1 this is SMTP, and not HTTP", "{request}");
+        assert_eq!(client.rest().await, "", "{request}");
+    }
+    // Between chunks, too.
+    let mut client = lab.client().await;
+    for command in ["MAIL FROM:<a@client.test>", "RCPT TO:<b@example.test>", "BDAT 0"] {
+        assert!(client.command(command).await.starts_with("250 "), "{command}");
+    }
+    assert!(client.command("POST / HTTP/1.1").await.starts_with("500 5.5.1 "));
+    assert_eq!(client.rest().await, "");
+    // Words that only look alike are what they were.
+    let mut client = lab.client().await;
+    for unknown in ["get / HTTP/1.1", "HELP", "HEAR", "Host: 127.0.0.1", "PUTS", ""] {
+        assert!(!client.command(unknown).await.is_empty());
+    }
+    assert!(client.command("NOOP").await.starts_with("250 "));
+    assert!(lab.mx().messages().is_empty());
+}
+
+#[tokio::test]
 async fn a_first_line_means_behind_our_line_what_it_means_alone() {
     // I15. Programs send a text without a header, and scripts a message as it stands in an mbox.
     for (sent, put) in [

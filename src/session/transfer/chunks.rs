@@ -13,7 +13,7 @@ use crate::delivery::body::Deliveries;
 use crate::dns::Resolver;
 use crate::policy::ListenerMail;
 use crate::smtp::chunk::{Chunk, Framing};
-use crate::smtp::command::{Command, CommandError};
+use crate::smtp::command::Command;
 use crate::smtp::data::{DataScanner, Scan};
 use crate::smtp::line::LineDecoder;
 use crate::smtp::reply::Reply;
@@ -184,7 +184,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                 }
                 Err(error) => {
                     self.say(&error.reply());
-                    if error == CommandError::Chunk {
+                    if self.is_over(&error) {
                         return Ok(Err(AfterChunks::Close));
                     }
                 }
