@@ -1,5 +1,7 @@
 //! A report by mail. It goes to the exchanges of the address as other mail does, and also where TLS fails (RFC 8460 §3).
 
+use std::time::Duration;
+
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
@@ -18,8 +20,8 @@ use crate::tlsrpt::event::Reporting;
 use crate::tlsrpt::record::ReportMailbox;
 use crate::tlsrpt::schedule::ReportTried;
 use crate::trace::Trace;
-use crate::upstream::Request;
 use crate::upstream::verified::{MailCommand, Ready, Started, TransferError};
+use crate::upstream::{Request, remaining};
 
 /// A mail with its envelope.
 pub(super) struct Posting {
@@ -65,7 +67,7 @@ impl Posting {
                 Err(refusals) => return SentReport::kept_from(&refusals),
             };
             let peer = ready.peer().clone();
-            let reason = match self.give(ready, iteration.answer_by()).await {
+            let reason = match self.give(ready, iteration.answer_by(), connector.timeouts.command).await {
                 Ok(sent) => return sent,
                 Err(reason) => reason,
             };
@@ -77,12 +79,13 @@ impl Posting {
         }
     }
 
-    /// Gives it to a remote. An error is one before the message, so that another remote may be tried.
-    async fn give(&self, mut ready: Ready, until: Instant) -> Result<SentReport, Reason> {
-        let limit = until.saturating_duration_since(Instant::now());
+    /// Gives it to a remote, which has `limit` for each answer and all of them until then. An error is one before the message, so that
+    /// another remote may be tried.
+    async fn give(&self, mut ready: Ready, until: Instant, limit: Duration) -> Result<SentReport, Reason> {
         let commands = [MailCommand::Mail(Mail::new(self.from.clone())), MailCommand::Rcpt(self.to.clone())];
         let mut group = ready.group(commands);
-        let (mail, rcpt) = (group.answer(limit).await?, group.answer(limit).await?);
+        let mail = group.answer(remaining(until, limit)).await?;
+        let rcpt = group.answer(remaining(until, limit)).await?;
         let no = |(_, reply): &(Stage, Reply)| reply.code().is_refusal();
         if let Some((stage, reply)) = [(Stage::Mail, mail), (Stage::Rcpt, rcpt)].into_iter().find(no) {
             ready.release();

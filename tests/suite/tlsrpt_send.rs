@@ -187,6 +187,17 @@ async fn a_report_arrives_where_tls_fails_and_is_in_no_report() {
 }
 
 #[tokio::test]
+async fn a_slow_answer_is_waited_for_although_the_way_took_long() {
+    let sender = Sender::new();
+    let scenario = sender.scenario("mailto:r@example.test");
+    let scenario = scenario.set("timeouts.route = '1500ms'\ntimeouts.greeting = '500ms'\nmta_sts.timeout = '1s'");
+    let scenario = scenario.mx(|mx| mx.mail = Act::Late(Duration::from_millis(1700), Box::new(say("250 ok"))));
+    let (lab, dispatch, _events) = sender.counted(scenario).await;
+    round(&dispatch, tomorrow()).await;
+    assert_eq!(lab.mx().messages().len(), 1);
+}
+
+#[tokio::test]
 async fn a_report_goes_past_levels_that_are_stronger_by_records() {
     // O14: no level keeps it, while `fingerprint` and `dane-only` hold for mail with the same field by a listener.
     let other = Identity::for_name("other").record("3 1 1");
