@@ -65,8 +65,8 @@ impl Visit for FieldWriter<'_> {
     }
 }
 
-/// The line of an event, with each character that steers a terminal as an escape sequence: in a line of text as Rust writes it, and in
-/// an object of JSON as JSON does (RFC 8259 §7), whose library leaves DEL, the controls of C1 and the marks of direction as they are.
+/// The line of an event, with an escape sequence in the place of each character that steers a terminal. A line of text has those of Rust,
+/// and an object of JSON those of RFC 8259 §7: the library for JSON leaves DEL, the controls of C1 and the marks of direction as they are.
 pub(super) fn harmless(event: &[u8], format: LogFormat) -> Cow<'_, [u8]> {
     // Both libraries write UTF-8, and end the line.
     let line = String::from_utf8_lossy(event.strip_suffix(b"\n").unwrap_or(event));

@@ -21,10 +21,12 @@ pub(crate) struct ReceivedLine<'a> {
     pub(crate) id: &'a str,
 }
 
-/// The octets to put between our line and a message that begins so; none yet, if more of it has to be seen. They go by two kinds of
-/// messages that mean something else behind our line than alone: a text without a header, whose first line begins with a blank and would
-/// be read as the rest of our field (RFC 5322 §2.2.3), and an mbox `From ` line, which servers know as the first line only and take for the
-/// end of the header behind ours. Postfix does the same.
+/// The octets between our Received field and a message that begins with `start`; none if more of the message has to be seen. Postfix puts
+/// the same octets there.
+///
+/// - A first line that begins with a blank would continue our field (RFC 5322 §2.2.3). An empty line ends the header before it.
+/// - A line of an mbox, `From ..`, is no field. Servers skip it as the first line of a message, and end the header at it elsewhere. It
+///   becomes a field.
 pub(crate) fn separation(start: &[u8]) -> Option<&'static [u8]> {
     const FROM: &[u8] = b"From ";
     match start {

@@ -198,8 +198,8 @@ fn denial(question: &Question, reply: &DnsReply, hash: Nsec3Hash<'_>) -> Result<
 }
 
 /// The lesser of the denial that records prove and the one that the response code claims. The code is not signed, so it adds
-/// nothing to the proof. A name that does not exist has no records, which is what some forwarders say (dnsmasq). Some servers
-/// say that a name does not exist which has no records of its own and is above others (RFC 8020 §2 forbids it).
+/// nothing to the proof. Some forwarders answer NOERROR where the name does not exist (dnsmasq). Some servers answer NXDOMAIN
+/// for an empty non-terminal, a name that has no records and is above others (RFC 8020 §2 forbids it).
 fn lesser(proven: Denied, claimed: Denied) -> Denied {
     match (proven, claimed) {
         (Denied::NxDomain, Denied::NxDomain) => Denied::NxDomain,
@@ -472,7 +472,7 @@ mod tests {
             (Rcode::NoError, zone.nsec(), Some(SECURE)),
             (Rcode::NoError, zone.nsec3(), Some(SECURE)),
             (Rcode::NoError, zone.nsec3_with_opt_out(), Some(LinkStatus::Proven(Security::Insecure))),
-            // No more than is proven, whatever the code says.
+            // An empty non-terminal: the records prove that it has no such record.
             (Rcode::NxDomain, deep.nsec(), Some(SECURE)),
             (Rcode::NoError, has.nsec(), None),
             (Rcode::NxDomain, parent.nsec(), None),

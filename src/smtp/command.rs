@@ -86,8 +86,8 @@ pub enum CommandError {
     /// A verb that SMTP does not have.
     #[error("command not recognised")]
     Unrecognised,
-    /// A request of HTTP. Its body may hold commands of SMTP, and a stranger may have made it: a page in the browser of this host, or
-    /// the user of a program that fetches what he names.
+    /// A request of HTTP. A stranger may have written its body, which may hold commands of SMTP: by a page in a browser on this
+    /// host, or by an address that a program on this host fetches.
     #[error("this is SMTP, and not HTTP")]
     Http,
     /// A verb of an extension that we do not offer.

@@ -675,7 +675,7 @@ async fn messages_of_every_size() {
 
 #[tokio::test]
 async fn a_request_of_http_ends_the_session() {
-    // A page in a browser of this host, or a program that fetches what a stranger names: the body of the request holds commands.
+    // A page in a browser on this host, or a program that fetches the address of a stranger, sends commands in the body of a request.
     const MAIL: &str =
         "EHLO x\r\nMAIL FROM:<a@client.test>\r\nRCPT TO:<b@example.test>\r\nDATA\r\nspam\r\n.\r\nQUIT\r\n";
     let long = format!("POST /{} HTTP/1.1", "x".repeat(5000));
@@ -704,7 +704,7 @@ async fn a_request_of_http_ends_the_session() {
     }
     assert!(client.command("POST / HTTP/1.1").await.starts_with("500 5.5.1 "));
     assert_eq!(client.rest().await, "");
-    // Words that only look alike are what they were.
+    // Other lines that begin with such a word are refused alone.
     let mut client = lab.client().await;
     for unknown in ["get / HTTP/1.1", "HELP", "HEAR", "Host: 127.0.0.1", "PUTS", ""] {
         assert!(!client.command(unknown).await.is_empty());

@@ -158,7 +158,7 @@ fn advice(path: &[String], place: &str, allowed: &[&str]) -> String {
     }
 }
 
-/// The table and the key in it, where something else than a dot stands between the two.
+/// The table and the key in it, where another character stands in the place of the dot.
 fn in_table(key: &str) -> Option<(String, &str)> {
     defaults().into_iter().find_map(|(table, value)| {
         let rest = key.strip_prefix(&table)?;

@@ -20,7 +20,7 @@ use super::super::cache::WithTtl;
 use super::super::canonical::CanonicalName;
 use super::super::links::Question;
 use super::super::reply::{Rcode, Rtype};
-use super::reply::{AuthorityReply, PlainData, PlainRecord, ServerWord};
+use super::reply::{AuthorityReply, PlainData, PlainRecord, ReplyAuthority};
 
 /// The most name servers of one zone that are known. No top-level domain has more than thirteen.
 pub(super) const MAX_SERVERS: usize = 20;
@@ -69,18 +69,20 @@ pub(super) fn read(zone: &CanonicalName, question: &Question, reply: &AuthorityR
         Err(name) => return ReplyReading::Lame(format!("it answers {name}")),
     };
     let is_answer = reply.answers.iter().any(|record| answers(zone, question, record));
-    match (reply.word, rcode) {
+    match (reply.authority, rcode) {
         // Servers of a parent may have an address of the child's name server to give.
-        (ServerWord::Unsaid, Rcode::NoError) if is_answer && below(zone, question, reply).is_some() => {
+        (ReplyAuthority::Unmarked, Rcode::NoError) if is_answer && below(zone, question, reply).is_some() => {
             empty(zone, question, reply)
         }
-        (ServerWord::Authoritative | ServerWord::Unsaid, _) if is_answer => ReplyReading::Answer,
-        (ServerWord::Recursive, _) if !reply.answers.is_empty() => lame("its answer is not authoritative"),
+        (ReplyAuthority::Authoritative | ReplyAuthority::Unmarked, _) if is_answer => ReplyReading::Answer,
+        (ReplyAuthority::Recursive, _) if !reply.answers.is_empty() => lame("its answer is not authoritative"),
         (_, _) if !reply.answers.is_empty() => lame("it answers another question"),
-        (ServerWord::Authoritative, Rcode::NxDomain) => ReplyReading::Denial(rcode),
+        (ReplyAuthority::Authoritative, Rcode::NxDomain) => ReplyReading::Denial(rcode),
         // Mail bounces by an unsigned denial: without AA its SOA must be one of the zone asked.
-        (ServerWord::Unsaid, Rcode::NxDomain) if soa_of(zone, question, reply) => ReplyReading::Denial(rcode),
-        (ServerWord::Unsaid | ServerWord::Recursive, Rcode::NxDomain) => lame("its denial is not authoritative"),
+        (ReplyAuthority::Unmarked, Rcode::NxDomain) if soa_of(zone, question, reply) => ReplyReading::Denial(rcode),
+        (ReplyAuthority::Unmarked | ReplyAuthority::Recursive, Rcode::NxDomain) => {
+            lame("its denial is not authoritative")
+        }
         (_, Rcode::NoError) => empty(zone, question, reply),
     }
 }
@@ -134,7 +136,7 @@ fn soa_of(zone: &CanonicalName, question: &Question, reply: &AuthorityReply) -> 
 fn empty(zone: &CanonicalName, question: &Question, reply: &AuthorityReply) -> ReplyReading {
     // RFC 2308 §2.2: the SOA tells a denial from a referral.
     let soa = reply.authorities.iter().find(|record| record.rtype == Rtype::SOA);
-    if let (ServerWord::Authoritative | ServerWord::Unsaid, Some(soa)) = (reply.word, soa) {
+    if let (ReplyAuthority::Authoritative | ReplyAuthority::Unmarked, Some(soa)) = (reply.authority, soa) {
         // RFC 4035 §3.1.4.1: the DS record is in the parent, and the child does not have it.
         let by_child = question.rtype == Rtype::DS && soa.owner == question.name && question.name.depth() > 0;
         return match soa_of(zone, question, reply) {
@@ -145,10 +147,10 @@ fn empty(zone: &CanonicalName, question: &Question, reply: &AuthorityReply) -> R
     }
     let Some(first) = below(zone, question, reply) else {
         let any = name_servers(&reply.authorities).next().is_some();
-        return match reply.word {
-            ServerWord::Authoritative if !any => ReplyReading::Denial(Rcode::NoError),
+        return match reply.authority {
+            ReplyAuthority::Authoritative if !any => ReplyReading::Denial(Rcode::NoError),
             _ if any => lame("it refers to no zone below"),
-            ServerWord::Authoritative | ServerWord::Unsaid | ServerWord::Recursive => {
+            ReplyAuthority::Authoritative | ReplyAuthority::Unmarked | ReplyAuthority::Recursive => {
                 lame("it has neither an answer nor a referral")
             }
         };
@@ -223,9 +225,9 @@ mod tests {
         PlainRecord { owner: name(owner), rtype, ttl: Duration::from_secs(60), data }
     }
 
-    fn reply(word: ServerWord, sections: [&[&str]; 3]) -> AuthorityReply {
+    fn reply(authority: ReplyAuthority, sections: [&[&str]; 3]) -> AuthorityReply {
         let [answers, authorities, additionals] = sections.map(|texts| texts.iter().map(|text| record(text)).collect());
-        AuthorityReply { rcode: Ok(Rcode::NoError), word, answers, authorities, additionals }
+        AuthorityReply { rcode: Ok(Rcode::NoError), authority, answers, authorities, additionals }
     }
 
     fn asked(text: &str) -> Question {
@@ -244,7 +246,7 @@ mod tests {
 
     #[test]
     fn the_meaning_of_replies_of_a_server_of_test() {
-        use ServerWord::{Authoritative as Aa, Recursive as Ra, Unsaid as No};
+        use ReplyAuthority::{Authoritative as Aa, Recursive as Ra, Unmarked as No};
         for (question, authority, sections, expected) in [
             ("mx.a.test A", Aa, [&["mx.a.test A 192.0.2.1"][..], &[], &[]], "answer"),
             ("mx.a.test A", Aa, [&["mx.a.test CNAME x.test"], &[], &[]], "answer"),
@@ -300,25 +302,25 @@ mod tests {
 
     #[test]
     fn errors_are_no_denials() {
-        let mut reply = reply(ServerWord::Authoritative, [&[], &[], &[]]);
-        for (rcode, word, expected) in [
-            (Err("REFUSED".to_owned()), ServerWord::Authoritative, "lame: it answers REFUSED"),
-            (Err("REFUSED".to_owned()), ServerWord::Unsaid, "lame: it answers REFUSED"),
-            (Ok(Rcode::NxDomain), ServerWord::Authoritative, "denial NxDomain"),
-            (Ok(Rcode::NxDomain), ServerWord::Unsaid, "lame: its denial is not authoritative"),
-            (Ok(Rcode::NxDomain), ServerWord::Recursive, "lame: its denial is not authoritative"),
+        let mut reply = reply(ReplyAuthority::Authoritative, [&[], &[], &[]]);
+        for (rcode, authority, expected) in [
+            (Err("REFUSED".to_owned()), ReplyAuthority::Authoritative, "lame: it answers REFUSED"),
+            (Err("REFUSED".to_owned()), ReplyAuthority::Unmarked, "lame: it answers REFUSED"),
+            (Ok(Rcode::NxDomain), ReplyAuthority::Authoritative, "denial NxDomain"),
+            (Ok(Rcode::NxDomain), ReplyAuthority::Unmarked, "lame: its denial is not authoritative"),
+            (Ok(Rcode::NxDomain), ReplyAuthority::Recursive, "lame: its denial is not authoritative"),
         ] {
-            (reply.rcode, reply.word) = (rcode, word);
+            (reply.rcode, reply.authority) = (rcode, authority);
             assert_eq!(kind(&read(&name("test"), &asked("a.test MX"), &reply)), expected);
         }
-        for (word, soa, expected) in [
-            (ServerWord::Unsaid, "test SOA x", "denial NxDomain"),
-            (ServerWord::Unsaid, "a.test SOA x", "denial NxDomain"),
-            (ServerWord::Unsaid, ". SOA x", "lame: its denial is not authoritative"),
-            (ServerWord::Unsaid, "b.test SOA x", "lame: its denial is not authoritative"),
-            (ServerWord::Recursive, "test SOA x", "lame: its denial is not authoritative"),
+        for (authority, soa, expected) in [
+            (ReplyAuthority::Unmarked, "test SOA x", "denial NxDomain"),
+            (ReplyAuthority::Unmarked, "a.test SOA x", "denial NxDomain"),
+            (ReplyAuthority::Unmarked, ". SOA x", "lame: its denial is not authoritative"),
+            (ReplyAuthority::Unmarked, "b.test SOA x", "lame: its denial is not authoritative"),
+            (ReplyAuthority::Recursive, "test SOA x", "lame: its denial is not authoritative"),
         ] {
-            (reply.word, reply.rcode, reply.authorities) = (word, Ok(Rcode::NxDomain), vec![record(soa)]);
+            (reply.authority, reply.rcode, reply.authorities) = (authority, Ok(Rcode::NxDomain), vec![record(soa)]);
             assert_eq!(kind(&read(&name("test"), &asked("a.test MX"), &reply)), expected, "{soa}");
         }
     }
@@ -328,7 +330,7 @@ mod tests {
         let more = ["ns.a.test A 192.0.2.1", "ns.a.test AAAA 2001:db8::1", "ns.b.test A 192.0.2.2", "ns.c A 192.0.2.3"];
         let no = ["x.a.test A 192.0.2.4"];
         let servers = ["a.test NS ns.a.test", "a.test NS ns.b.test", "a.test NS ns.c", "b.test NS ns.evil.test"];
-        let reply = reply(ServerWord::Unsaid, [&[], &servers, &[&more[..], &no].concat()]);
+        let reply = reply(ReplyAuthority::Unmarked, [&[], &servers, &[&more[..], &no].concat()]);
         let ReplyReading::Referral(referral) = read(&name("test"), &asked("a.test A"), &reply) else { panic!() };
         let shown: Vec<String> =
             referral.servers.iter().map(|server| format!("{} {:?}", server.name, server.addresses)).collect();
@@ -341,7 +343,7 @@ mod tests {
         let glue: Vec<String> = (0..1000).map(|i| format!("ns1.victim A 192.0.{}.{}", i / 200, i % 200)).collect();
         let (servers, glue): (Vec<&str>, Vec<&str>) =
             (servers.iter().map(String::as_str).collect(), glue.iter().map(String::as_str).collect());
-        let reply = reply(ServerWord::Unsaid, [&[], &servers, &glue]);
+        let reply = reply(ReplyAuthority::Unmarked, [&[], &servers, &glue]);
         let ReplyReading::Referral(of_root) = read(&name(""), &asked("a.test A"), &reply) else { panic!() };
         let glue = of_root.servers.iter().map(|server| server.addresses.len()).sum::<usize>();
         assert_eq!((of_root.servers.len(), glue), (MAX_SERVERS, MAX_GLUE));
@@ -366,13 +368,13 @@ mod tests {
             owner in some_name(),
             rtype in prop::sample::select(vec!["A", "DS", "MX"]),
             sections in [some_records(), some_records(), some_records()],
-            word in prop::sample::select(vec![ServerWord::Authoritative, ServerWord::Unsaid, ServerWord::Recursive]),
+            authority in prop::sample::select(vec![ReplyAuthority::Authoritative, ReplyAuthority::Unmarked, ReplyAuthority::Recursive]),
             error in prop::sample::select(vec![Ok(Rcode::NoError), Ok(Rcode::NxDomain), Err("SERVFAIL".to_owned())]),
         ) {
             let question = asked(&format!("{owner} {rtype}"));
             let [answers, authorities, additionals] =
                 sections.map(|texts| texts.iter().map(|text| record(text)).collect());
-            let reply = AuthorityReply { rcode: error, word, answers, authorities, additionals };
+            let reply = AuthorityReply { rcode: error, authority, answers, authorities, additionals };
             match read(&name(&zone), &question, &reply) {
                 ReplyReading::Referral(referral) => {
                     prop_assert!(referral.zone.is_below(&name(&zone)));
@@ -382,7 +384,7 @@ mod tests {
                     prop_assert!(glue.all(|server| server.name.is_at_or_below(&name(&zone))));
                 }
                 ReplyReading::Answer | ReplyReading::Denial(_) => {
-                    prop_assert!(reply.word != ServerWord::Recursive && reply.rcode.is_ok());
+                    prop_assert!(reply.authority != ReplyAuthority::Recursive && reply.rcode.is_ok());
                 }
                 ReplyReading::Lame(_) => {}
             }

@@ -19,21 +19,20 @@ const MAX_OF_SECTION: usize = 256;
 pub(super) struct AuthorityReply {
     /// The response code; an error by its name.
     pub(super) rcode: Result<Rcode, String>,
-    pub(super) word: ServerWord,
+    pub(super) authority: ReplyAuthority,
     pub(super) answers: Vec<PlainRecord>,
     pub(super) authorities: Vec<PlainRecord>,
     pub(super) additionals: Vec<PlainRecord>,
 }
 
-/// Whose word a reply is, by its AA and RA bits (RFC 1035 §4.1.1).
+/// The source of the data in a reply, by its AA and RA bits (RFC 1035 §4.1.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ServerWord {
-    /// The server's own: AA is set.
+pub(super) enum ReplyAuthority {
+    /// AA is set: the server has the data itself.
     Authoritative,
-    /// The server does not say. It does not recurse, so it has the data from no other server. Some servers leave AA clear in all of
-    /// their replies.
-    Unsaid,
-    /// It may be another server's: AA is clear, and the server recurses.
+    /// AA and RA are clear. The server does not recurse, so it has the data from no other server. Some servers never set AA.
+    Unmarked,
+    /// AA is clear, and RA is set: the data may be of another server.
     Recursive,
 }
 
@@ -68,10 +67,10 @@ impl AuthorityReply {
         };
         Ok(Self {
             rcode,
-            word: match (raw.flags.authoritative(), raw.flags.recursion_available()) {
-                (true, _) => ServerWord::Authoritative,
-                (false, false) => ServerWord::Unsaid,
-                (false, true) => ServerWord::Recursive,
+            authority: match (raw.flags.authoritative(), raw.flags.recursion_available()) {
+                (true, _) => ReplyAuthority::Authoritative,
+                (false, false) => ReplyAuthority::Unmarked,
+                (false, true) => ReplyAuthority::Recursive,
             },
             answers: plain(octets, &raw.answers)?,
             authorities: plain(octets, &raw.authorities)?,
@@ -147,7 +146,7 @@ mod tests {
         let address = |text: &str| PlainData::Address(text.parse().unwrap());
         let server = PlainData::Name(CanonicalName::from_labels([&b"ns"[..], b"test"].into_iter()));
         assert_eq!(data, [address("192.0.2.1"), address("10.0.0.1"), PlainData::Other, server, PlainData::Other]);
-        assert_eq!((found.word, found.rcode), (ServerWord::Authoritative, Ok(Rcode::NoError)));
+        assert_eq!((found.authority, found.rcode), (ReplyAuthority::Authoritative, Ok(Rcode::NoError)));
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! The connection to the file, and its transactions. None of them outlives its operation.
 //!
-//! An operation may end in the middle: SQLite fails, or its session is cut. When the disk is full, SQLite may or may not end the
-//! transaction by itself (<https://www.sqlite.org/lang_transaction.html>, section 3). So the next operation rolls back what
-//! is left, and begins when SQLite says that no transaction is open. The library's own transactions count on each rollback to
-//! succeed. After one that did not, they would nest in a transaction that never ends: records would look as written, and
-//! would not be on the disk.
+//! An operation may end in the middle: SQLite fails, or its session is cut. If the disk is full, SQLite sometimes rolls the
+//! transaction back by itself (<https://www.sqlite.org/lang_transaction.html>, section 3). The next operation rolls back what is left,
+//! and begins when SQLite says that no transaction is open. The transactions of `sqlx` are not used: they take each rollback for
+//! successful. After one that failed, new ones are savepoints in a transaction that nobody commits, and their changes are
+//! not on the disk.
 
 use std::ops::{Deref, DerefMut};
 
@@ -56,7 +56,7 @@ impl SqliteHandle {
 }
 
 impl SqliteTransaction<'_> {
-    /// Ends it. What it has changed is on the disk then.
+    /// Commits it: its changes are on the disk.
     pub(super) async fn commit(self) -> sqlx::Result<()> {
         self.0.run("COMMIT").await?;
         self.0.last = LastTransaction::Ended;
