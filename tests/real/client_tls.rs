@@ -87,7 +87,7 @@ fn a_reload_takes_the_next_certificate() {
         lab.write(Danelaw::CERTIFICATE, &text);
         danelaw.reload(of_no_use);
         let said = danelaw.events(of_no_use).last().expect("just logged").field("why");
-        assert!(said.contains(why) && said.contains(&lab.danelaw_tls()[0].to_string()), "{said}");
+        assert!(said.contains(why) && said.contains(": listener 7: ") && said.contains("danelaw.toml:"), "{said}");
     }
     assert_eq!(lab.mail().status, "sent");
     // Postfix holds the next one to another name.

@@ -25,11 +25,11 @@ pub(super) struct Commands {
     pub(super) mail: Option<Mail>,
     /// The recipients to ask for.
     pub(super) recipients: Vec<Addressee>,
-    /// The answers over a session that had mails before and has delayed all recipients, for those that no remote accepts.
+    /// The answers of a remote that has delayed all recipients, for those that no other one accepts.
     pub(super) delayed: Option<Delayed>,
 }
 
-/// The 4yz of a remote for each recipient. Over a new session it has another word.
+/// The 4yz of a remote for each recipient. Over a new session it may answer otherwise.
 pub(super) struct Delayed {
     pub(super) by: Peer,
     pub(super) answers: Vec<RcptReply>,
