@@ -16,7 +16,6 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::either::Either;
 use tokio_util::task::TaskTracker;
 
-use crate::delivery::shared::ListenerShared;
 use crate::dns::Resolver;
 use crate::report::turned_away::TurnedAway;
 use crate::scarce::Scarcity;
@@ -206,14 +205,13 @@ impl<R: Resolver> Acceptor<R> {
     fn serve(&self, connection: Connection, admission: Admission, slot: SessionSlot) {
         let Connection { stream, origin, original_destination } = connection;
         let now = Arc::clone(&self.shared.borrow());
-        let Some(ListenerShared { security, terms, strictness }) = now.listeners.get(self.place).cloned() else {
+        let Some(listener) = now.listeners.get(self.place).cloned() else {
             tracing::error!(client = %origin, place = self.place, "turned away: the listener has no settings");
             return;
         };
         now.reporter.metrics().admitted();
         let (shared, stop, service) = (self.shared.clone(), self.stop.clone(), self.access.service);
-        let caller =
-            Caller { origin, service, original_destination, place: self.place, security, terms, strictness, admission };
+        let caller = Caller { origin, service, original_destination, place: self.place, listener, admission };
         self.sessions.spawn(async move {
             let _slot = slot;
             if let Either::Left(tcp) = &stream

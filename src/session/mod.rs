@@ -34,15 +34,14 @@ use crate::policy::ListenerMail;
 use crate::smtp::command::{Command, CommandError, Grammar, Hello, Strictness};
 use crate::smtp::line::{Line, LineDecoder};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
-use crate::terms::ListenerTerms;
-use crate::tls::server::{ClientStream, ClientTls, ListenerSecurity};
+use crate::tls::server::{ClientStream, ClientTls};
 use crate::transaction::dialogue::{Dialogue, Service, Step};
 use crate::wire::{BLOCK, Wire, WireError};
 
 use records::RecordsAhead;
 use transfer::AfterChunks;
 
-pub use crate::delivery::shared::{Origin, Received, Shared};
+pub use crate::delivery::shared::{ListenerShared, Origin, Received, Shared};
 
 /// The longest command line: RFC 5321 §4.5.3.1.4 with room for every extension's parameters.
 const MAX_COMMAND_OCTETS: usize = 4096;
@@ -63,12 +62,8 @@ pub struct Caller {
     pub original_destination: Option<IpAddr>,
     /// The place of its listener in the configuration.
     pub place: usize,
-    /// TLS on its listener.
-    pub security: ListenerSecurity,
-    /// The terms of its listener.
-    pub terms: ListenerTerms,
-    /// How strictly its commands are read.
-    pub strictness: Strictness,
+    /// The settings of its listener, for as long as it is connected.
+    pub listener: ListenerShared,
     /// Its right to send mail.
     pub admission: Admission,
 }
@@ -80,6 +75,8 @@ pub enum Admission {
     Allowed,
     /// It does not, and a certificate is required. The permit counts the client against the limit of such clients.
     Uncertified(OwnedSemaphorePermit),
+    /// It does not, and its certificate has opened the listener.
+    Certified,
     /// It is a balancer that looks whether we are well, and sends no mail.
     Probe,
 }
@@ -92,33 +89,16 @@ struct Session<R, S> {
     /// The newest settings. They are taken up between transactions, so that one ends as it began.
     newest_settings: watch::Receiver<Arc<Shared<R>>>,
     client: Wire<CallerStream<S>>,
-    origin: Origin,
-    service: Service,
-    original_destination: Option<IpAddr>,
-    /// The place of the listener in the configuration.
-    place: usize,
-    security: ListenerSecurity,
-    terms: ListenerTerms,
-    strictness: Strictness,
+    caller: Caller,
     /// The client's name for itself, as it gave it last.
     hello: Option<Hello>,
     /// The facts of TLS with the client, where it is active.
     tls: Option<Arc<ClientTls>>,
-    way_in: WayIn,
     dialogue: Dialogue,
     /// The records of recipients that the client has pipelined.
     ahead: RecordsAhead,
     /// The connections of the open transaction.
     upstreams: Upstreams,
-}
-
-/// How the client came in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum WayIn {
-    /// By the allow-list of the listener.
-    AllowList,
-    /// By its certificate alone.
-    Certificate,
 }
 
 /// When the conversation has to end, though the client would go on.
@@ -234,7 +214,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             ended => ended,
         };
         if let Err(error) = ended {
-            tracing::debug!(client = %self.origin, %error, "the client went away");
+            tracing::debug!(client = %self.caller.origin, %error, "the client went away");
         }
     }
 
@@ -252,7 +232,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
 
     /// How the next command is read.
     fn grammar(&self) -> Grammar<'_> {
-        match self.strictness {
+        match self.caller.listener.strictness {
             Strictness::Strict => Grammar::Strict,
             Strictness::Lenient => Grammar::Lenient {
                 origin: match &self.hello {
@@ -283,7 +263,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     /// Whether the session is over with a line that is no command.
     fn is_over(&self, error: &CommandError) -> bool {
         if *error == CommandError::Http {
-            tracing::warn!(client = %self.origin, "a client sent a request of HTTP, which may hold mail of a stranger; the session is closed");
+            tracing::warn!(client = %self.caller.origin, "a client sent a request of HTTP, which may hold mail of a stranger; the session is closed");
         }
         error.ends_session()
     }
@@ -331,7 +311,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     /// The next command as remotes may learn of it. On a listener for `TLS-Required: No` it stays unknown until the header
     /// has shown that field.
     fn next(&self, command: &Command) -> NextCommand {
-        match self.terms.takes {
+        match self.caller.listener.terms.takes {
             ListenerMail::Any => NextCommand::of(command),
             ListenerMail::TlsRequiredNo => NextCommand::Unknown,
         }

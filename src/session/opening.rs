@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio_util::either::Either;
 
 use super::records::RecordsAhead;
-use super::{Admission, AfterCommand, Caller, Session, Shared, Stop, WayIn};
+use super::{Admission, AfterCommand, Caller, ListenerShared, Session, Shared, Stop};
 use crate::delivery::Upstreams;
 use crate::dns::Resolver;
 use crate::report::turned_away::TurnedAway;
@@ -43,15 +43,15 @@ where
     R: Resolver,
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut session, admission) = Session::new(newest_settings, stream, caller);
-    if let Admission::Uncertified(place) = admission {
-        return Box::pin(session.admitted(place, stop)).await;
+    let mut session = Session::new(newest_settings, stream, caller);
+    if let Admission::Uncertified(_) = session.caller.admission {
+        return Box::pin(session.admitted(stop)).await;
     }
-    if matches!(session.security, ListenerSecurity::Implicit(_)) {
+    if matches!(session.caller.listener.security, ListenerSecurity::Implicit(_)) {
         session = Box::pin(session.secured(stop)).await?;
     }
     session.greet();
-    if let Admission::Probe = admission {
+    if let Admission::Probe = session.caller.admission {
         Box::pin(session.probed(stop)).await;
         return None;
     }
@@ -59,35 +59,27 @@ where
 }
 
 impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
-    fn new(mut newest_settings: watch::Receiver<Arc<Shared<R>>>, stream: S, caller: Caller) -> (Self, Admission) {
-        let Caller { origin, service, original_destination, place, security, terms, strictness, admission } = caller;
+    fn new(mut newest_settings: watch::Receiver<Arc<Shared<R>>>, stream: S, caller: Caller) -> Self {
+        let Caller { service, listener: ListenerShared { security, terms, .. }, admission, .. } = &caller;
         let shared = Arc::clone(&newest_settings.borrow_and_update());
-        let dialogue = Dialogue::new(shared.us.clone(), service).on(terms).with_tls(match &security {
+        let dialogue = Dialogue::new(shared.us.clone(), *service).on(*terms).with_tls(match security {
             ListenerSecurity::Clear => TlsState::Unavailable,
             ListenerSecurity::Starttls(_) if !matches!(admission, Admission::Uncertified(_)) => TlsState::Offered,
             ListenerSecurity::Starttls(_) | ListenerSecurity::Required(_) => TlsState::Required,
             ListenerSecurity::Implicit(_) => TlsState::Active,
         });
         let client = Wire::new(Either::Left(stream));
-        let session = Self {
+        Self {
             shared,
             newest_settings,
             client,
-            origin,
-            service,
-            original_destination,
-            place,
-            security,
-            terms,
-            strictness,
+            caller,
             hello: None,
             tls: None,
-            way_in: WayIn::AllowList,
             dialogue,
             ahead: RecordsAhead::default(),
             upstreams: Upstreams::default(),
-        };
-        (session, admission)
+        }
     }
 
     fn greet(&mut self) {
@@ -104,7 +96,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         }
         let octets = self.client.input.len();
         self.shared.reporter.metrics().client_handshake("injected");
-        tracing::warn!(client = %self.origin, octets, "a client sent plaintext behind STARTTLS; the session is closed");
+        tracing::warn!(client = %self.caller.origin, octets, "a client sent plaintext behind STARTTLS; the session is closed");
         self.client.input.clear();
         let text = "no command may follow STARTTLS before TLS is active";
         self.say(&Reply::new(Code::TRANSACTION_FAILED, EnhancedCode::permanent(5, 0), text));
@@ -114,9 +106,11 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     /// The session under TLS, after a handshake. RFC 3207 §4.2: nothing of the client that came in the clear is kept. None, if
     /// there is no such session.
     pub(super) async fn secured(self, stop: &Stop) -> Option<Self> {
-        let origin = self.origin;
+        let origin = self.caller.origin;
         let (metrics, limit) = (self.shared.reporter.metrics(), self.shared.connector.timeouts.handshake);
-        let (Some(server), Ok(Either::Left(stream))) = (self.security.server(), self.client.into_stream()) else {
+        let (Some(server), Ok(Either::Left(stream))) =
+            (self.caller.listener.security.server(), self.client.into_stream())
+        else {
             tracing::error!(client = %origin, "a TLS handshake was due where none can be");
             return None;
         };
@@ -142,7 +136,9 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         metrics.client_handshake(tls.certificate.label());
         let certificate = tracing::field::display(&tls.certificate);
         tracing::debug!(client = %origin, version = tls.version, cipher = tls.cipher_suite, certificate, "TLS with a client");
-        let dialogue = Dialogue::new(self.shared.us.clone(), self.service).on(self.terms).with_tls(TlsState::Active);
+        let dialogue = Dialogue::new(self.shared.us.clone(), self.caller.service)
+            .on(self.caller.listener.terms)
+            .with_tls(TlsState::Active);
         let client = Wire::new(Either::Right(Box::new(secured.stream)));
         let (upstreams, ahead, tls) = (Upstreams::default(), RecordsAhead::new(), Some(Arc::new(tls)));
         Some(Self { client, hello: None, tls, dialogue, ahead, upstreams, ..self })
@@ -160,16 +156,18 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     }
 
     /// The session of an uncertified client that has shown a certificate. None for all others, which are told why.
-    async fn admitted(self, place: OwnedSemaphorePermit, stop: &Stop) -> Option<Self> {
-        let (origin, shared) = (self.origin, Arc::clone(&self.shared));
+    async fn admitted(self, stop: &Stop) -> Option<Self> {
+        let (origin, shared) = (self.caller.origin, Arc::clone(&self.shared));
         let shown = tokio::select! {
             biased;
             () = stop.when_idle.cancelled() => return None,
             shown = tokio::time::timeout(UNCERTIFIED_FOR, self.shown(stop)) => shown,
         };
-        drop(place);
         let why = match shown {
-            Ok(Ok(session)) => return Some(Self { way_in: WayIn::Certificate, ..session }),
+            Ok(Ok(mut session)) => {
+                session.caller.admission = Admission::Certified;
+                return Some(session);
+            }
             Ok(Err(why)) => why,
             Err(_) => "it took too long".to_owned(),
         };
@@ -186,18 +184,22 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     /// have been taken off the configuration, or it has expired. If it does not, the session ends with 421, as for a new
     /// one there is no place.
     pub(super) async fn admit_again(&mut self) -> Result<AfterCommand, WireError> {
-        let certificate = match (self.way_in, self.client.stream()) {
-            (WayIn::Certificate, Either::Right(stream)) => {
-                let server = self.shared.listeners.get(self.place).and_then(|listener| listener.security.server());
+        let certificate = match (&self.caller.admission, self.client.stream()) {
+            (Admission::Certified, Either::Right(stream)) => {
+                let server =
+                    self.shared.listeners.get(self.caller.place).and_then(|listener| listener.security.server());
                 server.map_or(ClientCertificate::NotAsked, |server| server.judge(stream))
             }
-            (WayIn::AllowList, _) | (WayIn::Certificate, Either::Left(_)) => return Ok(AfterCommand::NextCommandLine),
+            (Admission::Certified, Either::Left(_)) => return Ok(AfterCommand::NextCommandLine),
+            (Admission::Allowed | Admission::Uncertified(_) | Admission::Probe, _) => {
+                return Ok(AfterCommand::NextCommandLine);
+            }
         };
         if certificate == ClientCertificate::Verified {
             return Ok(AfterCommand::NextCommandLine);
         }
         self.shared.reporter.metrics().turned_away(TurnedAway::NotAllowed);
-        tracing::warn!(client = %self.origin, %certificate, "at a reload the client's certificate was found not to open the listener; the session ends");
+        tracing::warn!(client = %self.caller.origin, %certificate, "at a reload the client's certificate was found not to open the listener; the session ends");
         let text = "your certificate no longer lets you send mail through this host";
         self.bye(EnhancedCode::transient(7, 1), text).await?;
         Ok(AfterCommand::Close)
@@ -205,7 +207,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
 
     /// The session under TLS, if the client's certificate opens the listener.
     async fn shown(mut self, stop: &Stop) -> Result<Self, String> {
-        let is_implicit = matches!(self.security, ListenerSecurity::Implicit(_));
+        let is_implicit = matches!(self.caller.listener.security, ListenerSecurity::Implicit(_));
         if !is_implicit {
             self.greet();
             if self.hear(None).await.map_err(|error| error.to_string())? != AfterCommand::StartTls {

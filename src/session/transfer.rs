@@ -68,7 +68,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
     pub(super) async fn data(&mut self, mut transaction: Transaction) -> Result<(), WireError> {
         let (open, left) = self.upstreams.accepting(&transaction);
         reply(&mut transaction, left, &mut self.client.output);
-        let (deliveries, gate) = match self.terms.takes {
+        let (deliveries, gate) = match self.caller.listener.terms.takes {
             ListenerMail::Any => (self.meanwhile(Deliveries::start(open, Framing::Data)).await?, None),
             ListenerMail::TlsRequiredNo => (Deliveries::default(), Some(FieldGate::new(open, Framing::Data))),
         };
@@ -127,7 +127,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         let (client, hostname) = (&transaction.envelope.client, &self.shared.us.hostname);
         match self.shared.received {
             Received::Add => deliveries.all().iter_mut().for_each(|delivery| {
-                let line = ReceivedLine { client, origin: self.origin, hostname, id: delivery.attempt.id() };
+                let line = ReceivedLine { client, origin: self.caller.origin, hostname, id: delivery.attempt.id() };
                 delivery.load(line.line(OffsetDateTime::now_utc()).as_bytes());
             }),
             Received::Omit => {}
@@ -166,7 +166,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
                 attempt.note_lost_tag();
             }
         }
-        match self.terms.takes {
+        match self.caller.listener.terms.takes {
             ListenerMail::Any if passage.scanner.has_tls_required() => {
                 self.shared.reporter.metrics().tls_required_no("ignored");
             }

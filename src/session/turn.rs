@@ -29,10 +29,10 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         let agent = Agent {
             shared: &self.shared,
             envelope: &envelope,
-            origin: self.origin,
-            original_destination: self.original_destination,
+            origin: self.caller.origin,
+            original_destination: self.caller.original_destination,
             tls: self.tls.as_ref(),
-            terms: self.terms,
+            terms: self.caller.listener.terms,
             next,
             incoming: &incoming,
             opened: &opened,

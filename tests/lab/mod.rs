@@ -32,7 +32,7 @@ use danelaw::name::Name;
 use danelaw::report::Reporter;
 use danelaw::roots::Roots;
 use danelaw::server::{self, Drained, OpenListener, OpenSessions, RunningServer};
-use danelaw::session::{Admission, Caller, Origin, Shared, Stop};
+use danelaw::session::{Admission, Caller, ListenerShared, Origin, Shared, Stop};
 use danelaw::settings::{self, Parts, PolicyKeeping};
 use danelaw::smtp::command::Strictness;
 use danelaw::store::Store;
@@ -65,9 +65,11 @@ pub(crate) fn caller(origin: Origin, service: Service) -> Caller {
         service,
         original_destination: None,
         place: 0,
-        security: ListenerSecurity::Clear,
-        terms: ListenerTerms::default(),
-        strictness: Strictness::Strict,
+        listener: ListenerShared {
+            security: ListenerSecurity::Clear,
+            terms: ListenerTerms::default(),
+            strictness: Strictness::Strict,
+        },
         admission: Admission::Allowed,
     }
 }

@@ -320,8 +320,8 @@ async fn silent_clients_do_not_stay() {
     let files = Files::new();
     let lab = Scenario::new().set(&files.listener("starttls", &files.client_ca())).remember().start().await;
     lab.stop_the_clock(&["example.test"]).await;
-    let security = lab.now().listeners[0].security.clone();
-    let caller = || Caller { security: security.clone(), ..crate::lab::caller(Origin::UnixSocket, Service::Smtp) };
+    let listener = lab.now().listeners[0].clone();
+    let caller = || Caller { listener: listener.clone(), ..crate::lab::caller(Origin::UnixSocket, Service::Smtp) };
     // A handshake that does not come.
     let (said, elapsed) = heard(&lab, caller(), "EHLO c\r\nSTARTTLS\r\n").await;
     assert!(said.ends_with("220 2.0.0 ready to start TLS\r\n"), "{said}");

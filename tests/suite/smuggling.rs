@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use crate::lab::mx::say;
 use crate::lab::{self, Lab, Scenario, wait_for};
 use crate::sequences::SEQUENCES;
-use danelaw::session::{Caller, Origin, Stop};
+use danelaw::session::{Origin, Stop};
 use danelaw::smtp::command::Strictness;
 use danelaw::transaction::dialogue::Service;
 use proptest::prelude::*;
@@ -164,7 +164,8 @@ impl Speech {
 async fn a_lenient_listener_takes_bare_line_feeds_behind_commands_alone() {
     let lab = Scenario::new().start().await;
     let (client, ours) = tokio::io::duplex(1 << 16);
-    let caller = Caller { strictness: Strictness::Lenient, ..crate::lab::caller(Origin::UnixSocket, Service::Smtp) };
+    let mut caller = crate::lab::caller(Origin::UnixSocket, Service::Smtp);
+    caller.listener.strictness = Strictness::Lenient;
     let served = tokio::spawn(danelaw::session::serve(lab.shared.clone(), ours, caller, Stop::default()));
     let mut client = BufReader::new(client);
     client.write_all(b"EHLO printer.client.test\nMAIL FROM:root\nRCPT TO:b@example.test\nDATA\n").await.unwrap();

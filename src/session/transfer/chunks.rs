@@ -52,7 +52,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         self.client.flush(self.shared.client_timeout).await?;
         let (open, left) = self.upstreams.accepting(&transaction);
         reply(&mut transaction, left, &mut self.client.output);
-        let (deliveries, gate) = match self.terms.takes {
+        let (deliveries, gate) = match self.caller.listener.terms.takes {
             ListenerMail::Any => (Deliveries::start(open, Framing::Bdat).await, None),
             ListenerMail::TlsRequiredNo => (Deliveries::default(), Some(FieldGate::new(open, Framing::Bdat))),
         };
