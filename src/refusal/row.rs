@@ -4,11 +4,12 @@ use super::table::Label;
 use crate::rules::LevelFloor;
 use crate::smtp::reply::{Code, EnhancedCode};
 
-/// Names each row and gathers all rows: a reason without a row does not compile.
+/// Names each row and gathers all rows: a reason without a row does not compile. In front of the codes stand the urgency and the
+/// shortfall of a mail with this reason.
 macro_rules! rows {
     (
-        replies { $($name:ident $variant:ident $label:literal = $codes:expr, $words:expr;)* }
-        silent { $($quiet:ident $without:ident $word:literal = $said:expr;)* }
+        replies { $($name:ident $variant:ident $label:literal $urgency:ident $shortfall:ident = $codes:expr, $words:expr;)* }
+        silent { $($quiet:ident $without:ident $word:literal $urgent:ident $want:ident = $said:expr;)* }
     ) => {
         /// The name of a reason in log lines, in metrics and for `danelaw refusals`.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,6 +33,22 @@ macro_rules! rows {
             /// The label with this word, if there is one: the word may be that of another version.
             pub fn of_word(word: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|label| label.as_str() == word)
+            }
+
+            /// How urgently an operator must look at a mail with this reason.
+            pub const fn urgency(self) -> Urgency {
+                match self {
+                    $(Self::$variant => Urgency::$urgency,)*
+                    $(Self::$without => Urgency::$urgent,)*
+                }
+            }
+
+            /// The want of a mail with this reason.
+            pub const fn shortfall(self) -> Shortfall {
+                match self {
+                    $(Self::$variant => Shortfall::$shortfall,)*
+                    $(Self::$without => Shortfall::$want,)*
+                }
             }
 
             /// The cause, in whole sentences.

@@ -1,51 +1,17 @@
 //! The want for which a mail was not delivered: that of a proof, of an answer of the DNS, or another one.
 
-use super::{Label, Reason};
+use super::Reason;
 
 /// The want for which a mail was not delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shortfall {
-    /// TLS, or the proof that a policy demands: of the host, of its name, or of the domain's DNSSEC.
+    /// TLS, or the proof that a policy demands: of the host, of its name, or of the domain's DNSSEC. A refused EHLO is among these:
+    /// without EHLO there is no STARTTLS.
     Proof,
     /// An answer of the DNS. Its failure may be one of DNSSEC, or of the network.
     DnsAnswer,
     /// Another one.
     Other,
-}
-
-impl Label {
-    /// The want of a mail with this reason.
-    pub fn shortfall(self) -> Shortfall {
-        use Shortfall::{DnsAnswer, Other, Proof};
-        match self {
-            Self::MxLookupFailed | Self::AddressLookupFailed | Self::TlsaLookupFailed | Self::StsLookupFailed => {
-                DnsAnswer
-            }
-            Self::DaneRequired | Self::MxNotInPolicy | Self::StsUnsignedDns | Self::NotAuthenticated => Proof,
-            Self::RequireTlsUnauthenticated | Self::RequireTlsMissing => Proof,
-            // Without EHLO there is no STARTTLS.
-            Self::EhloRefused | Self::StartTlsMissing | Self::StartTlsRefused | Self::StartTlsInjected => Proof,
-            Self::NoCertificate | Self::ChainTooLarge | Self::TlsaMismatch | Self::RsaKeySize => Proof,
-            Self::CertificateExpired | Self::CertificateNotYetValid | Self::ChainNotVerified => Proof,
-            Self::UntrustedAuthority | Self::NameMismatch | Self::WrongKey | Self::UnsupportedKey => Proof,
-            Self::NoSharedTlsParameters | Self::PlaintextInjected | Self::TlsAlert | Self::TlsClosed => Proof,
-            Self::SniRefused | Self::TlsBroken | Self::HandshakeTimeout => Proof,
-            Self::NoDomain | Self::SpecialUseName | Self::NullMx | Self::NoHost | Self::NoAddress => Other,
-            Self::NoAddressInFamily | Self::NoPrimary | Self::ReservedAddress | Self::MailLoop => Other,
-            Self::StsNoTurn => Other,
-            Self::TooManyConnections | Self::OutOfDescriptors | Self::OutOfMemory | Self::BindFailed => Other,
-            Self::FailedJustNow | Self::ConnectFailed | Self::ConnectTimeout | Self::GreetingRefused => Other,
-            Self::EhloNameRefused | Self::EhloUnderTlsRefused | Self::RemoteTimeout | Self::ConnectionLost => Other,
-            Self::FinalReplyLost | Self::ProtocolError | Self::UnsolicitedReply | Self::AnsweredUnread => Other,
-            Self::RemoteClosing | Self::MailRefused | Self::BdatRefused | Self::EightBitMimeMissing => Other,
-            Self::ExtensionNotAsked | Self::SmtpUtf8Missing | Self::SmtpUtf8MissingForHeader => Other,
-            Self::MessageTooLarge | Self::OutOfTime | Self::ExchangesNotTried | Self::NoExchange => Other,
-            Self::RecipientRefused | Self::DataRefused | Self::MessageRefused | Self::TooLarge => Other,
-            Self::BareNewline | Self::Nul | Self::TooManyHops | Self::TlsRequiredMissing => Other,
-            Self::StoreBusy | Self::StoreDown | Self::AnsweredInPart | Self::AnsweredBefore => Other,
-            Self::ClientLost | Self::Aborted => Other,
-        }
-    }
 }
 
 impl Reason {
@@ -62,6 +28,7 @@ impl Reason {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::refusal::Label;
     use crate::refusal::table::ROWS;
     use crate::smtp::reply::{Code, Reply};
 

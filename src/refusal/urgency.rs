@@ -6,14 +6,13 @@
 //! | refusal | warning | looks for an attack on the way, or whether a rule, a limit or the DNS has to be mended |
 //! | fault | error | mends this host or the configuration: mail waits until then |
 
-use super::Label;
-
 /// How urgently an operator must look at an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Urgency {
-    /// The operator has no task.
+    /// The operator has no task. A sender's own demand is among these: the reply tells the sender of it.
     Routine,
-    /// A policy was not met, an attack looks just so, or a limit of the configuration was reached.
+    /// A policy was not met, an attack looks just so, or a limit of the configuration was reached. A lookup that fails is among these: it
+    /// never switches DANE off, and an attacker may be the reason.
     Refusal,
     /// danelaw or its host is at fault.
     Fault,
@@ -30,47 +29,9 @@ impl Urgency {
     }
 }
 
-impl Label {
-    /// How urgently an operator must look at a mail with this reason.
-    pub fn urgency(self) -> Urgency {
-        use Urgency::{Fault, Refusal, Routine};
-        match self {
-            Self::OutOfDescriptors | Self::OutOfMemory | Self::BindFailed => Fault,
-            Self::StoreDown | Self::NoExchange => Fault,
-            // A lookup that fails never switches DANE off, and an attacker may be the reason that it fails.
-            Self::MxLookupFailed | Self::AddressLookupFailed => Refusal,
-            Self::TlsaLookupFailed | Self::StsLookupFailed => Refusal,
-            Self::DaneRequired | Self::MxNotInPolicy | Self::StsUnsignedDns | Self::NotAuthenticated => Refusal,
-            Self::EhloRefused | Self::StartTlsMissing | Self::StartTlsRefused | Self::StartTlsInjected => Refusal,
-            Self::NoCertificate | Self::ChainTooLarge | Self::TlsaMismatch | Self::RsaKeySize => Refusal,
-            Self::CertificateExpired | Self::CertificateNotYetValid | Self::ChainNotVerified => Refusal,
-            Self::UntrustedAuthority | Self::NameMismatch | Self::WrongKey | Self::UnsupportedKey => Refusal,
-            Self::NoSharedTlsParameters | Self::PlaintextInjected | Self::TlsAlert | Self::TlsClosed => Refusal,
-            Self::SniRefused
-            | Self::TlsBroken
-            | Self::HandshakeTimeout
-            | Self::UnsolicitedReply
-            | Self::AnsweredUnread => Refusal,
-            Self::MailLoop | Self::TooManyHops | Self::BareNewline | Self::Nul => Refusal,
-            Self::ReservedAddress | Self::NoAddressInFamily | Self::NoPrimary => Refusal,
-            Self::TooManyConnections | Self::StsNoTurn | Self::ExchangesNotTried => Refusal,
-            Self::EhloNameRefused | Self::EhloUnderTlsRefused | Self::FinalReplyLost => Refusal,
-            Self::NoDomain | Self::SpecialUseName | Self::NullMx | Self::NoHost | Self::NoAddress => Routine,
-            // The sender's own demand, of which the reply tells.
-            Self::RequireTlsUnauthenticated | Self::RequireTlsMissing | Self::TlsRequiredMissing => Routine,
-            Self::FailedJustNow | Self::ConnectFailed | Self::ConnectTimeout | Self::GreetingRefused => Routine,
-            Self::RemoteTimeout | Self::ConnectionLost | Self::ProtocolError | Self::RemoteClosing => Routine,
-            Self::MailRefused | Self::BdatRefused | Self::EightBitMimeMissing | Self::ExtensionNotAsked => Routine,
-            Self::SmtpUtf8Missing | Self::SmtpUtf8MissingForHeader | Self::MessageTooLarge => Routine,
-            Self::OutOfTime | Self::RecipientRefused | Self::DataRefused | Self::MessageRefused => Routine,
-            Self::TooLarge | Self::StoreBusy | Self::AnsweredInPart | Self::AnsweredBefore => Routine,
-            Self::ClientLost | Self::Aborted => Routine,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::Label;
     use super::*;
 
     #[test]
