@@ -79,7 +79,11 @@ pub(super) fn read(zone: &CanonicalName, question: &Question, reply: &AuthorityR
         (_, _) if !reply.answers.is_empty() => lame("it answers another question"),
         (ReplyAuthority::Authoritative, Rcode::NxDomain) => ReplyReading::Denial(rcode),
         // Mail bounces by an unsigned denial: without AA its SOA must be one of the zone asked.
-        (ReplyAuthority::Unmarked, Rcode::NxDomain) if soa_of(zone, question, reply) => ReplyReading::Denial(rcode),
+        (ReplyAuthority::Unmarked, Rcode::NxDomain)
+            if soa_of(zone, question, reply) && below(zone, question, reply).is_none() =>
+        {
+            ReplyReading::Denial(rcode)
+        }
         (ReplyAuthority::Unmarked | ReplyAuthority::Recursive, Rcode::NxDomain) => {
             lame("its denial is not authoritative")
         }
@@ -134,9 +138,14 @@ fn soa_of(zone: &CanonicalName, question: &Question, reply: &AuthorityReply) -> 
 
 /// A reply without an error, in which no answer counts.
 fn empty(zone: &CanonicalName, question: &Question, reply: &AuthorityReply) -> ReplyReading {
-    // RFC 2308 §2.2: the SOA tells a denial from a referral.
+    // RFC 2308 §2.2: the SOA tells a denial from a referral, which has AA clear.
     let soa = reply.authorities.iter().find(|record| record.rtype == Rtype::SOA);
-    if let (ReplyAuthority::Authoritative | ReplyAuthority::Unmarked, Some(soa)) = (reply.authority, soa) {
+    let denies = match reply.authority {
+        ReplyAuthority::Authoritative => true,
+        ReplyAuthority::Unmarked => below(zone, question, reply).is_none(),
+        ReplyAuthority::Recursive => false,
+    };
+    if let (true, Some(soa)) = (denies, soa) {
         // RFC 4035 §3.1.4.1: the DS record is in the parent, and the child does not have it.
         let by_child = question.rtype == Rtype::DS && soa.owner == question.name && question.name.depth() > 0;
         return match soa_of(zone, question, reply) {
@@ -262,6 +271,14 @@ mod tests {
             ("mx.a.test A", No, [&[], &["b.test SOA x"], &[]], "lame: its denial is one of another zone"),
             // The parent's word about the child's name server.
             ("ns.a.test A", No, [&["ns.a.test A 192.0.2.1"], &["a.test NS ns.a.test"], &[]], "referral a.test"),
+            (
+                "ns.a.test A",
+                No,
+                [&["ns.a.test A 192.0.2.1"], &["test SOA x", "a.test NS ns.a.test"], &[]],
+                "referral a.test",
+            ),
+            ("a.test MX", No, [&[], &["test SOA x", "a.test NS ns.a.test"], &[]], "referral a.test"),
+            ("a.test MX", No, [&[], &["a.test NS ns.a.test", "test SOA x"], &[]], "referral a.test"),
             ("mx.a.test A", Ra, [&[], &["a.test NS ns.a.test"], &[]], "referral a.test"),
             ("mx.a.test A", Aa, [&["mx.b.test A 192.0.2.1"], &[], &[]], "lame: it answers another question"),
             ("mx.a.test A", Aa, [&[], &["a.test SOA x"], &[]], "denial NoError"),
@@ -322,6 +339,15 @@ mod tests {
         ] {
             (reply.authority, reply.rcode, reply.authorities) = (authority, Ok(Rcode::NxDomain), vec![record(soa)]);
             assert_eq!(kind(&read(&name("test"), &asked("a.test MX"), &reply)), expected, "{soa}");
+        }
+        // With name servers of a zone below it is of the parent, which does not have the child's names.
+        reply.authorities = ["test SOA x", "a.test NS ns.a.test"].map(record).into();
+        for (authority, expected) in [
+            (ReplyAuthority::Authoritative, "denial NxDomain"),
+            (ReplyAuthority::Unmarked, "lame: its denial is not authoritative"),
+        ] {
+            reply.authority = authority;
+            assert_eq!(kind(&read(&name("test"), &asked("a.test MX"), &reply)), expected);
         }
     }
 
