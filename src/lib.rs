@@ -53,6 +53,7 @@
 
 pub mod version;
 pub mod excerpt;
+mod digits;
 pub mod hex;
 pub mod last_day;
 pub mod name;

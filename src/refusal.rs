@@ -36,6 +36,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::digits::AddressText;
 use crate::dns::{Failure, Families, Rtype};
 use crate::mx::NoRoute;
 use crate::name::Name;
@@ -480,7 +481,10 @@ impl fmt::Display for Place {
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}[{}]", self.exchange, self.address)?;
+        self.exchange.fmt(f)?;
+        f.write_str("[")?;
+        AddressText(self.address).fmt(f)?;
+        f.write_str("]")?;
         self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
     }
 }

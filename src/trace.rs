@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::digits::AddressText;
 use crate::dns::{Alias, Answer, Failure, HostLookup, Lookup, Mx, MxTarget, RawTlsa, Security};
 use crate::excerpt::Excerpt;
 use crate::name::Name;
@@ -320,7 +321,7 @@ impl Noteworthy for HostLookup {
         match self {
             Self::Found(host) => {
                 aliases(f, &host.aliases)?;
-                records(f, &host.addresses, |f, address| write!(f, "{address}"))?;
+                records(f, &host.addresses, |f, &address| fmt::Display::fmt(&AddressText(address), f))?;
                 host.unknown.iter().try_for_each(|failure| write!(f, "; {failure}"))
             }
             Self::NoAddress(_) => f.write_str("neither A nor AAAA"),

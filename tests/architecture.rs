@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 /// Modules that only turn values into values.
 const PURE: &[&str] = &[
     "excerpt",
+    "digits",
     "hex",
     "last_day",
     "name",
@@ -98,6 +99,7 @@ const IMPURE: &[&str] =
 const ORDER: &[&str] = &[
     "version",
     "excerpt",
+    "digits",
     "hex",
     "last_day",
     "name",

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256, Sha512};
 
 use super::agility::Digests;
 use super::der;
+use crate::digits::Digits;
 use crate::dns::{Host, RawTlsa, Security};
 use crate::hex::{self, Hex};
 use crate::name::Name;
@@ -233,8 +234,7 @@ impl TlsaForm {
 /// `3 1 1`.
 impl fmt::Display for TlsaForm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [usage, selector, matching] = self.numbers();
-        write!(f, "{usage} {selector} {matching}")
+        f.write_str(Digits::joined(b' ', self.numbers()).as_str())
     }
 }
 

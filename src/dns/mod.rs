@@ -57,6 +57,7 @@ pub use self::reply::{Rtype, SeenSignatures, SignatureValidity, UnknownRtype};
 pub use self::special::{SpecialUse, never_asked, special_use};
 #[cfg(any(test, fuzzing))]
 pub use self::validating::reading::reading;
+use crate::digits::Digits;
 use crate::hex::Hex;
 use crate::name::Name;
 use crate::scarce::Scarcity;
@@ -220,12 +221,13 @@ pub struct RawTlsa(pub Vec<u8>);
 /// longer data is cut after so many octets.
 impl fmt::Display for RawTlsa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let data = match self.0.as_slice() {
-            [usage, selector, matching, data @ ..] if !data.is_empty() => {
-                write!(f, "{usage} {selector} {matching} ")?;
+        let data = match self.0.split_at_checked(3) {
+            Some((numbers, data)) if !data.is_empty() => {
+                f.write_str(Digits::joined(b' ', numbers.iter().copied()).as_str())?;
+                f.write_str(" ")?;
                 data
             }
-            _ => {
+            Some(_) | None => {
                 write!(f, "\\# {} ", self.0.len())?;
                 &self.0
             }

@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
 
+use crate::digits::AddressText;
 use crate::excerpt;
 use crate::name::Name;
 use crate::policy::{Level, ListenerMail, Mode, ProtectionWord, VerifiedBy};
@@ -440,7 +441,7 @@ impl Outcome {
             mode = (self.mode == Mode::Observe).then(|| tracing::field::display(self.mode)),
             domain = %self.domain,
             exchange = remote.map(|remote| tracing::field::display(&remote.peer.exchange)),
-            address = remote.map(|remote| tracing::field::display(remote.peer.address)),
+            address = remote.map(|remote| tracing::field::display(AddressText(remote.peer.address))),
             port = remote.and_then(|remote| remote.peer.port),
             policy = self.policy(), permit = self.permit(), protection = self.protection_word().as_str(),
             earlier_mails = remote.map(|remote| remote.earlier_mails).filter(|mails| *mails > 0),

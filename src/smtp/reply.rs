@@ -6,7 +6,7 @@
 //!
 //! [`ReplyDecoder`] reads the replies of remotes, and [`Reply::relayed`] turns one into the reply to the client.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
@@ -86,11 +86,12 @@ impl Reply {
         let mut lines = self.lines().peekable();
         while let Some(text) = lines.next() {
             let start = out.len();
-            // A buffer of this kind has room for any text.
-            let _ = write!(out, "{}{}", self.code, if lines.peek().is_some() { '-' } else { ' ' });
+            out.put_slice(self.code.text().as_str().as_bytes());
+            out.put_u8(if lines.peek().is_some() { b'-' } else { b' ' });
             if let Some(enhanced) = self.enhanced {
                 // RFC 2034 §4: on every line.
-                let _ = write!(out, "{enhanced} ");
+                out.put_slice(enhanced.text().as_str().as_bytes());
+                out.put_u8(b' ');
             }
             out.put_slice(text.as_bytes());
             out.truncate(start + MAX_LINE_OCTETS - 2);
@@ -131,7 +132,7 @@ impl Reply {
     pub fn with_id(self, id: &str) -> Self {
         let mut tail = ReplyText::default();
         tail.line(&format!(" (id {id})"));
-        let codes = self.enhanced.map_or(0, |enhanced| enhanced.to_string().len() + 1) + 4;
+        let codes = self.enhanced.map_or(0, |enhanced| enhanced.text().as_str().len() + 1) + 4;
         let last = self.text.rfind('\n').map_or(0, |end| end + 1);
         let most = (MAX_LINE_OCTETS - 2).saturating_sub(codes + tail.lines.len());
         let mut text = self.text.to_string();
@@ -255,9 +256,10 @@ fn relayed_code(code: Code) -> Code {
 impl fmt::Display for Reply {
     /// The reply on one line, for logs and for texts that quote it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.code)?;
+        f.write_str(self.code.text().as_str())?;
         if let Some(enhanced) = self.enhanced {
-            write!(f, " {enhanced}")?;
+            f.write_str(" ")?;
+            f.write_str(enhanced.text().as_str())?;
         }
         self.lines().enumerate().try_for_each(|(index, line)| {
             f.write_str(if index > 0 { " / " } else { " " })?;

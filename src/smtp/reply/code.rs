@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::digits::Digits;
+
 /// The first digit of a code: what a reply means for the command it answers (RFC 5321 §4.2.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {
@@ -145,11 +147,15 @@ impl Code {
     pub const fn number(self) -> u16 {
         self.0
     }
+
+    pub(super) fn text(self) -> Digits {
+        Digits::joined(b'.', [self.0])
+    }
 }
 
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)
+        f.write_str(self.text().as_str())
     }
 }
 
@@ -193,6 +199,10 @@ impl EnhancedCode {
         self.detail
     }
 
+    pub(super) fn text(self) -> Digits {
+        Digits::joined(b'.', [self.class.digit().into(), self.subject, self.detail])
+    }
+
     /// This subject and detail in the class of `code`: the two have to agree (RFC 2034 §4), and a 3yz has none.
     pub(super) fn agreeing_with(self, code: Code) -> Option<Self> {
         match code.class() {
@@ -234,7 +244,7 @@ fn up_to_three_digits(text: &str) -> Option<u16> {
 
 impl fmt::Display for EnhancedCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}", self.class.digit(), self.subject, self.detail)
+        f.write_str(self.text().as_str())
     }
 }
 
