@@ -87,9 +87,9 @@ pub(super) fn loaded(file: Option<&Path>, flags: &[Flag]) -> Result<Loaded, Load
     let unsound: Vec<String> = unsound.into_iter().filter_map(told).collect();
     extracted.wrong.lines.extend(unsound);
     let Extracted { config, figment, wrong, .. } = extracted;
-    let places = layers.places(&figment);
+    let (keys, places) = layers.keys(&figment);
     match wrong.lines.is_empty() {
-        true => Ok(Loaded { config, keys: layers.keys(&figment), places, files: layers.files(), ended }),
+        true => Ok(Loaded { config, keys, places, files: layers.files(), ended }),
         false => Err(LoadError::Wrong { lines: wrong.lines, ended, rest: Some(Box::new(Rest { config, places })) }),
     }
 }

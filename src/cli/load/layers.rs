@@ -86,40 +86,37 @@ impl Layers {
         self.environment.iter().chain(&self.flags).for_each(|flag| take(Without { provider: flag, keys }));
     }
 
-    /// Each key that is in force, in the order of the alphabet.
-    pub(super) fn keys(&self, figment: &Figment) -> Vec<ShownKey> {
+    /// Each key that is in force, in the order of the alphabet, and the places of those that are not of the defaults. A place is looked for
+    /// in the text of its file, so both are made at once.
+    pub(super) fn keys(&self, figment: &Figment) -> (Vec<ShownKey>, KeyPlaces) {
         let (data, defaults) = (figment.data().unwrap_or_default(), Figment::from(&self.defaults));
-        let mut keys = Vec::new();
+        let (mut keys, mut places) = (Vec::new(), KeyPlaces::default());
         for dict in data.values() {
             leaves(dict, "", &mut |name, value| {
-                let place = figment.get_metadata(value.tag()).map(|data| data.name.to_string()).unwrap_or_default();
-                let path: Vec<String> = name.split('.').map(str::to_owned).collect();
-                let source = if place == BUILT_IN { "default".to_owned() } else { self.place(&place, &path) };
+                let layer = figment.get_metadata(value.tag()).filter(|layer| !is_built_in(layer));
+                let source = layer.map(|layer| {
+                    if name == "listener" {
+                        self.add_entries(&mut places, value, &layer.name);
+                    }
+                    let path: Vec<String> = name.split('.').map(str::to_owned).collect();
+                    let place = self.place(&layer.name, &path);
+                    places.add(&name, place.clone());
+                    place
+                });
+                let source = source.unwrap_or_else(|| "default".to_owned());
                 let is_default = defaults.find_value(&name).is_ok_and(|default| shown(&default) == shown(value));
                 keys.push(ShownKey { source, value: value.clone(), name, is_default });
             });
         }
-        keys
+        (keys, places)
     }
 
-    /// The place of each key that is not of the defaults.
-    pub(super) fn places(&self, figment: &Figment) -> KeyPlaces {
-        let data = figment.data().unwrap_or_default();
-        let mut places = KeyPlaces::default();
-        for dict in data.values() {
-            leaves(dict, "", &mut |name, value| {
-                let Some(layer) = figment.get_metadata(value.tag()).filter(|layer| !is_built_in(layer)) else { return };
-                if name == "listener" {
-                    for (entry, key) in keys_of_entries(value) {
-                        let path = [name.clone(), entry.to_string(), key.clone()];
-                        places.add(&format!("{name}.{key}: {name} {}", entry + 1), self.place(&layer.name, &path));
-                    }
-                }
-                let path: Vec<String> = name.split('.').map(str::to_owned).collect();
-                places.add(&name, self.place(&layer.name, &path));
-            });
+    /// Adds the places of the keys of each listener.
+    fn add_entries(&self, places: &mut KeyPlaces, listeners: &Value, layer: &str) {
+        for (entry, key) in keys_of_entries(listeners) {
+            let path = ["listener".to_owned(), entry.to_string(), key.clone()];
+            places.add(&format!("listener.{key}: listener {}", entry + 1), self.place(layer, &path));
         }
-        places
     }
 
     /// Where a key stands that a layer of this name has set: file and line, variable or flag.
