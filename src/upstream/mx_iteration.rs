@@ -236,14 +236,14 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
             None => self.resolve().await?,
         };
         let found = self.found(&route, &permit).await;
-        if found.is_none() && route.untried() > 0 {
-            self.refusals.push(Refusal::domain(Reason::NotTried(route.untried())));
-        }
-        let reasons: Vec<&Reason> = self.refusals.iter().map(|refusal| &refusal.reason).collect();
-        if found.is_none()
-            && let Some(why) = without_primary(&route, &reasons)
-        {
-            self.refusals.push(Refusal::domain(why));
+        if found.is_none() {
+            if route.untried() > 0 {
+                self.refusals.push(Refusal::domain(Reason::NotTried(route.untried())));
+            }
+            let reasons: Vec<&Reason> = self.refusals.iter().map(|refusal| &refusal.reason).collect();
+            if let Some(why) = without_primary(&route, &reasons) {
+                self.refusals.push(Refusal::domain(why));
+            }
         }
         self.resolved = Some(Resolved { route, permit });
         found.ok_or_else(|| std::mem::take(&mut self.refusals))
