@@ -69,25 +69,24 @@ pub(super) fn read(zone: &CanonicalName, question: &Question, reply: &AuthorityR
         Err(name) => return ReplyReading::Lame(format!("it answers {name}")),
     };
     let is_answer = reply.answers.iter().any(|record| answers(zone, question, record));
+    let below = below(zone, question, reply);
     match (reply.authority, rcode) {
         // Servers of a parent may have an address of the child's name server to give.
-        (ReplyAuthority::Unmarked, Rcode::NoError) if is_answer && below(zone, question, reply).is_some() => {
-            empty(zone, question, reply)
+        (ReplyAuthority::Unmarked, Rcode::NoError) if is_answer && below.is_some() => {
+            empty(zone, question, reply, below)
         }
         (ReplyAuthority::Authoritative | ReplyAuthority::Unmarked, _) if is_answer => ReplyReading::Answer,
         (ReplyAuthority::Recursive, _) if !reply.answers.is_empty() => lame("its answer is not authoritative"),
         (_, _) if !reply.answers.is_empty() => lame("it answers another question"),
         (ReplyAuthority::Authoritative, Rcode::NxDomain) => ReplyReading::Denial(rcode),
         // Mail bounces by an unsigned denial: without AA its SOA must be one of the zone asked.
-        (ReplyAuthority::Unmarked, Rcode::NxDomain)
-            if soa_of(zone, question, reply) && below(zone, question, reply).is_none() =>
-        {
+        (ReplyAuthority::Unmarked, Rcode::NxDomain) if below.is_none() && soa_of(zone, question, reply) => {
             ReplyReading::Denial(rcode)
         }
         (ReplyAuthority::Unmarked | ReplyAuthority::Recursive, Rcode::NxDomain) => {
             lame("its denial is not authoritative")
         }
-        (_, Rcode::NoError) => empty(zone, question, reply),
+        (_, Rcode::NoError) => empty(zone, question, reply, below),
     }
 }
 
@@ -136,13 +135,18 @@ fn soa_of(zone: &CanonicalName, question: &Question, reply: &AuthorityReply) -> 
     soa.is_some_and(|soa| question.name.is_at_or_below(&soa.owner) && soa.owner.is_at_or_below(zone))
 }
 
-/// A reply without an error, in which no answer counts.
-fn empty(zone: &CanonicalName, question: &Question, reply: &AuthorityReply) -> ReplyReading {
+/// A reply without an error, in which no answer counts, with its NS record [`below`].
+fn empty(
+    zone: &CanonicalName,
+    question: &Question,
+    reply: &AuthorityReply,
+    below: Option<&PlainRecord>,
+) -> ReplyReading {
     // RFC 2308 §2.2: the SOA tells a denial from a referral, which has AA clear.
     let soa = reply.authorities.iter().find(|record| record.rtype == Rtype::SOA);
     let denies = match reply.authority {
         ReplyAuthority::Authoritative => true,
-        ReplyAuthority::Unmarked => below(zone, question, reply).is_none(),
+        ReplyAuthority::Unmarked => below.is_none(),
         ReplyAuthority::Recursive => false,
     };
     if let (true, Some(soa)) = (denies, soa) {
@@ -154,7 +158,7 @@ fn empty(zone: &CanonicalName, question: &Question, reply: &AuthorityReply) -> R
             false => lame("its denial is one of another zone"),
         };
     }
-    let Some(first) = below(zone, question, reply) else {
+    let Some(first) = below else {
         let any = name_servers(&reply.authorities).next().is_some();
         return match reply.authority {
             ReplyAuthority::Authoritative if !any => ReplyReading::Denial(Rcode::NoError),
