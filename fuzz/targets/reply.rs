@@ -2,7 +2,7 @@
 //! and the client gets one clean reply, which cannot act on its session, and is positive only if the remote's is.
 
 use bytes::BytesMut;
-use danelaw::smtp::reply::{Class, Reply, ReplyDecoder, ReplyError};
+use danelaw::smtp::reply::{Class, EnhancedCode, Reply, ReplyDecoder, ReplyError};
 
 pub(crate) fn invariant(input: (u8, &[u8])) {
     let (piece, octets) = input;
@@ -48,6 +48,5 @@ fn check_relayed(reply: &Reply) {
     let relayed = rewritten(&reply.relayed("mx.example[192.0.2.1]"));
     assert!(!matches!(relayed.code().number(), 220 | 221 | 235 | 300..=399 | 421 | 521 | 530..=539), "{relayed}");
     assert!(relayed.class() != Class::Success || reply.class() == Class::Success, "{relayed}");
-    let enhanced = relayed.enhanced().map(|enhanced| enhanced.to_string()).expect("a relayed reply has one");
-    assert_eq!(enhanced.bytes().next(), relayed.code().to_string().bytes().next(), "{relayed}");
+    assert_eq!(relayed.enhanced().map(EnhancedCode::class), Some(relayed.class()), "{relayed}");
 }

@@ -393,8 +393,8 @@ mod tests {
             let sent = written(&reply.relayed(&from));
             let relayed = read(&sent);
             prop_assert!(!matches!(relayed.code().number(), 220 | 221 | 235 | 300..=399 | 421 | 521 | 530..=539));
-            let class = relayed.enhanced().map(|enhanced| enhanced.to_string().as_bytes()[0]);
-            prop_assert_eq!(class, Some(sent.as_bytes()[0]));
+            let class = relayed.enhanced().map(EnhancedCode::class);
+            prop_assert_eq!(class, Some(relayed.class()));
             prop_assert!(relayed.class() != Class::Success || reply.class() == Class::Success);
             for line in sent.split_terminator("\r\n") {
                 prop_assert!(line.len() <= 510 && line.bytes().all(|octet| (b' '..=b'~').contains(&octet)));

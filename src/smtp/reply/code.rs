@@ -159,7 +159,7 @@ impl fmt::Display for Code {
     }
 }
 
-/// An enhanced status code: class, subject and detail, as `4.7.5` (RFC 3463 §2). The class is 2, 4 or 5.
+/// An enhanced status code: class, subject and detail, as `4.7.5` (RFC 3463 §2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EnhancedCode {
     class: Class,
@@ -181,6 +181,11 @@ impl EnhancedCode {
     /// `5.subject.detail`.
     pub const fn permanent(subject: u16, detail: u16) -> Self {
         Self::new(Class::Permanent, subject, detail)
+    }
+
+    /// The class, for which RFC 3463 §2 has 2, 4 and 5.
+    pub const fn class(self) -> Class {
+        self.class
     }
 
     /// What the status is about: 1 addresses, 2 mailboxes, 3 mail systems, 4 network and routing, 5 protocol, 6
