@@ -1,5 +1,5 @@
-//! The name of each reason, its urgency and want, its codes, its cause and the remedy: the one table that replies, logs, metrics, `danelaw check` and
-//! the reference of refusals are views of.
+//! The name of each reason, its urgency and shortfall, its codes, its cause and the remedy: the one table that replies, logs, metrics,
+//! `danelaw check` and the reference of refusals are views of.
 
 use std::fmt;
 
