@@ -2,10 +2,17 @@
 
 use std::fmt;
 
+use time::format_description::well_known::Iso8601;
 use time::{Date, OffsetDateTime};
 
 /// The number of days before the last one on which the log warns.
 pub const NEAR: i32 = 7;
+
+/// Reads a day, which has one form: `2027-01-31`. The library reads a time of day and an offset too and drops them, so that the
+/// day would end at another moment than the one that is written.
+pub fn parsed(text: &str) -> Option<Date> {
+    Date::parse(text, &Iso8601::DATE).ok().filter(|day| day.to_string() == text)
+}
 
 /// The last day on which something holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,12 +51,32 @@ impl fmt::Display for LastDay {
 mod tests {
     use std::time::Duration;
 
-    use time::format_description::well_known::Iso8601;
-
     use super::*;
 
     fn day(text: &str) -> Date {
-        Date::parse(text, &Iso8601::DATE).unwrap()
+        parsed(text).unwrap()
+    }
+
+    #[test]
+    fn a_day_has_one_form() {
+        assert_eq!(parsed("2027-01-31"), Date::from_calendar_date(2027, time::Month::January, 31).ok());
+        for text in [
+            "",
+            "2027-02-29",
+            "2027-1-31",
+            "20270131",
+            "2027-031",
+            "2027-W04-7",
+            " 2027-01-31",
+            "2027-01-31 ",
+            "2027-01-31T23:00:00",
+            "2027-01-31 23:00:00",
+            "2027-01-31T23:00:00-05:00",
+            "2027-01-31T00:00:00Z",
+            "+002027-01-31",
+        ] {
+            assert_eq!(parsed(text), None, "{text:?}");
+        }
     }
 
     #[test]

@@ -2,13 +2,13 @@
 
 use hyper::Uri;
 use serde::Serialize;
-use time::format_description::well_known::Iso8601;
 use time::{Date, OffsetDateTime};
 
 use super::client::{COUNTS, PREVIEW};
 use crate::dispatch::Dispatch;
 use crate::dispatch::preview::PreviewOf;
 use crate::dns::stub::Stub;
+use crate::last_day;
 use crate::name::Name;
 use crate::store::Error;
 
@@ -34,7 +34,7 @@ impl ReportQuestion {
             None => None,
         };
         if let Some(day) = uri.path().strip_prefix(COUNTS) {
-            return Some(Self::Counts(Date::parse(day, &Iso8601::DATE).ok()?, after));
+            return Some(Self::Counts(last_day::parsed(day)?, after));
         }
         match uri.path().strip_prefix(PREVIEW)? {
             "" => Some(Self::Preview(after)),

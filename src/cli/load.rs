@@ -344,9 +344,7 @@ mod tests {
         for (text, said) in [
             (
                 "[[rule]]\ndomain = \"a.example\"\nlevel = \"may\"\nreason = \"x\"\nuntil = 20270131\n",
-                &[
-                    "rule.until: rule 1: 20270131 is not allowed; it must be a day in quotes, as in \"2027-01-31\" (in F:5)",
-                ][..],
+                &["rule.until: rule 1: 20270131 is not allowed; it must be a day, such as 2027-01-31 (in F:5)"][..],
             ),
             // Every entry, and every key of it; other errors in the other entries, too.
             (

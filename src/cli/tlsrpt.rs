@@ -15,7 +15,6 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use time::Date;
-use time::format_description::well_known::Iso8601;
 
 use self::preview::TlsrptPreviewArguments;
 use self::published::PublishedPolicies;
@@ -23,6 +22,7 @@ use self::show::TlsrptShowArguments;
 use super::stdout::Stdout;
 use super::{ConfigFlags, log};
 use crate::dispatch::key::{DkimKey, DkimKeyError, new_key};
+use crate::last_day;
 use crate::name::Name;
 use crate::tlsrpt::dkim::DkimAlgorithm;
 use crate::tlsrpt::read::unpack::MAX_INPUT;
@@ -152,7 +152,7 @@ struct TlsrptReadArguments {
 }
 
 fn day(text: &str) -> Result<Date, String> {
-    Date::parse(text, &Iso8601::DATE).map_err(|_| "write a day as in 2026-11-28".to_owned())
+    last_day::parsed(text).ok_or_else(|| "write a day as in 2026-11-28".to_owned())
 }
 
 /// Runs the subcommand.

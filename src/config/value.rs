@@ -8,7 +8,6 @@ use ipnet::{IpNet, Ipv4Net};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use time::Date;
-use time::format_description::well_known::Iso8601;
 
 use super::address::{Address, Owner, Permissions};
 use super::listener::ClientKey;
@@ -179,8 +178,8 @@ fn in_our_words(error: String) -> String {
 /// Reads a day that has to be there.
 pub(super) fn last_day<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Date, D::Error> {
     let text = String::deserialize(deserializer)?;
-    let day = Date::parse(&text, &Iso8601::DATE);
-    day.map_err(|_| D::Error::custom(format!("{text:?} is no day; write it as in \"2027-01-31\"")))
+    crate::last_day::parsed(&text)
+        .ok_or_else(|| D::Error::custom(format!("{text:?} is no day; write it as 2027-01-31, without a time")))
 }
 
 /// Reads a day.

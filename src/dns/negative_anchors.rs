@@ -51,12 +51,10 @@ impl fmt::Display for NegativeTrustAnchor {
 
 #[cfg(test)]
 mod tests {
-    use time::format_description::well_known::Iso8601;
-
     use super::*;
 
     fn day(text: &str) -> Date {
-        Date::parse(text, &Iso8601::DATE).unwrap()
+        crate::last_day::parsed(text).unwrap()
     }
 
     #[test]

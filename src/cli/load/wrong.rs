@@ -265,7 +265,7 @@ fn in_toml(wanted: &str, path: &[String], found: &Actual) -> String {
         },
         ("a duration", _) => "a number with its unit in quotes, such as \"30s\" or \"4m\"",
         ("a boolean", _) => "true or false, without quotes",
-        ("a string", [.., key]) if key == "until" => "a day in quotes, as in \"2027-01-31\"",
+        ("a string", [.., key]) if key == "until" => "a day, such as 2027-01-31",
         ("a string", _) => "text in quotes",
         ("u16", _) => "a whole number from 1 to 65535",
         ("usize" | "u64", _) => "a whole number from 0 up",

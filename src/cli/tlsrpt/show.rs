@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use time::format_description::well_known::Iso8601;
 use time::{Date, OffsetDateTime};
 
 use super::FAILURES;
@@ -13,6 +12,7 @@ use crate::cli::running::NotTold;
 use crate::cli::stdout::Stdout;
 use crate::config::Config;
 use crate::dispatch::view::{CountedDomain, CountsPage};
+use crate::last_day;
 use crate::name::Name;
 use crate::tlsrpt::read::received::{ReceivedPolicy, sum};
 use crate::tlsrpt::read::words::{self, ShownPart};
@@ -48,7 +48,7 @@ fn day(text: &str) -> Result<Date, String> {
     match text {
         "today" => Ok(today),
         "yesterday" => today.previous_day().ok_or_else(|| "there is no day before today".to_owned()),
-        _ => Date::parse(text, &Iso8601::DATE).map_err(|_| "write a day as in 2026-11-28, or \"yesterday\"".to_owned()),
+        _ => last_day::parsed(text).ok_or_else(|| "write a day as in 2026-11-28, or \"yesterday\"".to_owned()),
     }
 }
 
