@@ -279,16 +279,19 @@ impl Transaction {
         // A recipient may be listed twice, and its remote may refuse or defer the second one. It has one outcome: delivered if
         // one of the two is, else deferred if one of the two is, and refused only if both are.
         for disposition in [Disposition::Delivered, Disposition::Deferred] {
-            let is_such = |outcome: &Reply| Disposition::of(outcome) == disposition;
-            let differs = |recipient: &Recipient| recipient.outcome().is_some_and(|outcome| !is_such(outcome));
-            if !self.recipients.all().iter().any(differs) {
+            let is_such =
+                |recipient: &Recipient| recipient.outcome().map(|outcome| Disposition::of(outcome) == disposition);
+            let has = |wanted: bool| self.recipients.all().iter().any(|one| is_such(one) == Some(wanted));
+            // The pair of a recipient is a digest, and most messages have one outcome for all.
+            if !(has(true) && has(false)) {
                 continue;
             }
             let pair = |recipient: &Recipient| self.envelope.pair(&recipient.mailbox);
-            let with = self.recipients.all().iter().filter_map(|one| Some((pair(one), one.outcome()?.clone())));
-            let with: BTreeMap<Pair, Reply> = with.filter(|(_, outcome)| is_such(outcome)).collect();
-            for recipient in self.recipients.all_mut().iter_mut().filter(|recipient| differs(recipient)) {
-                if let Some(outcome) = with.get(&pair(recipient)) {
+            let such = self.recipients.all().iter().filter(|one| is_such(one) == Some(true));
+            let such: BTreeMap<Pair, Reply> =
+                such.filter_map(|one| Some((pair(one), one.outcome()?.clone()))).collect();
+            for recipient in self.recipients.all_mut().iter_mut().filter(|one| is_such(one) == Some(false)) {
+                if let Some(outcome) = such.get(&pair(recipient)) {
                     recipient.state = RecipientState::Concluded(outcome.clone());
                 }
             }
