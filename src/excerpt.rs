@@ -16,8 +16,9 @@ pub fn printable(character: char) -> char {
 }
 
 /// Whether [`printable`] changes no character of a text.
-pub fn is_printable(text: &str) -> bool {
-    text.bytes().all(|octet| matches!(octet, b' '..=b'~'))
+pub fn is_printable(text: impl AsRef<[u8]>) -> bool {
+    // Without a branch for each octet the compiler compares many of them at once.
+    text.as_ref().iter().fold(true, |all, octet| all & matches!(octet, b' '..=b'~'))
 }
 
 /// At most so many characters of a text, each as [`printable`] has it; the rest is counted.

@@ -68,8 +68,13 @@ impl Visit for FieldWriter<'_> {
 /// The line of an event, with an escape sequence in the place of each character that steers a terminal. A line of text has those of Rust,
 /// and an object of JSON those of RFC 8259 §7: the library for JSON leaves DEL, the controls of C1 and the marks of direction as they are.
 pub(super) fn harmless(event: &[u8], format: LogFormat) -> Cow<'_, [u8]> {
-    // Both libraries write UTF-8, and end the line.
-    let line = String::from_utf8_lossy(event.strip_suffix(b"\n").unwrap_or(event));
+    let line = event.strip_suffix(b"\n").unwrap_or(event);
+    // Most lines have no other characters, and this is seen much sooner.
+    if is_printable(line) {
+        return event.into();
+    }
+    // Both libraries write UTF-8.
+    let line = String::from_utf8_lossy(line);
     if !line.contains(steers) {
         return event.into();
     }
