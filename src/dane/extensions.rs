@@ -169,10 +169,12 @@ impl<'a> CertificateExtensions<'a> {
             [0x55, 0x1d, 37] => {
                 self.extended_key_usage = Some(read_purposes(value).ok_or(Malformed("extKeyUsage"))?);
             }
-            // cRLDistributionPoints and certificatePolicies, as Postfix: revocation is not asked of DANE (RFC 7672 §4),
-            // and every policy is acceptable (the initial policy set of RFC 5280 §6.1.1 is any-policy).
+            // cRLDistributionPoints, as Postfix: revocation is not asked of DANE (RFC 7672 §4).
             [0x55, 0x1d, 31] => read_distribution_points(value).ok_or(Malformed("cRLDistributionPoints"))?,
-            [0x55, 0x1d, 32] => {}
+            // certificatePolicies, policyMappings and inhibitAnyPolicy, as Postfix. They decide which policies a path is
+            // valid for. We ask for none, and without requireExplicitPolicy none is needed (RFC 5280 §6.1.1, §6.1.5 (g)).
+            [0x55, 0x1d, 32 | 33 | 54] => {}
+            [0x55, 0x1d, 36] if maps_no_policies(value) => {}
             NETSCAPE_TYPE => {
                 self.netscape_type = Some(read_netscape_type(value).ok_or(Malformed("Netscape certificate type"))?);
             }
@@ -270,6 +272,14 @@ fn read_distribution_points(value: &[u8]) -> Option<()> {
         }
     }
     Some(())
+}
+
+/// Whether policyConstraints have inhibitPolicyMapping alone (RFC 5280 §4.2.1.11), which demands no policy of a path. The
+/// other constraint, requireExplicitPolicy, does.
+fn maps_no_policies(value: &[u8]) -> bool {
+    let Some(list) = Der::only(value, der::SEQUENCE) else { return false };
+    let mut der = Der(list.body);
+    der.optional(0x81).is_some() && der.is_empty()
 }
 
 fn read_netscape_type(value: &[u8]) -> Option<NetscapeType> {

@@ -268,8 +268,17 @@ fn the_server_certificate_under_an_anchor() {
         ("CA:FALSE", no_authority()),
         ("unknown extension", plain(99, &[0xff])),
         ("critical policies", critical(32, &[0x30, 0x00])),
+        ("critical policy mappings", critical(33, &[0x30, 0x00])),
+        ("critical inhibitAnyPolicy", critical(54, &[2, 1, 0])),
+        ("critical policy constraints that inhibit mappings", critical(36, &[0x30, 3, 0x81, 1, 0])),
     ] {
         accepted(what, &with(extension));
+    }
+    // RFC 5280 §6.1.5 (g): a path has to have a policy where one is required. We do not look for one.
+    for constraints in [&[0x30, 3, 0x80, 1, 0][..], &[0x30, 6, 0x80, 1, 0, 0x81, 1, 0], &[0x30, 0], &[0x80, 1, 0]] {
+        let required = Defect::CriticalExtension("2.5.29.36".into());
+        let scenario = alone("OpenSSL does not look for policies", with(critical(36, constraints)));
+        defect("policy constraints", &required, &scenario);
     }
     for (what, extension, expected) in [
         ("clientAuth", purposes(&[CLIENT_AUTH]), Defect::ExtendedKeyUsage),

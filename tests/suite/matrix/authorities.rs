@@ -249,9 +249,20 @@ pub(crate) fn uses() -> Vec<Row> {
         root("purpose clients", vec![authority(), purposes(&[CLIENT_AUTH])]).refused(NOT_VERIFIED),
         root("unknown critical extension", vec![authority(), unknown_critical()]).refused(NOT_VERIFIED),
     ];
+    let constraints = |fields: &[Vec<u8>]| critical(36, &seq(0x30, fields));
     for (what, extension) in [
-        ("policy constraints", critical(36, &seq(0x30, &[der(0x80, &[5])]))),
-        ("inhibit any policy", critical(54, &der(2, &[5]))),
+        ("inhibit any policy", critical(54, &der(2, &[0]))),
+        ("policy mappings", critical(33, &seq(0x30, &[seq(0x30, &[der(6, &[0x2a, 3]), der(6, &[0x2a, 4])])]))),
+        ("policy constraints, no mappings", constraints(&[der(0x81, &[0])])),
+    ] {
+        rows.push(leaf(&format!("critical {what}"), extension.clone()));
+        rows.push(inter(&format!("critical {what}"), vec![authority(), extension.clone()]));
+        rows.push(root(&format!("critical {what}"), vec![authority(), extension]));
+    }
+    for (what, extension) in [
+        ("policy required", constraints(&[der(0x80, &[0])])),
+        ("policy required after five", constraints(&[der(0x80, &[5])])),
+        ("policy required, no mappings", constraints(&[der(0x80, &[0]), der(0x81, &[0])])),
     ] {
         let refused = (NOT_VERIFIED, "which is not understood");
         let cause = Cause::Decision("critical extensions that nothing here acts on are refused (RFC 5280 §4.2)");
