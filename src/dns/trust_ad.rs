@@ -3,13 +3,14 @@
 //! RFC 7672 §2.1.1 allows this where the bit cannot be changed on the network, and it is how Postfix and Exim do DANE.
 //! The bit says that *every* record of the answer and of the authority section is secure (RFC 4035 §3.2.3), so its
 //! absence says only that one is not. That is exact for one name and too little for a chain of aliases, of which each
-//! link has a security of its own (RFC 7672 §2.2.2). So an alias in a reply without AD is asked for once more, by
-//! itself, and its target afresh: one question and one bit for each link, as in [`validating`](super::validating).
+//! link has a security of its own (RFC 7672 §2.2.2). So the CNAME or DNAME that makes an alias in a reply without AD is asked
+//! for once more, by itself, and its target afresh: one question and one bit for each link, as in
+//! [`validating`](super::validating).
 //!
 //! | the reply | it is |
 //! |---|---|
 //! | records of the type at the name | an answer, as secure as AD says |
-//! | a CNAME at the name, where another type was asked for | a link; if AD is clear, as secure as AD says of the reply to a CNAME question |
+//! | a CNAME at the name, where another type was asked for | a link; if AD is clear, as secure as AD says of the reply to a question for it, or for the DNAME above the name that made it |
 //! | no answer records, NOERROR or NXDOMAIN, with the SOA of a zone above or an empty authority section | a denial, as secure as AD says |
 //! | any of these as "insecure", from a server whose answer for the root has no AD either ([`ad_bit`](super::ad_bit)) | a failure |
 //! | anything else: SERVFAIL, which is how bogus looks (RFC 4035 §5.5), other records, a referral | a failure |
@@ -49,23 +50,39 @@ impl TrustAd {
         let (reply, security) = self.ask(question).await?;
         match read(question, &reply, security)? {
             // RFC 7672 §2.2.2: the bit may be clear because of records after the alias.
-            Link::Alias(_, Security::Insecure) => {
-                let alone = Question { name: question.name.clone(), rtype: Rtype::CNAME };
-                let (alias, security) = self.ask(&alone).await?;
-                let ttl = alias.ttl.min(reply.ttl);
-                match read(&alone, &alias, security)? {
-                    Link::Records(records, security) => {
-                        let target = sole_target(&records)?.clone();
-                        Ok(WithTtl { value: Link::Alias(target, security), ttl })
-                    }
-                    // Its "none" is one about CNAME records, and none about the type that is wanted.
-                    Link::Alias(..) | Link::Denied(..) => Err(FailureReason::malformed("an alias that comes and goes")),
-                }
-            }
+            Link::Alias(_, Security::Insecure) => self.alias_alone(question, &reply).await,
             link @ (Link::Records(..) | Link::Alias(_, Security::Secure) | Link::Denied(..)) => {
                 Ok(WithTtl { value: link, ttl: reply.ttl })
             }
         }
+    }
+
+    /// Asks for the record that makes the alias in this reply, and for no other.
+    async fn alias_alone(
+        &self,
+        question: &Question,
+        reply: &DnsReply,
+    ) -> Result<WithTtl<Link<Security>>, FailureReason> {
+        // RFC 6672 §3.1: the CNAME that comes with a DNAME is made from it, and is as secure. unbound 1.17 answers SERVFAIL
+        // where that CNAME itself is asked for.
+        let dname = reply.answers.iter().find(|set| set.rtype == Rtype::DNAME && question.name.is_below(&set.owner));
+        let alone = match dname {
+            Some(set) => Question { name: set.owner.clone(), rtype: Rtype::DNAME },
+            None => Question { name: question.name.clone(), rtype: Rtype::CNAME },
+        };
+        let (alias, security) = self.ask(&alone).await?;
+        let (records, security) = match read(&alone, &alias, security)? {
+            Link::Records(records, security) => (records, security),
+            // Its "none" is one about records of this type, and none about the type that is wanted.
+            Link::Alias(..) | Link::Denied(..) => {
+                return Err(FailureReason::malformed("an alias that comes and goes"));
+            }
+        };
+        let target = match dname {
+            Some(set) => question.name.substituted(&set.owner, sole_target(&records)?)?,
+            None => sole_target(&records)?.clone(),
+        };
+        Ok(WithTtl { value: Link::Alias(target, security), ttl: alias.ttl.min(reply.ttl) })
     }
 
     /// Answers one question without validation. The answer is insecure, with or without the AD bit.

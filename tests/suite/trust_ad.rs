@@ -88,6 +88,7 @@ async fn a15_a16_each_link_has_a_bit_of_its_own() {
         .cname("in.sec.test", "out.plain.test")
         .cname("out.plain.test", "mx.sec.test")
         .dname("old.sec.test", "plain.test")
+        .dname("new.plain.test", "sec.test")
         .start()
         .await;
     let dns = resolver(&lab).await;
@@ -98,6 +99,7 @@ async fn a15_a16_each_link_has_a_bit_of_its_own() {
         ("in.sec.test", vec![("out.plain.test", Secure), ("mx.sec.test", Insecure)], Secure),
         // A12.
         ("mx.old.sec.test", vec![("mx.plain.test", Secure)], Insecure),
+        ("mx.new.plain.test", vec![("mx.sec.test", Insecure)], Secure),
     ] {
         let HostLookup::Found(found) = dns.host(&name(host)).await.unwrap() else { panic!("{host} has an address") };
         let link = |alias: &Alias| (alias.target.clone(), alias.security);
@@ -106,6 +108,10 @@ async fn a15_a16_each_link_has_a_bit_of_its_own() {
     }
     // A16: the bit was clear, so the first alias was asked for by itself; where it is set there is no need.
     assert!(lab.was_asked("half.sec.test", "CNAME") && !lab.was_asked("whole.sec.test", "CNAME"));
+    // The CNAME that a DNAME makes is no record of its own: unbound 1.17 answers SERVFAIL to a question for it.
+    for (dname, alias) in [("old.sec.test", "mx.old.sec.test"), ("new.plain.test", "mx.new.plain.test")] {
+        assert!(lab.was_asked(dname, "DNAME") && !lab.was_asked(alias, "CNAME"), "{alias}");
+    }
 }
 
 #[tokio::test]
