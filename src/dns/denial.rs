@@ -123,6 +123,16 @@ fn nsec3_record<'a>(set: &'a RrSet, zone: &CanonicalName) -> Option<(Vec<u8>, &'
     }
 }
 
+/// Whether signed NSEC3 records have more iterations than are computed.
+pub(super) fn costs_too_much(sets: &[RrSet]) -> bool {
+    let iterations = |data: &Data| match data {
+        Data::Nsec3(record) => record.parameters.iterations,
+        _ => 0,
+    };
+    let signed = sets.iter().filter(|set| denial_signer(set).is_some());
+    signed.flat_map(|set| &set.records).any(|data| iterations(data) > MAX_ITERATIONS)
+}
+
 /// RFC 4035 §5.4: an NSEC proves that its owner exists only if the owner was not made from a wildcard.
 fn is_unexpanded(set: &RrSet) -> bool {
     match &set.proof {
@@ -458,8 +468,11 @@ mod tests {
         let mut sets = zone.nsec3();
         iterate(&mut sets[0], 2);
         assert!(Evidence::of_zone(&zone.apex, &sets, &toy_hash).is_none());
+        assert!(!costs_too_much(&sets));
         sets.iter_mut().for_each(|set| iterate(set, 501));
-        assert!(Evidence::of_zone(&zone.apex, &sets, &toy_hash).is_none());
+        assert!(Evidence::of_zone(&zone.apex, &sets, &toy_hash).is_none() && costs_too_much(&sets));
+        sets.iter_mut().for_each(|set| iterate(set, 500));
+        assert!(Evidence::of_zone(&zone.apex, &sets, &toy_hash).is_some() && !costs_too_much(&sets));
         // RFC 5155 §7.1.
         let mixed = [zone.nsec(), zone.nsec3()].concat();
         assert!(Evidence::of_zone(&zone.apex, &mixed, &toy_hash).is_none());

@@ -18,7 +18,7 @@
 //! a signed parent left unsigned ([`delegation`]).
 
 use super::canonical::CanonicalName;
-use super::denial::{Denied, Evidence};
+use super::denial::{Denied, Evidence, costs_too_much};
 use super::reply::{Data, DnsReply, DsSupport, Nsec3Hash, Proof, Rcode, RrSet, Rtype};
 use super::{Alias, FailureReason, Security};
 use crate::name::Name;
@@ -194,7 +194,10 @@ fn denial(question: &Question, reply: &DnsReply, hash: Nsec3Hash<'_>) -> Result<
     if reply.authorities.is_empty() || reply.authorities.iter().any(of_ancestor) {
         return Ok((denied, LinkStatus::Claimed(question.name.clone())));
     }
-    Err(bogus("an unsigned denial that is not of an ancestor zone"))
+    Err(bogus(match costs_too_much(&reply.authorities) {
+        true => "NSEC3 records with more than 500 iterations",
+        false => "an unsigned denial that is not of an ancestor zone",
+    }))
 }
 
 /// The lesser of the denial that records prove and the one that the response code claims. The code is not signed, so it adds
@@ -441,6 +444,22 @@ mod tests {
         ] {
             let found = judged(&DnsReply { authorities, ..wildcard() }).ok();
             assert_eq!(found, status.map(|status| Link::Records(vec![tlsa(1)], status)));
+        }
+    }
+
+    #[test]
+    fn a_denial_that_costs_too_much_says_so() {
+        // RFC 9276 §3.2.
+        let mut authorities = Zone::new("z", &[("mx.z", &[Rtype::A])]).nsec3();
+        authorities.push(secure("z", Rtype::SOA, Data::Other(Presentation::default())));
+        for data in authorities.iter_mut().flat_map(|set| &mut set.records) {
+            if let Data::Nsec3(record) = data {
+                record.parameters.iterations = 501;
+            }
+        }
+        for rcode in [Rcode::NoError, Rcode::NxDomain] {
+            let why = judged(&denied(rcode, authorities.clone())).unwrap_err();
+            assert_eq!(why, bogus("NSEC3 records with more than 500 iterations"));
         }
     }
 
