@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::declined::Declined;
-use super::search::Unmet;
+use crate::dns::Resolver;
 use crate::excerpt;
 use crate::name::Name;
 use crate::policy::Mode;
@@ -13,7 +13,7 @@ use crate::report::{Outcome, ReachedRemote, Reporter, Verdict, Would};
 use crate::requiretls::{TagDemand, TagResult};
 use crate::rules::Rule;
 use crate::smtp::address::ReversePath;
-use crate::smtp::command::RequireTls;
+use crate::smtp::command::{Mail, RequireTls};
 use crate::smtp::extensions::Content;
 use crate::smtp::message_names::MessageNames;
 use crate::smtp::reply::Reply;
@@ -23,6 +23,7 @@ use crate::trace::{StepKind, Trace};
 use crate::upstream::original_destination::OriginalDestination;
 use crate::upstream::sts::StsNote;
 use crate::upstream::verified::Ready;
+use crate::upstream::{MxIteration, Unmet};
 use crate::wire::WireError;
 
 /// How many octets of answers to recipients are told in full.
@@ -53,7 +54,7 @@ pub(crate) struct Attempt {
     said: Option<RequireTls>,
     /// The content that the client has declared.
     declared: Content,
-    /// The verdict of the search, for mail that needs more than the remote takes.
+    /// The verdict of the MX iteration, for mail that needs more than the remote takes.
     unmet: Option<Box<Unmet>>,
     /// The verdict of enforcing, for mail that holds more than this.
     would: Option<Box<(Content, Would)>>,
@@ -103,9 +104,10 @@ impl Attempt {
         self.outcome.listener_mail = terms.takes;
     }
 
-    /// The sender, of which the domain alone is told.
-    pub(crate) fn sent_by(&mut self, sender: &ReversePath) {
-        self.outcome.sender_domain = Some(match sender {
+    /// MAIL of the client. Of its sender the domain alone is told.
+    pub(crate) fn begins(&mut self, mail: &Mail) {
+        self.declared = mail.declares();
+        self.outcome.sender_domain = Some(match &mail.reverse_path {
             ReversePath::Null => "<>".to_owned(),
             ReversePath::Mailbox(mailbox) => mailbox.domain().to_string(),
         });
@@ -135,8 +137,8 @@ impl Attempt {
         }
     }
 
-    /// A remote was reached and secured.
-    pub(crate) fn reached<'a>(&mut self, ready: &Ready, skipped: impl Iterator<Item = &'a Refusal>) {
+    /// The iteration has reached and secured a remote.
+    pub(crate) fn reached<R: Resolver>(&mut self, ready: &Ready, iteration: &MxIteration<'_, R>) {
         self.said = None;
         let terms = ready.terms();
         self.outcome.remote = Some(ReachedRemote {
@@ -146,12 +148,16 @@ impl Attempt {
             channel: terms.channel.clone(),
             earlier_mails: ready.mails(),
         });
-        self.skipped(skipped);
+        self.skipped(iteration.skipped());
+        self.sts(iteration.sts(Some(ready)));
+        if let Some(refusals) = iteration.would_have_refused() {
+            self.observed(refusals, iteration.enforced_takes());
+        }
     }
 
     /// Enforcing would have refused the mail for these; if there is an exchange that it would have gone to, only mail that
     /// needs more than that one takes.
-    pub(crate) fn observed(&mut self, refusals: &Refusals, takes: Option<Content>) {
+    fn observed(&mut self, refusals: &Refusals, takes: Option<Content>) {
         let main = refusals.main();
         let would = main.map(|main| Would { reason: main.reason.view().label, answer: refusals.verdict().to_string() });
         (self.outcome.would, self.would) = match takes {
@@ -160,10 +166,14 @@ impl Attempt {
         };
     }
 
-    /// The remote takes the transaction. The client has declared so much, and this is the answer to mail that needs more
-    /// than the remote takes.
-    pub(crate) fn serves(&mut self, declared: Content, unmet: Option<Unmet>) {
-        (self.declared, self.unmet) = (declared, unmet.map(Box::new));
+    /// The mail goes to the remote that was reached last. This is the verdict for more than that takes.
+    pub(crate) fn goes_on(&mut self, unmet: Option<Box<Unmet>>) {
+        self.unmet = unmet;
+    }
+
+    /// The same, where the remote does not take the transaction after all.
+    pub(crate) fn take_unmet(&mut self) -> Option<Box<Unmet>> {
+        self.unmet.take()
     }
 
     /// The content that the client has declared.
@@ -186,7 +196,8 @@ impl Attempt {
     /// The answer to mail that needs an extension which the remote lacks.
     pub(crate) fn lacking(&mut self, lacking: Lacking, peer: &Peer) -> Declined {
         match &mut self.unmet {
-            Some(unmet) => unmet.declined(lacking),
+            // A rule does not give a remote an extension, at any level.
+            Some(unmet) => Declined::by_all(unmet.lack(lacking), None),
             None => Declined::broke(peer, &lacking.into()),
         }
     }

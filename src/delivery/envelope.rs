@@ -15,14 +15,14 @@ use super::answers::{Answers, Hold, RcptReply};
 use super::attempt::Attempt;
 use super::declined::{Declined, Whose};
 use super::incoming::Incoming;
+use super::parameters;
 use super::received::ReceivedLine;
-use super::search::Search;
 use super::shared::{Origin, Received, Shared};
 use super::{DestinationUpstream, Upstream};
 use crate::dns::Resolver;
 use crate::name::Name;
 use crate::policy::{Level, ListenerMail};
-use crate::refusal::{Lacking, Reason, Refusals, Stage};
+use crate::refusal::{Lacking, Peer, Reason, Refusals, Stage};
 use crate::rules::Rule;
 use crate::smtp::chunk::Framing;
 use crate::smtp::command::Command;
@@ -34,7 +34,7 @@ use crate::tlsrpt::event::Reporting;
 use crate::transaction::{Addressee, Envelope, Event, Turn};
 use crate::upstream::original_destination::OriginalDestination;
 use crate::upstream::verified::{MailCommand, Ready};
-use crate::upstream::{Request, ehlo_name};
+use crate::upstream::{MxIteration, Request, ehlo_name};
 use group::{Commands, Delayed};
 
 /// The command of the client behind its recipients: a remote may hear of DATA with them.
@@ -161,7 +161,7 @@ impl<R: Resolver> Agent<'_, R> {
         let terms = self.terms.of(demand);
         let mut attempt = Attempt::start(domain, terms.mode(connector.mode), reporter);
         attempt.came_by(self.tls, self.terms, demand);
-        attempt.sent_by(&self.envelope.mail.reverse_path);
+        attempt.begins(&self.envelope.mail);
         let trace = attempt.trace().clone();
         let (level, rule) = self.shared.rules.level(domain, OffsetDateTime::now_utc().date());
         let level = terms.level(level);
@@ -185,25 +185,22 @@ impl<R: Resolver> Agent<'_, R> {
             reporting,
             trace: &trace,
         };
-        let mut search = Search::new(
-            connector.iterate(&request, terms.waiver(level, connector.mode)),
-            &self.envelope.mail,
-            connector.eight_bit.undeclared(domain),
-        );
-        let (remote, original_destination) = self.first(&mut search, &request).await;
+        let iteration = connector.iterate(&request, terms.waiver(level, connector.mode));
+        let mut iteration = iteration.for_mail(&self.envelope.mail);
+        let (remote, original_destination) = self.first(&mut iteration, &request).await;
         attempt.intercepted(original_destination);
-        self.try_each(&mut search, Found { remote, attempt }, commands).await
+        self.try_each(&mut iteration, Found { remote, attempt }, commands).await
     }
 
     /// The first remote, and where the client had meant to go, if it was intercepted.
     async fn first(
         &self,
-        search: &mut Search<'_, R>,
+        iteration: &mut MxIteration<'_, R>,
         request: &Request<'_>,
     ) -> (Result<Ready, Refusals>, Option<OriginalDestination>) {
-        let Some(address) = request.original_destination else { return (search.next().await, None) };
+        let Some(address) = request.original_destination else { return (iteration.next().await, None) };
         let connector = &self.shared.connector;
-        let both = async { tokio::join!(search.next(), connector.original_destination(address, request)) };
+        let both = async { tokio::join!(iteration.next(), connector.original_destination(address, request)) };
         let (remote, original_destination) = Box::pin(both).await;
         (remote, Some(original_destination))
     }
@@ -218,31 +215,21 @@ impl<R: Resolver> Agent<'_, R> {
     }
 
     /// Asks the remote that was found first, and then others, as [`Self::seek`] says.
-    async fn try_each(&self, search: &mut Search<'_, R>, found: Found, commands: &mut Commands) -> TurnEnd {
+    async fn try_each(&self, iteration: &mut MxIteration<'_, R>, found: Found, commands: &mut Commands) -> TurnEnd {
         let Found { mut remote, mut attempt } = found;
         loop {
             let ready = match remote {
                 Ok(ready) => ready,
                 Err(refusals) => {
-                    attempt.sts(search.iteration().sts(None));
-                    let least = self.terms.of(search.iteration().demand()).floor();
-                    match &commands.delayed {
-                        None => attempt.refused(&refusals),
-                        Some(_) => attempt.skipped(refusals.iter()),
-                    }
-                    let end = self.given_up(attempt, commands, Declined::by_all(&refusals, least));
-                    let is_for_these = search.is_for_these(&refusals, &commands.recipients);
-                    return if is_for_these { self.left(end, &commands.recipients) } else { end };
+                    attempt.sts(iteration.sts(None));
+                    return self.none_left(attempt, commands, &refusals);
                 }
             };
-            search.reached(&mut attempt, &ready);
+            attempt.reached(&ready, iteration);
             let peer = ready.peer().clone();
             let mut upstream = Upstream { ready, attempt };
-            let failed = match self.first_group(&mut upstream, commands, search).await {
-                Ok(()) => {
-                    upstream.attempt.serves(self.envelope.mail.declares(), search.take_unmet());
-                    return self.asked(upstream);
-                }
+            let failed = match self.first_group(&mut upstream, commands, iteration).await {
+                Ok(()) => return self.asked(upstream),
                 Err(failed) => failed,
             };
             let GroupError { is_heard, reason } = failed;
@@ -252,11 +239,27 @@ impl<R: Resolver> Agent<'_, R> {
                 return closed(attempt, self.explained(Declined::broke(&peer, &reason)));
             }
             attempt.forget_recipients();
-            if let Err(reason) = search.turned_away(&peer, reason) {
+            if let Some(unmet) = attempt.take_unmet() {
+                iteration.take_back(*unmet, &peer);
+            }
+            if let Err(reason) = iteration.fail_over(&peer, reason) {
                 return self.given_up(attempt, commands, Declined::broke(&peer, &reason));
             }
-            remote = search.next().await;
+            remote = iteration.next().await;
         }
+    }
+
+    /// No remote is left to ask, for these reasons.
+    fn none_left(&self, mut attempt: Attempt, commands: &mut Commands, refusals: &Refusals) -> TurnEnd {
+        let Envelope { mail, .. } = self.envelope;
+        match &commands.delayed {
+            None => attempt.refused(refusals),
+            Some(_) => attempt.skipped(refusals.iter()),
+        }
+        let least = self.terms.of(self.envelope.demand()).floor();
+        let end = self.given_up(attempt, commands, Declined::by_all(refusals, least));
+        let is_for_these = parameters::is_for_these(mail, &commands.recipients, refusals);
+        if is_for_these { self.left(end, &commands.recipients) } else { end }
     }
 
     /// No remote takes the mail. Recipients that one has delayed hear its answers: another one that refuses them does not know
@@ -283,22 +286,17 @@ impl<R: Resolver> Agent<'_, R> {
         &self,
         upstream: &mut Upstream,
         commands: &mut Commands,
-        search: &mut Search<'_, R>,
+        iteration: &mut MxIteration<'_, R>,
     ) -> Result<(), GroupError> {
-        let added = self.added(upstream.attempt.id());
-        let mail = search
-            .fit(&upstream.ready, &commands.recipients, added)
+        self.fit(upstream, commands, iteration)
             .map_err(|lacking| GroupError { is_heard: false, reason: lacking.into() })?;
-        commands.mail = Some(mail);
-        if let Some(unmet) = search.unmet() {
-            self.refuse_international(upstream, commands, |_| unmet.declined(Lacking::SmtpUtf8));
-        }
-        let (peer, is_reused) = (upstream.ready.peer().clone(), search.iteration().is_reused());
+        let (peer, is_reused) = (upstream.ready.peer().clone(), iteration.is_reused());
+        self.refuse_international(upstream, commands, &peer);
         // Over a new session this remote has another word.
         let earlier = commands.delayed.take_if(|delayed| delayed.by == peer);
-        let hold = self.hold(&upstream.ready, search);
+        let hold = self.hold(&upstream.ready, iteration);
         let mut answers = Answers::new(hold);
-        let asked = self.group(upstream, commands, search.iteration().answer_by(), &mut answers).await;
+        let asked = self.group(upstream, commands, iteration.answer_by(), &mut answers).await;
         if let Err(reason) = asked {
             match &reason {
                 _ if answers.is_heard() => {}
@@ -319,12 +317,26 @@ impl<R: Resolver> Agent<'_, R> {
         Err(GroupError { is_heard: false, reason: Reason::Refused { stage: Stage::Rcpt, reply } })
     }
 
+    /// MAIL as this remote takes it, if the mail goes to it.
+    fn fit(
+        &self,
+        Upstream { ready, attempt }: &mut Upstream,
+        commands: &mut Commands,
+        iteration: &mut MxIteration<'_, R>,
+    ) -> Result<(), Lacking> {
+        let added = self.added(attempt.id());
+        let mail = parameters::fit(self.envelope, ready.terms(), &commands.recipients, added)?;
+        attempt.goes_on(iteration.accept(ready)?);
+        commands.mail = Some(mail);
+        Ok(())
+    }
+
     /// How long the client waits for the answers of this remote.
-    fn hold(&self, ready: &Ready, search: &Search<'_, R>) -> Hold {
-        if search.is_detour(ready.peer()) {
+    fn hold(&self, ready: &Ready, iteration: &MxIteration<'_, R>) -> Hold {
+        if iteration.is_detour(ready.peer()) {
             return Hold::Detour;
         }
-        match (search.iteration().is_reused(), self.data(ready)) {
+        match (iteration.is_reused(), self.data(ready)) {
             (true, Some(_)) => Hold::UntilData,
             (true, None) => Hold::UntilAccepted,
             (false, _) => Hold::No,
@@ -341,19 +353,14 @@ impl<R: Resolver> Agent<'_, R> {
     }
 
     /// Answers the recipients that cannot be named to this remote (RFC 6531 §3.5). It is asked for the others.
-    fn refuse_international(
-        &self,
-        upstream: &mut Upstream,
-        commands: &mut Commands,
-        declined: impl FnOnce(&mut Attempt) -> Declined,
-    ) {
+    fn refuse_international(&self, upstream: &mut Upstream, commands: &mut Commands, peer: &Peer) {
         let Upstream { ready, attempt } = upstream;
         let needs = |recipient: &Addressee| recipient.mailbox.needs_smtp_utf8();
         if ready.terms().extensions.smtp_utf8 || !commands.recipients.iter().any(needs) {
             return;
         }
         attempt.shows(Content::International);
-        let Declined { answer, .. } = declined(attempt).with_id(attempt.id());
+        let Declined { answer, .. } = attempt.lacking(Lacking::SmtpUtf8, peer).with_id(attempt.id());
         for Addressee { id: recipient, .. } in commands.recipients.extract_if(.., |recipient| needs(recipient)) {
             attempt.recipient(&answer);
             self.reply_to_rcpt(RcptReply { recipient, reply: answer.clone() });
@@ -364,7 +371,7 @@ impl<R: Resolver> Agent<'_, R> {
     async fn carry(&self, mut upstream: Upstream, commands: &mut Commands) -> TurnEnd {
         let until = Instant::now() + self.shared.connector.timeouts.command;
         let peer = upstream.ready.peer().clone();
-        self.refuse_international(&mut upstream, commands, |attempt| attempt.lacking(Lacking::SmtpUtf8, &peer));
+        self.refuse_international(&mut upstream, commands, &peer);
         match self.group(&mut upstream, commands, until, &mut Answers::new(Hold::No)).await {
             Ok(()) => self.asked(upstream),
             Err(reason) => closed(upstream.leave(&reason), Declined::broke(&peer, &reason)),

@@ -1,7 +1,8 @@
 //! The delivery to one destination: a remote is found, takes the envelope and the message, and answers.
 //!
-//! 1. [`search`] finds a remote that meets its policy, by the MX iteration of [`crate::upstream`].
-//! 2. [`envelope`] asks it for MAIL and each RCPT, and tries the next remote as long as the client has heard no answer to one.
+//! 1. The [`MxIteration`](crate::upstream::MxIteration) finds a remote that meets its policy.
+//! 2. [`envelope`] asks it for MAIL, as it takes it ([`parameters`]), and each RCPT. It tries the next remote as long as the client
+//!    has heard no answer to one.
 //! 3. [`body`] sends the message and its end.
 //!
 //! Each attempt leaves exactly one [`Outcome`](crate::report::Outcome): see [`attempt`]. Deliveries go on side by side, and
@@ -14,8 +15,8 @@ pub(crate) mod body;
 pub(crate) mod declined;
 pub(crate) mod envelope;
 pub(crate) mod incoming;
+mod parameters;
 pub(crate) mod received;
-mod search;
 pub mod shared;
 
 use crate::transaction::destination::DestinationId;

@@ -28,9 +28,10 @@ pub struct Extensions {
 }
 
 /// The demands that the octets of a message make on a server, from the least to the most.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Content {
     /// ASCII alone.
+    #[default]
     Ascii,
     /// Octets above 127 (RFC 6152 §3).
     EightBit,

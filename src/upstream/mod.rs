@@ -67,7 +67,7 @@ use tcp::Tcp;
 use timeouts::Timeouts;
 use verified::Ready;
 
-pub use mx_iteration::{MxIteration, PolicyMet};
+pub use mx_iteration::{MxIteration, Unmet};
 pub(crate) use plan::{Choice, Plan, Unrouted, by_dns};
 
 /// Finds, connects to and verifies remotes.

@@ -1,20 +1,23 @@
 //! The iteration over a domain's exchanges, one address after the other, until one takes the mail (RFC 5321 §5.1).
 //!
-//! [`MxIteration::next`] returns the next remote that has met its policy. If that remote does not take the transaction, and
-//! no answer was relayed to the client yet, [`MxIteration::fail_over`] says whether the mail may go to another one. The
-//! rules are in [`super::failover`]; the iteration applies them.
+//! The iteration alone knows where the mail may go next, and why not to the others.
 //!
-//! Under a [`Waiver`], as in mode `observe`, an iteration that ends in a refusal for want of TLS or of a proof starts again, at
-//! the level `may`, as an ordinary opportunistic server would (RFC 7435 §3).
+//! 1. [`MxIteration::next`] returns the next remote that has met its policy.
+//! 2. [`MxIteration::accept`] says whether the mail goes to it, or another one should be asked first that takes more ([`lesser`]).
+//! 3. If that remote does not take the transaction, and no answer was relayed to the client yet, [`MxIteration::fail_over`] says
+//!    whether the mail may go to another one. The rules are in [`super::failover`].
+//! 4. Once no remote is left, there may be another lap ([`laps`]). Under a [`Waiver`], as in mode `observe`, an iteration that ends
+//!    in a refusal for want of TLS or of a proof starts again, at the level `may`, as an ordinary opportunistic server would
+//!    (RFC 7435 §3).
 
-mod again;
 mod candidate;
+mod laps;
+mod lesser;
 mod reported;
 mod sessions;
 mod untried;
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
 
 use tokio::time::Instant;
 
@@ -29,12 +32,14 @@ use crate::mx::Route;
 use crate::name::Name;
 use crate::policy::{Level, Waiver};
 use crate::refusal::{Peer, Place, Reason, Refusal, Refusals};
-use crate::requiretls::TagDemand;
+use crate::smtp::reply::{Code, EnhancedCode, Reply};
 use crate::tlsrpt::event::TlsResult;
 use candidate::{Candidate, Sessions};
+use laps::{AfterLap, Lap};
+use lesser::{Lesser, MailContent};
 use reported::Published;
 
-pub use again::PolicyMet;
+pub use lesser::Unmet;
 
 /// One transaction's search for a remote.
 #[derive(Debug)]
@@ -46,14 +51,16 @@ pub struct MxIteration<'a, R> {
     /// The level that the request asked for, before any change by a waiver.
     level: &'a Level,
     resolved: Option<Resolved>,
-    /// Exchanges that have not had their turn, in order.
+    /// Exchanges that were not tried in this lap, in order.
     untried: VecDeque<Name>,
     /// Exchanges of which each address has failed a moment ago: behind all others, in order.
     last: VecDeque<Candidate>,
     /// The exchange that is tried now.
     candidate: Option<Candidate>,
-    /// The address of the remote that was found last, if its session had served other mail before.
-    reused: Option<IpAddr>,
+    lap: Lap,
+    content: MailContent,
+    /// Remotes that were found and take less than the mail may hold.
+    lesser: Vec<Lesser>,
     /// The prefix by which IPv4 addresses are reached, if they are reached by NAT64.
     nat64: Option<Nat64Prefix>,
     refusals: Refusals,
@@ -112,7 +119,9 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
             untried: VecDeque::new(),
             last: VecDeque::new(),
             candidate: None,
-            reused: None,
+            lap: Lap::First,
+            content: MailContent::default(),
+            lesser: Vec::new(),
             nat64: None,
             refusals: Refusals::default(),
             published: Vec::new(),
@@ -123,26 +132,26 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
         }
     }
 
-    /// The next remote that has met its policy; once none is left, one at the lower level of a waiver.
+    /// The next remote that has met its policy; once none is left, one of another lap.
     ///
     /// # Errors
     /// The reason of each exchange and address, if no other is left (RFC 7672 §2.1.2: defer, unless the DNS says it is
     /// final).
     pub async fn next(&mut self) -> Result<Ready, Refusals> {
-        match self.next_at_level().await {
-            Err(refusals) if self.waiver_for(&refusals) != Waiver::None => {
-                self.waive(refusals);
-                self.next_at_level().await
+        loop {
+            let refusals = match self.next_of_lap().await {
+                Ok(ready) => return Ok(ready),
+                Err(refusals) => self.of_both_laps(refusals),
+            };
+            match self.after_lap(&refusals) {
+                AfterLap::SecondLap(rank) => self.second_lap(rank, refusals),
+                AfterLap::Waive => self.waive(refusals),
+                AfterLap::End => return Err(refusals),
             }
-            found => found,
         }
     }
 
-    /// The next remote that has met the level which holds now.
-    ///
-    /// # Errors
-    /// As of [`MxIteration::next`].
-    pub async fn next_at_level(&mut self) -> Result<Ready, Refusals> {
+    async fn next_of_lap(&mut self) -> Result<Ready, Refusals> {
         match self.search().await {
             Err(refusals) => self.by_newer_policy(self.deferred_under_sts(refusals)).await,
             found => found,
@@ -176,7 +185,7 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
     }
 
     /// Defers mail that the DNS alone would return to its sender, where its word is not the last one (RFC 8461 §5).
-    pub fn deferred_under_sts(&self, refusals: Refusals) -> Refusals {
+    fn deferred_under_sts(&self, refusals: Refusals) -> Refusals {
         // Without a route there was a doubt already.
         match &self.resolved {
             Some(Resolved { route, .. }) => self.doubted(refusals, route.security),
@@ -192,25 +201,10 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
         refusals
     }
 
-    /// Each exchange has its turn again.
+    /// Each exchange is tried again.
     fn all_untried(&mut self) {
         let route = self.resolved.as_ref().map(|resolved| &resolved.route);
         self.untried = route.into_iter().flat_map(Route::exchanges).cloned().collect();
-    }
-
-    /// The demand of the mail's tag.
-    pub fn demand(&self) -> TagDemand {
-        self.request.demand
-    }
-
-    /// The domain that it is for.
-    pub fn domain(&self) -> &'a Name {
-        self.request.domain
-    }
-
-    /// Its connector.
-    pub fn connector(&self) -> &'a Connector<R> {
-        self.connector
     }
 
     /// The account of the domain's MTA-STS policy, and of this session by it; none if no policy was asked for.
@@ -255,19 +249,22 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
     /// # Errors
     /// The reason itself, where it is the answer: another remote would give the same.
     pub fn fail_over(&mut self, peer: &Peer, reason: Reason) -> Result<(), Reason> {
-        match (rule(&reason, &self.connector.timeouts).next, self.reused.take()) {
+        let reason = if self.is_detour(peer) { for_now(reason) } else { reason };
+        let next = rule(&reason, &self.connector.timeouts).next;
+        if let Some(candidate) = &mut self.candidate
+            && let Some(address) = candidate.reused.take()
+            && asks_for_new_session(next, &reason)
+        {
             // RFC 5321 §3.8: a session that waited may end at any moment, and the remote may allow no more mails over it.
             // That is no failure of the host, which is tried again, and has its word over the new session.
-            (next, Some(address)) if asks_for_new_session(next, &reason) => {
-                if let Some(candidate) = &mut self.candidate {
-                    candidate.addresses.push_front(address);
-                    candidate.sessions = Sessions::New;
-                }
-                return Ok(());
-            }
-            (NextCandidate::Stop, _) => return Err(reason),
-            (NextCandidate::Exchange, _) => self.candidate = None,
-            (NextCandidate::Address, _) => {}
+            candidate.addresses.push_front(address);
+            candidate.sessions = Sessions::New;
+            return Ok(());
+        }
+        match next {
+            NextCandidate::Stop => return Err(reason),
+            NextCandidate::Exchange => self.candidate = None,
+            NextCandidate::Address => {}
         }
         if let Reason::Lacking(_) = reason {
             let not_dialled = self.take_not_dialled();
@@ -285,23 +282,16 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
 
     /// Whether the session with the remote that was found last had served other mail before.
     pub fn is_reused(&self) -> bool {
-        self.reused.is_some()
+        self.candidate.as_ref().is_some_and(|candidate| candidate.reused.is_some())
     }
 
     /// The refusals so far, in order.
-    pub fn skipped(&self) -> &Refusals {
-        &self.refusals
-    }
-
-    /// The refusals so far; the iteration forgets them.
-    pub fn take_skipped(&mut self) -> Refusals {
-        std::mem::take(&mut self.refusals)
-    }
-
-    /// Puts earlier refusals in front of those that the iteration knows.
-    pub fn put_back(&mut self, mut before: Refusals) {
-        before.extend(self.take_skipped());
-        self.refusals = before;
+    pub fn skipped(&self) -> impl Iterator<Item = &Refusal> {
+        let first = match &self.lap {
+            Lap::First => None,
+            Lap::Second { first, .. } => Some(first),
+        };
+        first.into_iter().flat_map(Refusals::iter).chain(self.refusals.iter())
     }
 
     async fn resolve(&mut self) -> Result<Resolved, Refusals> {
@@ -354,6 +344,17 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
     /// The end of the time for one of so many.
     fn until(&self, untried: usize) -> Instant {
         share_until(self.request.until, untried)
+    }
+}
+
+/// The same for now: the remotes that are preferred have the last word on the mail.
+fn for_now(reason: Reason) -> Reason {
+    match reason {
+        Reason::Refused { stage, reply } if reply.code().is_permanent() => {
+            let text = reply.to_string();
+            Reason::Refused { stage, reply: Reply::new(Code::LOCAL_ERROR, EnhancedCode::transient(0, 0), text) }
+        }
+        other => other,
     }
 }
 

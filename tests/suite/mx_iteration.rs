@@ -124,7 +124,7 @@ async fn failures_that_lead_to_the_next_exchange() {
         let mut iteration = request.iterate(&now.connector);
         let ready = iteration.next().await.unwrap_or_else(|refusals| panic!("{label}: {refusals:?}"));
         assert_eq!(ready.peer().exchange.as_str(), "mx1.example.test");
-        let skipped: Vec<_> = iteration.skipped().iter().map(|refusal| refusal.reason.view().label.as_str()).collect();
+        let skipped: Vec<_> = iteration.skipped().map(|refusal| refusal.reason.view().label.as_str()).collect();
         assert_eq!(skipped, [label]);
         // The exchange that failed got no command of the mail.
         assert!(!lab.seen[0].saw_mail(), "{label}");
@@ -192,7 +192,7 @@ async fn every_address_of_an_exchange() {
     let now = lab.now();
     let mut iteration = request.iterate(&now.connector);
     assert_eq!(iteration.next().await.unwrap().peer().exchange.as_str(), "mx1.example.test");
-    let skipped: Vec<_> = iteration.skipped().iter().map(ToString::to_string).collect();
+    let skipped: Vec<_> = iteration.skipped().map(ToString::to_string).collect();
     assert_eq!(skipped.len(), 4, "{skipped:?}");
     // IPv6 first.
     assert!(skipped[0].starts_with("mx0.example.test[::1]: cannot connect"), "{skipped:?}");

@@ -27,6 +27,8 @@ pub(super) struct Candidate {
     pub(super) finality: Finality,
     pub(super) policy: TlsPolicy,
     pub(super) sessions: Sessions,
+    /// The address that it was reached at, if that session had served other mail before.
+    pub(super) reused: Option<IpAddr>,
     /// The reasons for which it may have addresses that are never dialled, until they are reported.
     pub(super) not_dialled: Vec<Reason>,
 }
@@ -102,8 +104,8 @@ impl<R: Resolver> MxIteration<'_, R> {
         unresponsive.truncate(most - addresses.len());
         let beyond = all.len() - addresses.len() - unresponsive.len();
         not_dialled.extend((beyond > 0).then_some(Reason::NotAsked(beyond)));
-        let sessions = Sessions::Any;
-        let candidate = Candidate { exchange, port, addresses, finality, policy, sessions, not_dialled };
+        let (sessions, reused) = (Sessions::Any, None);
+        let candidate = Candidate { exchange, port, addresses, finality, policy, sessions, reused, not_dialled };
         for (address, reason) in unresponsive {
             self.refusals.push(Refusal::peer(&candidate.peer(address), reason).under(&candidate.policy));
         }

@@ -45,7 +45,7 @@ impl<R: Resolver> MxIteration<'_, R> {
             return;
         }
         let Dialled { peer, policy, sending } = dialled;
-        // The last one, if the exchange had its turn twice.
+        // The last one, if the exchange was tried twice.
         let of_peer = self.published.iter().rfind(|published| published.exchange == peer.exchange);
         let published = of_peer.map(|published| &published.tlsa);
         let protection = end.ok().and_then(|ready| ready.terms().channel.protection());

@@ -83,7 +83,7 @@ impl<R: Resolver> MxIteration<'_, R> {
         }
         match race.first {
             Some((address, Won::Session(pooled))) => {
-                self.reused = Some(address);
+                candidate.reused = Some(address);
                 Ok(self.for_reuse(pooled.session(), permit))
             }
             Some((address, Won::Connection(tcp))) => {
@@ -132,7 +132,7 @@ impl<R: Resolver> MxIteration<'_, R> {
     }
 
     /// A session that waits at one of the addresses.
-    fn waiting(&mut self, candidate: &mut Candidate) -> Option<Ready> {
+    fn waiting(&self, candidate: &mut Candidate) -> Option<Ready> {
         let pool = &self.connector.dialer.pool;
         if candidate.sessions == Sessions::New || !may_be_shared(candidate) || pool.waiting() == 0 {
             return None;
@@ -140,7 +140,7 @@ impl<R: Resolver> MxIteration<'_, R> {
         let addresses = candidate.addresses.iter().enumerate();
         let mut found = addresses.map(|(place, &address)| (place, pool.take(&self.identity(candidate, address))));
         let (place, pooled) = found.find_map(|(place, pooled)| Some((place, pooled?)))?;
-        self.reused = candidate.addresses.remove(place);
+        candidate.reused = candidate.addresses.remove(place);
         Some(pooled.session())
     }
 

@@ -2,7 +2,6 @@
 
 use super::MxIteration;
 use crate::dns::Resolver;
-use crate::policy::Waiver;
 use crate::refusal::{Reason, Refusal, Refusals};
 
 impl<R: Resolver> MxIteration<'_, R> {
@@ -14,7 +13,7 @@ impl<R: Resolver> MxIteration<'_, R> {
 
     /// The addresses and exchanges that may have an extension and were not asked, those beyond the configured bounds
     /// included. The iteration forgets the addresses that it never dials.
-    pub fn take_unasked(&mut self) -> Refusals {
+    pub(super) fn take_unasked(&mut self) -> Refusals {
         let untried = self.resolved.as_ref().map_or(0, |resolved| resolved.route.untried());
         let mut unasked = self.take_not_dialled();
         if self.others() + untried > 0 {
@@ -32,11 +31,5 @@ impl<R: Resolver> MxIteration<'_, R> {
             }
         }
         refusals
-    }
-
-    /// Whether the remote that was found last is the last one that is asked for a missing extension. In mode `observe` those
-    /// at the lower level are asked too.
-    pub fn is_last(&self) -> bool {
-        self.others() == 0 && self.waiver_for(&self.refusals) != Waiver::Observe
     }
 }
