@@ -273,7 +273,7 @@ pub enum Reason {
     /// The remote cannot take this message.
     #[error("{0}")]
     Lacking(#[from] Lacking),
-    /// The need for an extension showed when the remote was settled, and others might have it.
+    /// The need for an extension showed when the transaction was bound to its remote, and others might have it.
     #[error("{0} more exchanges or addresses were not asked whether they take it")]
     NotAsked(usize),
     /// There are more exchanges than are ever tried.

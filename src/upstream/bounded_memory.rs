@@ -8,7 +8,7 @@
 //!   the client hears 451, and its next try goes over another connection, as DATA. A 421 of a remote that has answered each
 //!   chunk is none of these: mostly the client was slow.
 //! * A client sent 8-bit mail that it had not declared, to an exchange without 8BITMIME. The need shows only in the message,
-//!   when the remote is settled. So for a while exchanges with 8BITMIME come first for that domain (RFC 5321 §2.2.3).
+//!   when the transaction is bound to its remote. So for a while exchanges with 8BITMIME come first for that domain (RFC 5321 §2.2.3).
 //! * Mail with `TLS-Required: No` holds more than the host takes that has met its policy, and the host that takes it fails in
 //!   TLS. Its next try goes to that one (RFC 8689 §4.1), for otherwise the mail would wait for ever.
 

@@ -96,7 +96,7 @@ impl Dialer {
                 (address, Err(reason)) => race.failed.push((address, reason)),
             }
         }
-        addresses.retain(|address| !race.settled(*address));
+        addresses.retain(|address| !race.ended_at(*address));
         race
     }
 
@@ -170,12 +170,12 @@ async fn noted<T>(
 }
 
 impl Race {
-    fn settled(&self, address: IpAddr) -> bool {
+    fn ended_at(&self, address: IpAddr) -> bool {
         self.failed
             .iter()
             .map(|(failed, _)| failed)
             .chain(self.first.iter().map(|(first, _)| first))
-            .any(|settled| *settled == address)
+            .any(|ended| *ended == address)
     }
 }
 
@@ -318,7 +318,7 @@ mod tests {
             let (won, ..) = race(&dialer, &[silent, open], LONG).await;
             assert_eq!(won.first.unwrap().0, open);
         }
-        // While one is open, another waits without getting its turn.
+        // While one is open, another waits in vain.
         let (won, ..) = race(&dialer, &[open], LONG).await;
         let (lost, ..) = race(&dialer, &[open], LONG).await;
         assert!(matches!(lost.failed[0], (_, Reason::Busy(_))), "{lost:?}");

@@ -130,7 +130,7 @@ impl StsAtHand {
 
     /// Whether no policy can authenticate a host later either: there is none, or none that does so by its mode. A policy that
     /// cannot be had now may be had at the next try, and one that is only observed here may be held to then.
-    fn is_settled(&self) -> bool {
+    fn is_last_word(&self) -> bool {
         match (&self.found, self.usage) {
             (StsFound::Absent(_) | StsFound::Off, _) => true,
             (StsFound::Unfetched(_) | StsFound::LookupFailed(_), _) => false,
@@ -238,7 +238,7 @@ pub(super) fn unmeetable(why: Unmeetable, at_hand: Option<&StsAtHand>, exchange:
 /// come to do so.
 pub(super) fn final_for_tagged(reason: Reason, at_hand: Option<&StsAtHand>, demand: TagDemand) -> Reason {
     match (reason, demand) {
-        (Reason::NotAuthenticated, TagDemand::Tagged(_)) if at_hand.is_none_or(StsAtHand::is_settled) => {
+        (Reason::NotAuthenticated, TagDemand::Tagged(_)) if at_hand.is_none_or(StsAtHand::is_last_word) => {
             Lacking::Authentication.into()
         }
         (reason, _) => reason,
