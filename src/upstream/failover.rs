@@ -21,7 +21,7 @@
 //! | MAIL is answered with 5yz; no RCPT is answered with 250; a failure at DATA or behind it | no other host | as it was |
 //!
 //! "The next address" is the next exchange where the exchange has no more. Once the client has heard an answer to RCPT, these
-//! rules do not apply any more: the remote is settled. A failure of TLS changes no order (RFC 7672 §2.2.1: the order is the
+//! rules do not apply any more: the transaction is bound to its remote. A failure of TLS changes no order (RFC 7672 §2.2.1: the order is the
 //! publisher's), and an answer about mail is never remembered (RFC 5321 §4.5.4.1).
 
 use std::time::Duration;
@@ -178,27 +178,17 @@ pub(crate) fn may_be_of_the_session(stage: Stage, reply: &Reply) -> bool {
 /// Whether the reason may be about a session that had mails before and not about the host or the mail, so that a new session is the
 /// answer. `next` is where the mail would go by its rule.
 pub(super) fn asks_for_new_session(next: NextCandidate, reason: &Reason) -> bool {
-    let is_of_the_address = next == NextCandidate::Address;
-    match reason {
-        Reason::Refused { stage, reply } => may_be_of_the_session(*stage, reply),
+    if let Reason::Refused { stage, reply } = reason {
+        return may_be_of_the_session(*stage, reply);
+    }
+    // Where the session broke, the row of the reason says whether that is of this address alone.
+    let Reason::Lacking(lacking) = reason else { return next == NextCandidate::Address };
+    match lacking {
         // It offered none when it began, and the host may by now: mail does not bounce for an old answer.
-        Reason::Lacking(Lacking::RequireTls) => true,
+        Lacking::RequireTls => true,
         // The host offers the same extensions in a new session.
-        Reason::Lacking(Lacking::EightBitMime | Lacking::SmtpUtf8 | Lacking::SmtpUtf8Header) => false,
-        Reason::Lacking(Lacking::Authentication | Lacking::Size(_)) => false,
-        Reason::Timeout { .. } | Reason::Lost { .. } | Reason::Protocol { .. } => is_of_the_address,
-        Reason::Unsolicited(_) | Reason::WrongAnswer { .. } | Reason::Closing(_) => is_of_the_address,
-        Reason::BdatRefused(_) | Reason::AnsweredUnread { .. } => is_of_the_address,
-        // These come before a session takes mail.
-        Reason::Connect(_) | Reason::Bind { .. } | Reason::Busy(_) | Reason::Scarce(_) => is_of_the_address,
-        Reason::Greeting(_) | Reason::Ehlo(_) | Reason::EhloInDoubt { .. } => is_of_the_address,
-        Reason::StartTlsMissing | Reason::StartTlsRefused(_) | Reason::StartTlsInjected => is_of_the_address,
-        Reason::Tls(_) | Reason::EhloUnderTls(_) | Reason::EhloName { .. } => is_of_the_address,
-        Reason::Dns(_) | Reason::NoRoute(_) | Reason::NoAddress | Reason::NotInFamily(_) => is_of_the_address,
-        Reason::ReservedAddress(_) | Reason::DaneRequired(_) | Reason::NotAuthenticated => is_of_the_address,
-        Reason::MxNotInPolicy { .. } | Reason::StsLookup(_) | Reason::StsNoTurn => is_of_the_address,
-        Reason::UnsignedUnderSts | Reason::JustFailed { .. } | Reason::OutOfTime => is_of_the_address,
-        Reason::NotAsked(_) | Reason::NotTried(_) => is_of_the_address,
+        Lacking::EightBitMime | Lacking::SmtpUtf8 | Lacking::SmtpUtf8Header => false,
+        Lacking::Authentication | Lacking::Size(_) => false,
     }
 }
 
