@@ -251,15 +251,17 @@ impl<R: Resolver> Agent<'_, R> {
 
     /// No remote is left to ask, for these reasons.
     fn none_left(&self, mut attempt: Attempt, commands: &mut Commands, refusals: &Refusals) -> TurnEnd {
-        let Envelope { mail, .. } = self.envelope;
         match &commands.delayed {
             None => attempt.refused(refusals),
             Some(_) => attempt.skipped(refusals.iter()),
         }
         let least = self.terms.of(self.envelope.demand()).floor();
         let end = self.given_up(attempt, commands, Declined::by_all(refusals, least));
-        let is_for_these = parameters::is_for_these(mail, &commands.recipients, refusals);
-        if is_for_these { self.left(end, &commands.recipients) } else { end }
+        if commands.are_cause_of(refusals, &self.envelope.mail.reverse_path) {
+            self.left(end, &commands.recipients)
+        } else {
+            end
+        }
     }
 
     /// No remote takes the mail. Recipients that one has delayed hear its answers: another one that refuses them does not know

@@ -1,6 +1,6 @@
 //! MAIL and its parameters, as one remote takes them.
 
-use crate::refusal::{Lacking, Reason, Refusals, Stage};
+use crate::refusal::Lacking;
 use crate::requiretls::TagUnmet;
 use crate::smtp::address::{Mailbox, SmtpUtf8};
 use crate::smtp::command::{Mail, Prdr, RequireTls};
@@ -11,7 +11,7 @@ use crate::upstream::verified::Terms;
 /// MAIL as a remote with these terms takes it, for these recipients. SIZE includes the octets that we add to the message.
 ///
 /// # Errors
-/// The extension that the remote lacks for this mail, or what tagged mail asks of it.
+/// The extension that the remote lacks for this mail, or the demand of tagged mail that it does not meet.
 pub(crate) fn fit(envelope: &Envelope, terms: &Terms, recipients: &[Addressee], added: u64) -> Result<Mail, Lacking> {
     // The one place where the parameter of MAIL is made: the client's own word is never passed on by itself.
     let require_tls = envelope.demand().at(terms.for_tagged()).map_err(lacking_for_tag)?;
@@ -20,18 +20,6 @@ pub(crate) fn fit(envelope: &Envelope, terms: &Terms, recipients: &[Addressee], 
         true => Err(Lacking::SmtpUtf8),
         false => Ok(mail),
     }
-}
-
-/// Whether these recipients alone are the cause of these refusals: a remote has refused them, or they cannot be named to it without
-/// SMTPUTF8 (RFC 6531 §3.5). It may take others.
-pub(crate) fn is_for_these(mail: &Mail, recipients: &[Addressee], refusals: &Refusals) -> bool {
-    let all_need_it =
-        recipients.iter().all(|recipient| recipient.mailbox.needs_smtp_utf8()) && !mail.reverse_path.needs_smtp_utf8();
-    refusals.iter().any(|refusal| match refusal.reason {
-        Reason::Lacking(Lacking::SmtpUtf8) => all_need_it,
-        Reason::Refused { stage: Stage::Rcpt, .. } => true,
-        _ => false,
-    })
 }
 
 /// The lack of a remote that must not have a tagged mail.

@@ -10,7 +10,8 @@ use super::super::answers::{Answers, RcptReply};
 use super::super::attempt::Attempt;
 use super::Agent;
 use crate::dns::Resolver;
-use crate::refusal::{Peer, Reason, Stage};
+use crate::refusal::{Lacking, Peer, Reason, Refusals, Stage};
+use crate::smtp::address::ReversePath;
 use crate::smtp::command::Mail;
 use crate::smtp::reply::Reply;
 use crate::trace::{StepKind, Trace};
@@ -44,6 +45,17 @@ impl Commands {
     pub(super) fn delay_all(&mut self, by: &Peer, reply: &Reply) {
         let answer = |to: &Addressee| RcptReply { recipient: to.id, reply: reply.relayed(by) };
         self.delayed = Some(Delayed { by: by.clone(), answers: self.recipients.iter().map(answer).collect() });
+    }
+
+    /// Whether the recipients alone are the cause of these refusals of mail with this sender: a remote has refused them, or they
+    /// cannot be named to it without SMTPUTF8 (RFC 6531 §3.5). It may take others.
+    pub(super) fn are_cause_of(&self, refusals: &Refusals, sender: &ReversePath) -> bool {
+        let all_need_it = self.recipients.iter().all(|recipient| recipient.mailbox.needs_smtp_utf8());
+        refusals.iter().any(|refusal| match refusal.reason {
+            Reason::Lacking(Lacking::SmtpUtf8) => all_need_it && !sender.needs_smtp_utf8(),
+            Reason::Refused { stage: Stage::Rcpt, .. } => true,
+            _ => false,
+        })
     }
 
     /// The answer of a remote that has delayed all recipients.
