@@ -187,7 +187,7 @@ mod tests {
             finality: Finality::Final,
             policy: TlsPolicy::Encrypt(Name::parse("example").unwrap(), NoDane::NoTlsa),
             nat64: None,
-            not_dialled: Vec::new(),
+            unknown: None,
             published: None,
             trial: StsTrial::NotAsked,
         }

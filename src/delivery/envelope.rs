@@ -240,7 +240,7 @@ impl<R: Resolver> Agent<'_, R> {
             }
             attempt.forget_recipients();
             if let Some(unmet) = attempt.take_unmet() {
-                iteration.take_back(*unmet, &peer);
+                iteration.take_back(*unmet);
             }
             if let Err(reason) = iteration.fail_over(&peer, reason) {
                 return self.given_up(attempt, commands, Declined::broke(&peer, &reason));

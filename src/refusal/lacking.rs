@@ -42,6 +42,11 @@ impl Refusals {
         self.0.retain(|refusal| !refusal.is_of(peer));
     }
 
+    /// The first of them alone, so many.
+    pub(crate) fn truncate(&mut self, most: usize) {
+        self.0.truncate(most);
+    }
+
     /// With those of a second try over the same exchanges, which tells anew that there are more than are ever tried.
     pub fn followed_by(mut self, second: Self) -> Self {
         self.0.retain(|refusal| !matches!(refusal.reason, Reason::NotTried(_)));

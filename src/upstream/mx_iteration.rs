@@ -15,7 +15,6 @@ mod laps;
 mod lesser;
 mod reported;
 mod sessions;
-mod untried;
 
 use std::collections::VecDeque;
 
@@ -266,9 +265,9 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
             NextCandidate::Exchange => self.candidate = None,
             NextCandidate::Address => {}
         }
-        if let Reason::Lacking(_) = reason {
-            let not_dialled = self.take_not_dialled();
-            self.refusals.extend(not_dialled);
+        if let (Reason::Lacking(_), Some(candidate)) = (&reason, &mut self.candidate) {
+            candidate.not_dialled().for_each(|refusal| self.refusals.push(refusal));
+            (candidate.unknown, candidate.beyond) = (None, 0);
         }
         self.refusals.push(Refusal::peer(peer, reason));
         Ok(())
@@ -339,6 +338,12 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
         }
         self.refusals.push(refusal);
         rule.next
+    }
+
+    /// The number of addresses of the current exchange and of further exchanges that were not tried yet.
+    fn others(&self) -> usize {
+        let addresses = self.candidate.as_ref().map_or(0, |candidate| candidate.addresses.len());
+        addresses + self.untried.len() + self.last.len()
     }
 
     /// The end of the time for one of so many.

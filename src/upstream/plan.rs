@@ -34,8 +34,8 @@ pub(crate) struct Plan {
     pub(crate) policy: TlsPolicy,
     /// The prefix by which IPv4 addresses are reached, if they are reached by NAT64.
     pub(crate) nat64: Option<Nat64Prefix>,
-    /// The reasons for which the exchange may have addresses that are never dialled.
-    pub(crate) not_dialled: Vec<Reason>,
+    /// The lookup that failed, which may hide further addresses.
+    pub(crate) unknown: Option<Failure>,
     /// The TLSA records as they are published, for TLS reports.
     pub(crate) published: Option<PublishedTlsa>,
     /// The result by an MTA-STS policy that is not held to.
@@ -134,13 +134,12 @@ impl<R: Resolver> Connector<R> {
         }
         let mut addresses = self.dialable(&host, request)?;
         let beyond = addresses.split_off(self.max_addresses.min(addresses.len()));
-        let not_dialled = host.unknown.iter().cloned().map(Reason::from).collect();
         let TlsaFound { associations, published } = self.associations(route, &host, request).await?;
         request.trace.fact(format_args!("{exchange}: {associations}"));
         let (policy, trial) = self.policy(choice, KnownHost { host: &host, associations }, request).await?;
         request.trace.fact(format_args!("{exchange}: at level {} the policy is {}", request.level, policy.label()));
-        let finality = host.finality;
-        Ok(Plan { addresses, beyond, finality, policy, nat64, not_dialled, published, trial })
+        let Host { finality, unknown, .. } = host;
+        Ok(Plan { addresses, beyond, finality, policy, nat64, unknown, published, trial })
     }
 
     /// The addresses of an exchange. Over an insecure MX the MTA-STS policy is asked for at the same time. If the policy in

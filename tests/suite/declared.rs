@@ -384,6 +384,20 @@ async fn an_address_that_was_not_asked_may_have_it() {
 }
 
 #[tokio::test]
+async fn an_exchange_that_was_asked_is_not_told_as_left_out() {
+    // K16: the first one lacks an extension that the mail may yet need, and does not take the mail. Those behind it are asked then.
+    let busy = |mx: &mut Mx| mx.mail = say("451 4.3.1 not now");
+    for envelope in [["MAIL FROM:<a@client.test>", TO], ["MAIL FROM:<a@client.test> SIZE=9", TO]] {
+        let lab = exchanges(&[NOTHING, NOTHING]).mx(busy).change(1, busy).start().await;
+        let said = sent(&lab, &envelope, ASCII).await;
+        starts(&said[1..2], &["451-4.3.1 mx0.example.test[127.0.0.1]: MAIL was answered"]);
+        assert!(said[1].contains("\n451 4.3.1 mx1.example.test[127.0.0.2]: MAIL was answered"), "{said:?}");
+        assert_eq!(said[1].lines().count(), 2, "{said:?}");
+        assert_eq!(connections(&lab), [1, 1]);
+    }
+}
+
+#[tokio::test]
 async fn a_second_lap_answers_with_all_that_is_known() {
     // K16, X2: each host once, and no answer for good while one is left that may take the mail.
     let busy = |mx: &mut Mx| mx.mail = say("451 4.3.1 not now");

@@ -9,7 +9,7 @@ use super::super::host_status::HostStatus;
 use super::super::{Choice, Plan, order, original_destination};
 use super::MxIteration;
 use super::reported::Published;
-use crate::dns::{Finality, Resolver};
+use crate::dns::{Failure, Finality, Resolver};
 use crate::mx::Route;
 use crate::name::Name;
 use crate::policy::TlsPolicy;
@@ -29,8 +29,10 @@ pub(super) struct Candidate {
     pub(super) sessions: Sessions,
     /// The address that it was reached at, if that session had served other mail before.
     pub(super) reused: Option<IpAddr>,
-    /// The reasons for which it may have addresses that are never dialled, until they are reported.
-    pub(super) not_dialled: Vec<Reason>,
+    /// The lookup that failed, which may hide further addresses.
+    pub(super) unknown: Option<Failure>,
+    /// The number of addresses beyond those that are tried.
+    pub(super) beyond: usize,
 }
 
 /// The sessions that may be used.
@@ -53,6 +55,13 @@ struct AddressesByStatus {
 impl Candidate {
     pub(super) fn peer(&self, address: IpAddr) -> Peer {
         Peer { exchange: self.exchange.clone(), address, port: self.port }
+    }
+
+    /// The reasons for which it may have addresses that are never dialled.
+    pub(super) fn not_dialled(&self) -> impl Iterator<Item = Refusal> {
+        let beyond = (self.beyond > 0).then_some(Reason::NotAsked(self.beyond));
+        let reasons = self.unknown.clone().map(Reason::from).into_iter().chain(beyond);
+        reasons.map(|reason| Refusal::host(&self.exchange, reason))
     }
 }
 
@@ -94,7 +103,7 @@ impl<R: Resolver> MxIteration<'_, R> {
     fn by_status(&mut self, exchange: Name, plan: Plan) -> Option<Candidate> {
         let (port, all) = (self.request.port(), self.by_preference(&plan));
         let AddressesByStatus { good, mut failed, mut unresponsive } = self.statuses(&all, &plan.policy);
-        let Plan { finality, policy, nat64, mut not_dialled, published, trial, .. } = plan;
+        let Plan { finality, policy, nat64, unknown, published, trial, .. } = plan;
         self.published.extend(published.map(|tlsa| Published { exchange: exchange.clone(), tlsa }));
         self.sts.note(&exchange, trial);
         self.nat64 = nat64;
@@ -103,9 +112,8 @@ impl<R: Resolver> MxIteration<'_, R> {
         addresses.truncate(most);
         unresponsive.truncate(most - addresses.len());
         let beyond = all.len() - addresses.len() - unresponsive.len();
-        not_dialled.extend((beyond > 0).then_some(Reason::NotAsked(beyond)));
         let (sessions, reused) = (Sessions::Any, None);
-        let candidate = Candidate { exchange, port, addresses, finality, policy, sessions, reused, not_dialled };
+        let candidate = Candidate { exchange, port, addresses, finality, policy, sessions, reused, unknown, beyond };
         for (address, reason) in unresponsive {
             self.refusals.push(Refusal::peer(&candidate.peer(address), reason).under(&candidate.policy));
         }

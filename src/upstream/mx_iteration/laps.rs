@@ -122,7 +122,8 @@ impl<R: Resolver> MxIteration<'_, R> {
             policy: lesser.policy.clone(),
             sessions: Sessions::Any,
             reused: None,
-            not_dialled: Vec::new(),
+            unknown: None,
+            beyond: 0,
         });
         self.last = candidate.collect();
         self.lap = Lap::Second { rank, first };
@@ -165,7 +166,7 @@ mod tests {
         for (waiver, takes, shown, then) in [
             (Waiver::None, None, Ascii, "end"),
             (Waiver::None, Some(Ascii), Ascii, "second lap"),
-            // Mail that was enforced has shown nothing that would matter.
+            // Without a waiver the content that was shown is of no matter.
             (Waiver::None, Some(Ascii), EightBit, "second lap"),
             (Waiver::Observe, None, Ascii, "waive"),
             (Waiver::Observe, Some(EightBit), Ascii, "waive"),

@@ -10,6 +10,7 @@
 
 use std::sync::Arc;
 
+use super::candidate::Candidate;
 use super::laps::{AfterLap, Lap};
 use super::{MxIteration, WaiverState};
 use crate::dns::Resolver;
@@ -72,6 +73,9 @@ impl Lesser {
 pub struct Unmet {
     /// The refusal of each exchange and address.
     refusals: Refusals,
+    /// The number of those that hold even if the remote does not take the transaction. The others are about that one, and about those
+    /// that are not asked if it does.
+    lasting: usize,
     /// Where the next try is told of a need that the client had not declared.
     undeclared: Option<(Arc<EightBitDomains>, Name)>,
     /// The memory that tells the next try of the mail's content, if the mail may go at a lower level.
@@ -120,39 +124,30 @@ impl<R: Resolver> MxIteration<'_, R> {
         if takes < wanted && !self.goes_to_lesser(ready, takes) {
             return Err(lacking(wanted, offered));
         }
-        let refusals = match &mut self.lap {
-            Lap::Second { rank, first } => {
-                let mut refusals = std::mem::take(first);
-                if takes < rank.takes {
-                    // It took more a moment ago, and may again.
-                    refusals.push(Refusal::domain(Reason::NotAsked(1)));
-                }
-                refusals
-            }
+        let of_this_one = match self.lap {
             Lap::First if takes < self.content.declared.max(Content::EightBit) => {
-                let lacking = lacking(wanted.max(Content::EightBit), offered);
-                self.refusals_if_it_lacks(ready.peer(), lacking)
+                self.if_it_lacks(ready.peer(), lacking(wanted.max(Content::EightBit), offered))
             }
             Lap::First => return Ok(None),
+            // It took more a moment ago, and may again.
+            Lap::Second { rank, .. } if takes < rank.takes => Refusal::domain(Reason::NotAsked(1)).into(),
+            Lap::Second { .. } => Refusals::default(),
         };
+        let mut refusals = std::mem::take(self.of_first_lap());
+        let lasting = refusals.iter().count();
+        refusals.extend(of_this_one);
+        let refusals = self.deferred_under_sts(refusals);
         let domains = Arc::clone(&self.connector.eight_bit);
         let undeclared = (wanted == Content::Ascii).then(|| (domains, self.request.domain.clone()));
         let waived = self.content.waived.clone().map(|mail| (Arc::clone(&self.connector.waived), mail));
-        Ok(Some(Box::new(Unmet { refusals, undeclared, waived })))
+        Ok(Some(Box::new(Unmet { refusals, lasting, undeclared, waived })))
     }
 
     /// Takes back the verdict on a remote that does not take the transaction.
-    pub fn take_back(&mut self, unmet: Unmet, peer: &Peer) {
-        let Unmet { mut refusals, .. } = unmet;
-        match &mut self.lap {
-            Lap::Second { first, .. } => *first = refusals,
-            Lap::First => {
-                // It is not the last word on this one.
-                refusals.forget_lacking(peer);
-                refusals.extend(std::mem::take(&mut self.refusals));
-                self.refusals = refusals;
-            }
-        }
+    pub fn take_back(&mut self, unmet: Unmet) {
+        let Unmet { mut refusals, lasting, .. } = unmet;
+        refusals.truncate(lasting);
+        *self.of_first_lap() = refusals;
     }
 
     /// Whether the mail goes to this remote for an extension that it may not need, past others that take it without. The
@@ -201,12 +196,25 @@ impl<R: Resolver> MxIteration<'_, R> {
         is_best
     }
 
-    /// The refusals so far, with this remote among those that lack an extension. The iteration forgets them.
-    fn refusals_if_it_lacks(&mut self, peer: &Peer, lacking: Lacking) -> Refusals {
-        let mut refusals = std::mem::take(&mut self.refusals);
-        refusals.push(Refusal::peer(peer, lacking));
-        refusals.extend(self.take_unasked());
-        self.deferred_under_sts(refusals)
+    /// The refusals of the first lap. A second one has others.
+    fn of_first_lap(&mut self) -> &mut Refusals {
+        match &mut self.lap {
+            Lap::First => &mut self.refusals,
+            Lap::Second { first, .. } => first,
+        }
+    }
+
+    /// The refusals of mail for which the remote that was found last lacks this: its own, and those of all that were not asked.
+    fn if_it_lacks(&self, peer: &Peer, lacking: Lacking) -> Refusals {
+        let mut refusals = Refusals::from(Refusal::peer(peer, lacking));
+        let not_dialled = self.candidate.iter().flat_map(Candidate::not_dialled);
+        not_dialled.for_each(|refusal| refusals.push(refusal));
+        // Those beyond the configured bounds included.
+        let not_asked = self.others() + self.resolved.as_ref().map_or(0, |resolved| resolved.route.untried());
+        if not_asked > 0 {
+            refusals.push(Refusal::domain(Reason::NotAsked(not_asked)));
+        }
+        refusals
     }
 }
 
