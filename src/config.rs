@@ -133,6 +133,22 @@ impl fmt::Display for Fault {
     }
 }
 
+/// A key of one entry of a list, as a text about it begins: `listener.key: listener 3`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EntryKey<'a> {
+    /// The key, as in `listener.key`.
+    pub key: &'a str,
+    /// The place of the entry in the list. The text counts from 1, as the operator does.
+    pub entry: usize,
+}
+
+impl fmt::Display for EntryKey<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = self.key.split('.').next().unwrap_or_default();
+        write!(f, "{}: {list} {}", self.key, self.entry + 1)
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use std::time::Duration;
@@ -154,6 +170,17 @@ pub(crate) mod tests {
         }
         let config: Config = table.try_into().map_err(|error: toml::de::Error| error.to_string())?;
         config.check().map_err(|unsound| unsound.to_string()).map(|()| config)
+    }
+
+    #[test]
+    fn the_key_of_an_entry_is_told_as_the_operator_counts() {
+        for (key, entry, told) in [
+            ("listener.key", 2, "listener.key: listener 3"),
+            ("rule.until", 0, "rule.until: rule 1"),
+            ("listener", 0, "listener: listener 1"),
+        ] {
+            assert_eq!(EntryKey { key, entry }.to_string(), told);
+        }
     }
 
     #[test]

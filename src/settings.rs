@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Address, Config, Listener, ListenerTls, Unsound};
+use crate::config::{Address, Config, EntryKey, Listener, ListenerTls, Unsound};
 use crate::delivery::shared::{ListenerShared, Received, Shared};
 use crate::discovery::{MtaSts, StsPolicies, StsSettings};
 use crate::dns::{Resolver, setup};
@@ -45,18 +45,13 @@ pub enum ShareError {
     #[error("{0}")]
     Tls(#[from] SetupError),
     /// The certificate or key of a listener.
-    #[error("{}", of_listener(*entry, error))]
+    #[error("{}: {error}", EntryKey { key: error.key(), entry: *entry })]
     Listener {
         /// The place of the listener in the list.
         entry: usize,
         /// The fault.
         error: ServerTlsError,
     },
-}
-
-/// The text, which begins with the key, with the listener behind that, as the operator counts.
-fn of_listener(entry: usize, error: &ServerTlsError) -> String {
-    error.to_string().replacen(": ", &format!(": listener {}: ", entry + 1), 1)
 }
 
 /// The parts of [`Shared`] that the configuration alone does not make.

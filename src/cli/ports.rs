@@ -1,5 +1,6 @@
 //! The ports and sockets that danelaw opens at its start, and the advice to an operator if that fails.
 
+use std::fmt::Display;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::process;
@@ -11,7 +12,7 @@ use super::ConfigFlags;
 use super::run::StartError;
 use super::systemd::Sockets;
 use crate::admin::{AdminPort, AdminState};
-use crate::config::{Address, AdminSection, Config};
+use crate::config::{Address, AdminSection, Config, EntryKey};
 use crate::server::OpenListener;
 
 /// Opens the admin port, if there is to be one, before all others, so that it shows the progress of the start.
@@ -68,18 +69,18 @@ pub(super) fn tell_of_published(config: &Config, settings: &ConfigFlags) {
 /// All ports: those that systemd has opened, and the others ourselves.
 pub(super) fn open(config: &Config, mut sockets: Sockets) -> Result<Vec<OpenListener>, StartError> {
     let mut listeners = Vec::new();
-    for (entry, listener) in (1..).zip(&config.listener) {
-        let key = format!("listener.address: listener {entry}");
+    for (entry, listener) in config.listener.iter().enumerate() {
+        let key = EntryKey { key: "listener.address", entry };
         let opened = match sockets.take(&listener.address) {
             Some(socket) => OpenListener::inherit(listener, socket),
             None => OpenListener::open(listener),
         };
-        listeners.push(opened.map_err(|error| cannot_listen(&key, &listener.address, &error))?);
+        listeners.push(opened.map_err(|error| cannot_listen(key, &listener.address, &error))?);
     }
     sockets.none_left().map(|()| listeners)
 }
 
-fn cannot_listen(key: &str, address: &Address, error: &io::Error) -> StartError {
+fn cannot_listen(key: impl Display, address: &Address, error: &io::Error) -> StartError {
     let what_to_do = advice(address, error).map_or_else(String::new, |advice| format!("; {advice}"));
     StartError::system(format!("{key}: cannot listen on {address}: {error}{what_to_do}"))
 }

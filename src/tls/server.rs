@@ -51,11 +51,11 @@ pub struct ServerFiles {
     pub client_keys: Vec<[u8; 32]>,
 }
 
-/// Why a listener has no TLS, with the key to change.
+/// Why a listener has no TLS, in words without the [key](Self::key) to change.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerTlsError {
     /// The file of the certificate, or of the authorities.
-    #[error("{key}: {error}")]
+    #[error("{error}")]
     Certificates {
         /// The key in the configuration.
         key: &'static str,
@@ -63,7 +63,7 @@ pub enum ServerTlsError {
         error: CaFileError,
     },
     /// The file of the key cannot be read.
-    #[error("listener.key: {}", roots::unreadable(path, source))]
+    #[error("{}", roots::unreadable(path, source))]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -71,7 +71,7 @@ pub enum ServerTlsError {
         source: io::Error,
     },
     /// It holds no private key.
-    #[error("listener.key: {} has no private key in PEM form: {why}", path.display())]
+    #[error("{} has no private key in PEM form: {why}", path.display())]
     NoKey {
         /// The file.
         path: PathBuf,
@@ -80,7 +80,7 @@ pub enum ServerTlsError {
     },
     /// The key is that of another certificate.
     #[error(
-        "listener.key: {} does not belong to the first certificate in {}, which is \"{subject}\"; the server's own certificate \
+        "{} does not belong to the first certificate in {}, which is \"{subject}\"; the server's own certificate \
          comes first",
         key.display(), certificate.display()
     )]
@@ -93,7 +93,7 @@ pub enum ServerTlsError {
         subject: String,
     },
     /// The library does not take them.
-    #[error("listener.certificate: {} and {} cannot be used: {why}", certificate.display(), key.display())]
+    #[error("{} and {} cannot be used: {why}", certificate.display(), key.display())]
     Unusable {
         /// The file of the certificate.
         certificate: PathBuf,
@@ -102,6 +102,17 @@ pub enum ServerTlsError {
         /// The fault.
         why: String,
     },
+}
+
+impl ServerTlsError {
+    /// The key in the configuration.
+    pub fn key(&self) -> &'static str {
+        match self {
+            Self::Certificates { key, .. } => key,
+            Self::Unreadable { .. } | Self::NoKey { .. } | Self::Mismatch { .. } => "listener.key",
+            Self::Unusable { .. } => "listener.certificate",
+        }
+    }
 }
 
 /// The TLS server of one listener: TLS 1.2 and 1.3.

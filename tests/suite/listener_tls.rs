@@ -424,7 +424,8 @@ fn files_that_are_of_no_use_are_named() {
             let _ = fs::remove_file(files.path(name));
             text.into_iter().for_each(|text| fs::write(files.path(name), text).unwrap());
         }
-        let loaded = ServerTls::load(&files_of(files.folder.path())).map(drop).map_err(|error| error.to_string());
+        let loaded = ServerTls::load(&files_of(files.folder.path())).map(drop);
+        let loaded = loaded.map_err(|error| format!("{}: {error}", error.key()));
         match (loaded, why) {
             (Ok(()), None) => {}
             (Err(error), Some(why)) => assert!(error.contains(why), "{error}"),

@@ -11,7 +11,7 @@ use super::files::{ConfigFiles, TomlText};
 use super::left_out::LeftOutKeys;
 use super::place::KeyPlaces;
 use super::{LoadError, wrong};
-use crate::config::DEFAULTS;
+use crate::config::{DEFAULTS, EntryKey};
 
 /// The prefix of environment variables that are settings.
 pub(super) const PREFIX: &str = "DANELAW_";
@@ -115,7 +115,8 @@ impl Layers {
     fn add_entries(&self, places: &mut KeyPlaces, listeners: &Value, layer: &str) {
         for (entry, key) in keys_of_entries(listeners) {
             let path = ["listener".to_owned(), entry.to_string(), key.clone()];
-            places.add(&format!("listener.{key}: listener {}", entry + 1), self.place(layer, &path));
+            let key = format!("listener.{key}");
+            places.add(&EntryKey { key: &key, entry }.to_string(), self.place(layer, &path));
         }
     }
 

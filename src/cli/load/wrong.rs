@@ -10,7 +10,7 @@ use figment::{Profile, Provider};
 
 use super::layers::PREFIX;
 use super::left_out::{self, LeftOutKeys, TABLES};
-use crate::config::DEFAULTS;
+use crate::config::{DEFAULTS, EntryKey};
 use crate::excerpt::cut;
 
 /// The key that is wrong, as the operator counts, where these are left out.
@@ -88,14 +88,15 @@ pub(super) fn line(error: &figment::Error, path: &[String], place: &str) -> Stri
             None => format!("{what} (in {place})"),
         };
     }
-    let entry = left_out::entry(path).map(|entry| (entry[0].as_str(), entry[1].parse().unwrap_or(0_usize) + 1));
-    let entry = entry.map_or_else(String::new, |(list, place)| format!("{list} {place}: "));
     // Places in lists are no keys: the text counts listeners and rules from 1, and the path from 0.
     let unknown = matches!(error.kind, Kind::UnknownField(..)).then(|| path.len() - 1);
     let is_key = |(at, part): &(usize, &str)| part.parse::<usize>().is_err() || unknown == Some(*at);
     let keys: Vec<_> =
         path.iter().map(String::as_str).enumerate().filter(is_key).map(|(_, part)| written(part)).collect();
-    format!("{}: {entry}{what} (in {place})", keys.join("."))
+    let key = keys.join(".");
+    let of_entry = left_out::entry(path).map(|entry| EntryKey { key: &key, entry: entry[1].parse().unwrap_or(0) });
+    let subject = of_entry.map_or_else(|| key.clone(), |of_entry| of_entry.to_string());
+    format!("{subject}: {what} (in {place})")
 }
 
 /// A part of a key as TOML has it. One of other characters stands in quotes; it may steer the terminal that shows it.
