@@ -206,7 +206,7 @@ impl StsPolicies {
                 }
             }
             Err(error) => {
-                tracing::error!(%domain, %error, "an MTA-STS policy cannot be written to the store; a restart knows the one before");
+                tracing::error!(%domain, %error, "an MTA-STS policy cannot be written to the store; it holds as long as danelaw runs, and a restart knows the one before");
             }
         }
     }

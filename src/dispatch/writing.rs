@@ -57,7 +57,8 @@ impl<R: Resolver + Clone> Dispatch<R> {
         if let Err(error) = done
             && !unwritable
         {
-            let text = "counts for TLS reports cannot be written to the store; they are kept in memory";
+            let text =
+                "counts for TLS reports cannot be written to the store; they are kept in memory, and mail goes on";
             tracing::warn!(%error, "{text}");
         }
     }

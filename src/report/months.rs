@@ -124,7 +124,8 @@ impl MailMonths {
             Ok(()) => state.pending = None,
             Err(error) if !was_failing => {
                 drop(state);
-                let text = "counts of mail by month cannot be written to the store; they are kept in memory";
+                let text =
+                    "counts of mail by month cannot be written to the store; they are kept in memory, and mail goes on";
                 tracing::warn!(%error, "{text}");
             }
             Err(_) => {}

@@ -137,7 +137,8 @@ impl Ending {
             Err(error) => {
                 tracing::error!(
                     %error,
-                    "the outcomes of a message cannot be recorded; if it is sent again, its recipients may get a second copy"
+                    "the outcomes of a fan-out message cannot be recorded; no mail is lost and the attempt goes on, but if the client has \
+                     to send the message again, recipients that have it may get a second copy"
                 );
                 Recorded::Failed
             }

@@ -3,7 +3,7 @@
 //! The file is locked for as long as it is open, so the index in memory has every record, and RCPT does not wait for the disk.
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ const TIDY: Duration = Duration::from_secs(60 * 60);
 
 /// An open file, or a database in memory.
 pub(super) struct Local {
+    path: Option<PathBuf>,
     kept: Mutex<Kept>,
     /// Which recipients have a final outcome in which records.
     index: RwLock<Index>,
@@ -36,7 +37,17 @@ impl Local {
         let mut sqlite = Sqlite::open(path).await?;
         let served = sqlite.served().await.map_err(|error| OpenError::library(path, error))?;
         let kept = Kept { sqlite, tidied: now(), gone: HashSet::new() };
-        Ok(Self { kept: Mutex::new(kept), index: RwLock::new(Index::of(served)) })
+        Ok(Self { path: path.map(Path::to_owned), kept: Mutex::new(kept), index: RwLock::new(Index::of(served)) })
+    }
+
+    /// The file; none for a database in memory.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// The result of an operation, with the name of the file if it fails.
+    pub(super) fn named<T>(&self, done: Result<T, SqliteError>) -> Result<T, SqliteError> {
+        done.map_err(|error| error.of(self.path()))
     }
 
     pub(super) async fn lock(&self) -> MutexGuard<'_, Kept> {
@@ -69,6 +80,7 @@ impl Local {
             }
             Err(error) => {
                 kept.lose(key, entries);
+                let error = error.of(self.path());
                 tracing::error!(%error, "the record of a message cannot be read; its recipients may get a second copy");
             }
         }
@@ -79,7 +91,11 @@ impl Local {
         let Writing { key, outcomes, .. } = writing;
         let now = now();
         let mut kept = self.lock().await;
-        let expired = kept.tidy_sometimes(expiry, now).await;
+        let tidied = self.named(kept.tidy_sometimes(expiry, now).await);
+        let expired = tidied.unwrap_or_else(|error| {
+            tracing::error!(%error, "expired records of the store cannot be deleted");
+            Vec::new()
+        });
         let Written { record, evicted } = kept.sqlite.put(writing, now).await?;
         kept.gone.remove(&key);
         let mut index = self.write_index();
@@ -119,15 +135,12 @@ impl Local {
 
 impl Kept {
     /// Deletes expired records once in a while, and returns their numbers. A record that is still there has expired all the same.
-    async fn tidy_sometimes(&mut self, expiry: Duration, now: i64) -> Vec<RecordId> {
+    async fn tidy_sometimes(&mut self, expiry: Duration, now: i64) -> Result<Vec<RecordId>, SqliteError> {
         if self.tidied.saturating_add(seconds(TIDY)) >= now {
-            return Vec::new();
+            return Ok(Vec::new());
         }
         self.tidied = now;
-        self.sqlite.tidy(since(expiry, now)).await.unwrap_or_else(|error| {
-            tracing::error!(%error, "expired records of the store cannot be deleted");
-            Vec::new()
-        })
+        self.sqlite.tidy(since(expiry, now)).await
     }
 
     /// A record counts as deleted from now on. There are no more of them than records.

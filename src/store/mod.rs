@@ -301,9 +301,17 @@ impl Store {
         .await
     }
 
+    /// The error with the name of the file, if that fails.
+    fn of_file(&self, error: Error) -> Error {
+        match (error, &self.backend) {
+            (Error::Sqlite(error), StoreBackend::Sqlite(local)) => Error::Sqlite(error.of(local.path())),
+            (error, _) => error,
+        }
+    }
+
     async fn timed<T>(&self, operation: &'static str, run: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         let since = Instant::now();
-        let done = run.await;
+        let done = run.await.map_err(|error| self.of_file(error));
         self.counts.count(operation, since.elapsed(), done.as_ref().err().map(Error::kind));
         done
     }

@@ -30,25 +30,28 @@ impl Store {
     /// The id of the store in TLS reports: random, and made with the store.
     pub(crate) async fn reporter_id(&self) -> Result<String, Error> {
         match &self.backend {
-            StoreBackend::Sqlite(local) => Ok(local.lock().await.sqlite.reporter_id().await?),
+            StoreBackend::Sqlite(local) => Ok(local.named(local.lock().await.sqlite.reporter_id().await)?),
             StoreBackend::Postgres(postgres) => self.timed("reports", postgres.reporter_id()).await,
         }
     }
 
     /// All rows of TLS reports in a file.
     pub(crate) async fn report_rows(&self) -> Result<ReportRows, Error> {
-        Ok(self.file()?.lock().await.sqlite.report_rows().await?)
+        let file = self.file()?;
+        Ok(file.named(file.lock().await.sqlite.report_rows().await)?)
     }
 
     /// Writes rows of TLS reports to a file in the place of those before, durably.
     pub(crate) async fn put_report_rows(&self, rows: &ReportRows) -> Result<(), Error> {
-        Ok(self.file()?.lock().await.sqlite.put_report_rows(rows).await?)
+        let file = self.file()?;
+        Ok(file.named(file.lock().await.sqlite.put_report_rows(rows).await)?)
     }
 
     /// Deletes rows of TLS reports about days before this Julian day from a file, durably: at most 500 of each table. The row of
     /// one report of each day stays until the second day.
     pub(crate) async fn forget_reports_before(&self, day: i64, last: i64) -> Result<(), Error> {
-        Ok(self.file()?.lock().await.sqlite.forget_reports_before(day, last).await?)
+        let file = self.file()?;
+        Ok(file.named(file.lock().await.sqlite.forget_reports_before(day, last).await)?)
     }
 
     fn file(&self) -> Result<&Local, Error> {

@@ -3,6 +3,7 @@
 //! One process has the file: it is locked for as long as it is open, so that the index of [`Local`](super::local) has every
 //! record.
 
+mod fault;
 mod mails;
 mod reports;
 mod transaction;
@@ -23,6 +24,7 @@ use super::kept::{damaged, kept_reply, reply_of};
 use super::postgres::DatabaseOpenError;
 use super::{MessageKey, Pair, PolicyRow, RecordId, Served, Writing, Written};
 use crate::smtp::reply::Reply;
+pub use fault::SqliteError;
 use mails::MAILS;
 use reports::{FROM_4, REPORTER, REPORTS};
 use transaction::SqliteHandle;
@@ -71,11 +73,6 @@ const FROM_1: &str = "DROP TABLE outcomes;";
 const OLD_NAME: &str = "ledger.sqlite";
 /// How long to wait until another process closes the file.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
-
-/// The library fails in an operation.
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-pub struct SqliteError(#[from] sqlx::Error);
 
 /// Why the store cannot be opened. The configuration names the file, so each text gives the remedy.
 #[derive(Debug, thiserror::Error)]
@@ -357,8 +354,7 @@ async fn pragma(connection: &mut SqliteConnection, sql: &'static str) -> sqlx::R
 
 /// The fault of the file, by the primary result code of SQLite.
 fn wrong(path: &Path, error: sqlx::Error) -> OpenError {
-    let code = error.as_database_error().and_then(|error| error.code()).and_then(|code| code.parse::<i64>().ok());
-    match code.map(|code| code & 0xff) {
+    match fault::code(&error) {
         // SQLITE_BUSY, SQLITE_LOCKED.
         Some(5 | 6) => OpenError::InUse(path.to_owned()),
         // SQLITE_CORRUPT, SQLITE_NOTADB.
