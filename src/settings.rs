@@ -90,23 +90,19 @@ pub fn share<R: Resolver + Clone>(config: &Config, parts: Parts<R>) -> Result<Ar
         client_timeout: config.timeouts.client,
         grace: config.timeouts.grace,
         max_sessions: config.limits.sessions,
-        listeners: listeners(config)?,
+        listeners: listeners(config).collect::<Result<_, _>>()?,
         reporter,
         journal,
     }))
 }
 
-/// The listeners, with the files for their TLS read.
-///
-/// # Errors
-/// A file is of no use, or a key is not that of its certificate.
-pub fn listeners(config: &Config) -> Result<Vec<ListenerShared>, ShareError> {
-    let shared = |(entry, listener): (usize, &Listener)| {
+/// The listeners, with the files for their TLS read. Each has an error where a file is of no use, or a key is not that of its certificate.
+pub fn listeners(config: &Config) -> impl Iterator<Item = Result<ListenerShared, ShareError>> {
+    config.listener.iter().enumerate().map(|(entry, listener)| {
         let strictness = if listener.lenient { Strictness::Lenient } else { Strictness::Strict };
         let security = security(listener).map_err(|error| ShareError::Listener { entry, error })?;
         Ok(ListenerShared { security, terms: listener.terms(), strictness })
-    };
-    config.listener.iter().enumerate().map(shared).collect()
+    })
 }
 
 fn security(listener: &Listener) -> Result<ListenerSecurity, ServerTlsError> {

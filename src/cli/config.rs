@@ -1,5 +1,7 @@
 //! `danelaw config`: checks a configuration, or shows its values.
 
+use std::fs::File;
+use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 use std::process::ExitCode;
 
@@ -9,7 +11,7 @@ use super::load::{KeyPlaces, LoadError, Loaded, SYSTEM_FILE, ShownKey};
 use super::run::{self, StartError};
 use super::stdout::Stdout;
 use super::{ConfigFlags, EX_CONFIG, log};
-use crate::config::{Address, Config};
+use crate::config::{Address, Config, NamedFile};
 use crate::settings;
 
 /// Arguments of the subcommand.
@@ -21,8 +23,8 @@ pub(super) enum ConfigCommand {
         #[arg(long)]
         allow_ended_rules: bool,
     },
-    /// Print each key with the value in force and where it comes from. A value that cannot come into force has an error besides (exit
-    /// status 78).
+    /// Print each key with its value and where it comes from. A value that is wrong, or cannot come into force, has an error besides
+    /// (exit status 78); a file that this user may not read has a warning.
     Show(ShowArguments),
 }
 
@@ -55,10 +57,9 @@ pub(super) fn run(arguments: &ConfigCommand, settings: &ConfigFlags) -> ExitCode
 
 /// A check of a key's value beyond its form.
 type Check = fn(&Config) -> Result<(), StartError>;
-/// The further checks, each with the beginning of the keys that it depends on.
-const FURTHER: [(&str, Check); 7] = [
+/// The further checks but those of listeners, each with the beginning of the keys that it depends on.
+const FURTHER: [(&str, Check); 6] = [
     ("hostname", hostname),
-    ("listener", listeners),
     ("log.filter", filter),
     ("dns.", resolver),
     ("tls.ca", roots),
@@ -79,9 +80,7 @@ fn check(settings: &ConfigFlags, judged: EndedRules) -> Result<(), String> {
             unused_page(&config).iter().for_each(|note| log::caution(note));
             (config, places, Vec::new(), ended, files)
         }
-        Err(LoadError::Wrong { lines, ended, rest: Some(rest) }) => {
-            (rest.config, rest.places, lines, ended, Vec::new())
-        }
+        Err(LoadError::Wrong { lines, rest: Some(rest) }) => (rest.config, rest.places, lines, rest.ended, Vec::new()),
         Err(error) => return Err(error.to_string()),
     };
     match judged {
@@ -105,7 +104,10 @@ fn check(settings: &ConfigFlags, judged: EndedRules) -> Result<(), String> {
 fn further(config: &Config, places: &KeyPlaces, told: &[String]) -> Vec<String> {
     let is_open = |keys: &str| !told.iter().any(|line| line.starts_with(keys));
     let checks = FURTHER.iter().filter(|(keys, _)| is_open(keys));
-    checks.filter_map(|(_, check)| check(config).err()).map(|StartError { why, .. }| places.told(&why)).collect()
+    let faults = checks.filter_map(|(_, check)| check(config).err()).map(|StartError { why, .. }| why);
+    let listeners = is_open("listener").then(|| settings::listeners(config));
+    let of_listeners = listeners.into_iter().flatten().filter_map(Result::err).map(|error| error.to_string());
+    faults.chain(of_listeners).map(|why| places.told(&why)).collect()
 }
 
 /// The port of the default listener.
@@ -149,10 +151,6 @@ fn reports(config: &Config) -> Result<(), StartError> {
     super::reports::settings(config).map(drop)
 }
 
-fn listeners(config: &Config) -> Result<(), StartError> {
-    settings::listeners(config).map(drop).map_err(StartError::config)
-}
-
 fn filter(config: &Config) -> Result<(), StartError> {
     log::filter(&config.log.filter).map(drop).map_err(StartError::config)
 }
@@ -168,16 +166,40 @@ fn roots(config: &Config) -> Result<(), StartError> {
     run::roots(config).map(drop)
 }
 
-/// The keys, and the faults of values that cannot come into force all the same.
+/// The keys, and the faults of values that cannot come into force. A file that this user may not read is none: danelaw may run as
+/// another one.
 fn show(settings: &ConfigFlags, arguments: &ShowArguments) -> Result<(), String> {
-    let Loaded { config, keys, places, files: _, ended } = settings.load().map_err(|error| error.to_string())?;
-    let keys: Vec<_> = keys.into_iter().filter(|key| !(arguments.changed && key.is_default)).collect();
+    let (Loaded { config, keys, places, files: _, ended }, mut wrong) = match settings.load() {
+        Ok(loaded) => (loaded, Vec::new()),
+        Err(LoadError::Wrong { lines, rest: Some(rest) }) => (*rest, lines),
+        Err(error) => return Err(error.to_string()),
+    };
+    let keys: Vec<_> =
+        keys.into_iter().filter(|key| !(arguments.changed && key.is_default)).map(ShownKey::masked).collect();
     Stdout::print(&if arguments.json { in_json(&keys) } else { in_toml(&keys) });
     ended.iter().for_each(|line| log::caution(line));
-    match further(&config, &places, &[]) {
-        wrong if wrong.is_empty() => Ok(()),
-        wrong => Err(wrong.join("\n")),
-    }
+    let closed = closed_files(&config);
+    closed.iter().for_each(|file| log::caution(&places.told(&not_readable(file))));
+    let is_closed = |line: &String| closed.iter().any(|file| line.starts_with(&format!("{}: ", file.key)));
+    let others: Vec<String> = further(&config, &places, &wrong).into_iter().filter(|line| !is_closed(line)).collect();
+    wrong.extend(others);
+    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
+}
+
+/// The files that this user may not read.
+fn closed_files(config: &Config) -> Vec<NamedFile<'_>> {
+    let is_closed =
+        |file: &NamedFile<'_>| File::open(file.path).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
+    config.files().into_iter().filter(is_closed).collect()
+}
+
+fn not_readable(file: &NamedFile<'_>) -> String {
+    format!(
+        "{}: {} is not readable by this user, so it was not checked; danelaw's user must be able to read it: run `danelaw config \
+         check` as that user",
+        file.key,
+        file.path.display()
+    )
 }
 
 fn in_json(keys: &[ShownKey]) -> String {

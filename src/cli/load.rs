@@ -3,6 +3,7 @@
 mod files;
 mod layers;
 mod left_out;
+mod masked;
 mod place;
 mod wrong;
 
@@ -33,10 +34,8 @@ pub(super) enum LoadError {
     Wrong {
         /// One for each fault, beginning with the key if it has one.
         lines: Vec<String>,
-        /// One for each rule that has ended, which is no fault.
-        ended: Vec<String>,
         /// The configuration without the keys that are wrong, as far as it could be checked.
-        rest: Option<Box<Rest>>,
+        rest: Option<Box<Loaded>>,
     },
 }
 
@@ -44,17 +43,10 @@ impl LoadError {
     /// One line for each rule that has ended, which is no fault.
     pub(super) fn ended(&self) -> &[String] {
         match self {
-            Self::Unreadable { .. } => &[],
-            Self::Wrong { ended, .. } => ended,
+            Self::Unreadable { .. } | Self::Wrong { rest: None, .. } => &[],
+            Self::Wrong { rest: Some(rest), .. } => &rest.ended,
         }
     }
-}
-
-/// A configuration without the keys that are wrong.
-#[derive(Debug)]
-pub(super) struct Rest {
-    pub(super) config: Config,
-    pub(super) places: KeyPlaces,
 }
 
 /// Whether there is a configuration file at its usual place, or a drop-in; one that cannot be read is one.
@@ -63,8 +55,10 @@ pub(super) fn has_system_files() -> bool {
 }
 
 /// The configuration that is in force, and where each key of it comes from.
+#[derive(Debug)]
 pub(super) struct Loaded {
     pub(super) config: Config,
+    /// All keys as they are written, those that are wrong among them.
     pub(super) keys: Vec<ShownKey>,
     pub(super) places: KeyPlaces,
     /// The files that were read.
@@ -88,9 +82,13 @@ pub(super) fn loaded(file: Option<&Path>, flags: &[Flag]) -> Result<Loaded, Load
     extracted.wrong.lines.extend(unsound);
     let Extracted { config, figment, wrong, .. } = extracted;
     let (keys, places) = layers.keys(&figment);
-    match wrong.lines.is_empty() {
-        true => Ok(Loaded { config, keys, places, files: layers.files(), ended }),
-        false => Err(LoadError::Wrong { lines: wrong.lines, ended, rest: Some(Box::new(Rest { config, places })) }),
+    let WrongKeys { without, lines } = wrong;
+    // Without a key that is wrong its default would be shown.
+    let keys = if without.is_empty() { keys } else { layers.keys(&layers.merged(&LeftOutKeys::default())).0 };
+    let loaded = Loaded { config, keys, places, files: layers.files(), ended };
+    match lines.is_empty() {
+        true => Ok(loaded),
+        false => Err(LoadError::Wrong { lines, rest: Some(Box::new(loaded)) }),
     }
 }
 
@@ -134,7 +132,7 @@ impl WrongKeys {
 
     /// The error without a configuration: the rest cannot be read.
     fn into_error(self) -> LoadError {
-        LoadError::Wrong { lines: self.lines, ended: Vec::new(), rest: None }
+        LoadError::Wrong { lines: self.lines, rest: None }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The configuration file of the package: every key of the defaults, and none set.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -199,4 +201,143 @@ fn a_file_without_an_end_is_told_with_its_key() {
     let output = danelaw().args(["check", "--resume", "/dev/zero", "example.com"]).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.starts_with("danelaw: --resume /dev/zero: a line has more than 16 MiB"), "{said}");
+}
+
+/// `config show` with a file of these lines; the name of the file is F.
+fn shown(text: &str, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    let mut command = danelaw();
+    let output = command.args(["config", "show", "--config"]).arg(file.path()).args(arguments).output().unwrap();
+    let [out, err] = [output.stdout, output.stderr]
+        .map(|text| String::from_utf8(text).unwrap().replace(&file.path().display().to_string(), "F"));
+    (output.status.code(), out, err)
+}
+
+#[test]
+fn values_are_shown_beside_their_faults() {
+    for (text, values, fault) in [
+        // It is wrong beside other values.
+        (
+            "[store]\nca = \"/nowhere\"\n",
+            &["store.ca = \"/nowhere\" # F:2"][..],
+            "store.ca: it is for a database, and store.url",
+        ),
+        // It cannot come into force.
+        ("[tls]\nca = \"/nowhere\"\n", &["tls.ca = \"/nowhere\" # F:2"], "tls.ca: cannot read /nowhere"),
+        // By itself.
+        ("[tls]\nlevel = \"dnae\"\n", &["tls.level = \"dnae\" # F:2"], "tls.level: \"dnae\" is not allowed; "),
+        ("[tls]\nlevle = \"dane\"\n", &["tls.levle = \"dane\" # F:2"], "tls.levle: there is no such key; "),
+        ("dns = 3\n", &["dns = 3 # F:1"], "dns: 3 is not allowed; "),
+        (
+            "rule = [{ domain = \"a.test\", level = \"x\" }]\n",
+            &["level = \"x\""],
+            "rule.level: rule 1: \"x\" is not allowed; ",
+        ),
+        // Of two kinds at once.
+        (
+            "mode = \"x\"\n[limits]\nsessions = 0\n[tls]\nca = \"/nowhere\"\n",
+            &["mode = \"x\"", "limits.sessions = 0", "tls.ca = \"/nowhere\""],
+            "tls.ca: cannot read /nowhere",
+        ),
+    ] {
+        let (status, out, err) = shown(text, &["--changed", "--set", "hostname=danelaw.test"]);
+        let out = out.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
+        assert_eq!(status, Some(78), "{text}: {err}");
+        for value in values {
+            assert!(out.contains(value), "{text}: {value} is not in {out}");
+        }
+        assert!(err.lines().any(|line| line.starts_with(&format!("danelaw: {fault}"))), "{text}: {err}");
+    }
+    // Nothing is known of a file that is no TOML.
+    let (status, out, err) = shown("mode = \n", &[]);
+    assert!(status == Some(78) && out.is_empty() && err.contains("(in F:1)"), "{out}{err}");
+}
+
+#[test]
+fn a_file_that_this_user_may_not_read_is_told_and_is_no_fault_of_the_values() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, "x\n").unwrap();
+    std::fs::set_permissions(&secret, Permissions::from_mode(0o000)).unwrap();
+    let path = secret.display();
+    let file = folder.path().join("danelaw.toml");
+    let url = "store.url = \"postgresql://danelaw@db.invalid/danelaw?sslmode=verify-full\"\n";
+    let tls = "[[listener]]\naddress = \"127.0.0.1:10025\"\ntls = \"required\"\n";
+    for (text, key, line) in [
+        (format!("{url}store.password_file = \"{path}\"\n"), "store.password_file", 2),
+        (format!("{tls}certificate = \"{path}\"\nkey = \"{path}\"\n"), "listener.key: listener 1", 5),
+        (format!("tls.ca = \"{path}\"\n"), "tls.ca", 1),
+        (format!("dns.trust_anchor = \"{path}\"\n"), "dns.trust_anchor", 1),
+    ] {
+        std::fs::write(&file, &text).unwrap();
+        // As root, without the right to read the files of others.
+        let as_other_user = |command: &str, more: &str| {
+            let mut other = Command::new("setpriv");
+            other.args([
+                "--inh-caps=-all",
+                "--bounding-set=-dac_override,-dac_read_search",
+                env!("CARGO_BIN_EXE_danelaw"),
+            ]);
+            other.args(["--set", "hostname=danelaw.test", "--config"]).arg(&file);
+            let output = other.args(["config", command]).args(more.split_whitespace()).output().unwrap();
+            let [out, err] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+            (output.status.code(), out, err)
+        };
+        let (status, out, err) = as_other_user("show", "");
+        let told = format!("danelaw: {key}: {path} is not readable by this user");
+        assert!(err.lines().any(|line| line.starts_with(&told)), "{key}: {err}");
+        assert!(err.contains(&format!("(in {}:{line})", file.display())), "{err}");
+        assert_eq!(status, Some(0), "{key}: {err}");
+        assert!(out.contains(&path.to_string()), "{out}");
+        // The faults of others count.
+        let (status, _, err) = as_other_user("show", "--set log.filter=verbose");
+        assert!(status == Some(78) && err.contains(&told) && err.contains("log.filter: "), "{err}");
+        // A check that did not happen is no good one.
+        let (status, _, err) = as_other_user("check", "");
+        assert!(status == Some(78) && err.contains("Permission denied"), "{err}");
+    }
+}
+
+#[test]
+fn a_password_in_a_url_is_not_shown() {
+    for (url, masked) in [
+        ("postgresql://danelaw:hunter2@db.test/danelaw", "postgresql://danelaw:..@db.test/danelaw"),
+        ("postgres://danelaw:hunter2/@x@db.test/danelaw", "postgres://danelaw:..@db.test/danelaw"),
+        (
+            "postgresql://db.test/danelaw?user=a&password=hunter2&x=1",
+            "postgresql://db.test/danelaw?user=a&password=..&x=1",
+        ),
+        ("postgresql://danelaw@db.test/danelaw?sslmode=no", "postgresql://danelaw@db.test/danelaw?sslmode=no"),
+    ] {
+        // The name of the key may be the fault.
+        for key in ["url", "ulr"] {
+            for json in [&[][..], &["--json"]] {
+                let (status, out, err) = shown(&format!("[store]\n{key} = \"{url}\"\n"), json);
+                assert!(status == Some(78) && out.contains(&format!("\"{masked}\"")), "{url}: {out}{err}");
+                assert!(!out.contains("hunter2") && !err.contains("hunter2"), "{url}: {out}{err}");
+            }
+        }
+    }
+}
+
+#[test]
+fn each_wrong_listener_is_told_at_once() {
+    let listener = |number: u8, file: &str| {
+        format!(
+            "[[listener]]\naddress = \"127.0.0.{number}:2525\"\ntls = \"required\"\ncertificate = \"{file}\"\nkey = \"{file}\"\n"
+        )
+    };
+    let text = "[[listener]]\naddress = \"127.0.0.1:10025\"\n".to_owned()
+        + &listener(2, "/nowhere")
+        + &listener(3, "/etc/passwd");
+    let (status, _, err) = shown(&text, &["--set", "hostname=danelaw.test"]);
+    assert_eq!(status, Some(78));
+    for told in [
+        "danelaw: listener.certificate: listener 2: cannot read /nowhere: ",
+        "danelaw: listener.certificate: listener 3: /etc/passwd is no list of certificates",
+    ] {
+        assert!(err.lines().any(|line| line.starts_with(told)), "{err}");
+    }
+    assert!(err.contains("(in F:6)") && err.contains("(in F:11)"), "{err}");
 }

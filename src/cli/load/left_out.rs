@@ -16,6 +16,10 @@ impl LeftOutKeys {
         self.0.contains(path)
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Leaves out one more; false if it was before.
     pub(super) fn add(&mut self, path: &[String]) -> bool {
         self.0.insert(path.to_vec())
