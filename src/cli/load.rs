@@ -440,6 +440,13 @@ mod tests {
                 &["\"level = 2\" is no TOML at column 1: duplicate key `level` in table `tls` (in F:3)"],
             ),
             ("[tls\n", &["\"[tls\" is no TOML at column 5: invalid table header, expected `.`, `]` (in F:1)"]),
+            (
+                "hostname = “a.test”\n",
+                &[
+                    "\"hostname = “a.test”\" is no TOML at column 12: invalid string, expected `\"`, `'`; write straight quotes (\") in \
+                   the place of those of a text processor (in F:1)",
+                ],
+            ),
             ("tls.level = dane", &["\"tls.level = dane\" is no TOML at column 13: invalid string, expected"]),
             ("admin.address = \"7671\"\n", &["admin.address: \"7671\" is no address and port such as "]),
             ("limits.message_size = 100\n", &["limits.message_size: 100 B is not between 1kB and 1TiB"]),

@@ -93,7 +93,13 @@ fn advice(address: &Address, error: &io::Error) -> Option<&'static str> {
         (ErrorKind::AddrInUse, Address::Tcp(_)) => Some(
             "another program listens there, perhaps another danelaw: `ss -ltnp` names it; stop it, or give another port",
         ),
-        (ErrorKind::AddrNotAvailable, _) => Some("no interface of this host has that address"),
+        (_, Address::Tcp(address)) if address.is_ipv6() && is_without_ipv6(error) => Some(
+            "no interface of this host has that address, or IPv6 is switched off here: `ip -6 address` lists those that there are; give \
+             one of them, or an IPv4 address",
+        ),
+        (ErrorKind::AddrNotAvailable, _) => Some(
+            "no interface of this host has that address: `ip address` lists those that there are; give one of them",
+        ),
         (ErrorKind::PermissionDenied, Address::Tcp(_)) => Some(
             "ports below 1024 need a privilege: give a higher one, or, for a listener, let systemd open it (danelaw.socket)",
         ),
@@ -105,17 +111,25 @@ fn advice(address: &Address, error: &io::Error) -> Option<&'static str> {
     }
 }
 
+/// Whether this host lacks the address, or the whole family (EAFNOSUPPORT).
+fn is_without_ipv6(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(97)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn advice_where_a_port_cannot_be_opened() {
-        let (tcp, unix) = ("127.0.0.1:25", "unix:/run/danelaw/lmtp.sock");
+        let (tcp, tcp6, unix) = ("127.0.0.1:25", "[::1]:25", "unix:/run/danelaw/lmtp.sock");
         // The numbers are Linux's.
         for (address, number, said) in [
             (tcp, 98, Some("another program listens there")),
             (tcp, 99, Some("no interface of this host")),
+            (tcp6, 99, Some("or IPv6 is switched off here")),
+            (tcp6, 97, Some("or IPv6 is switched off here")),
+            (tcp6, 98, Some("another program listens there")),
             (tcp, 13, Some("ports below 1024 need a privilege")),
             (unix, 13, Some("danelaw's user must be allowed to write")),
             (unix, 2, Some("the directory must be there")),

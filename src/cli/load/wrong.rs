@@ -221,6 +221,9 @@ fn no_toml(message: &str) -> Option<(usize, String)> {
     let what = what.join(", ");
     // Of a value, and of no header.
     let hint = match what.contains("expected") && text.contains('=') {
+        true if text.contains(['\u{201c}', '\u{201d}', '\u{201e}', '\u{2018}', '\u{2019}']) => {
+            "; write straight quotes (\") in the place of those of a text processor"
+        }
         true => "; texts, days, durations and sizes stand in quotes, as in timeout = \"3s\"",
         false => "",
     };
