@@ -1,6 +1,7 @@
 //! The program's words about itself: manual pages, completions, the reference of refusals, the list of rules, and the pages.
 
 mod chart;
+mod keys;
 pub(crate) mod made;
 mod pages;
 
