@@ -1,6 +1,7 @@
 //! The dashboard and the alerts: they ask for metrics that danelaw serves, and the alerts fire when they should. The page
 //! about them has every metric, log field and alert.
 
+mod log_fields;
 mod sketch;
 
 use std::collections::BTreeSet;
@@ -225,6 +226,14 @@ fn the_page_has_every_field_of_the_log() {
     let verdicts = [Verdict::Delivered, Verdict::Deferred, Verdict::Rejected, Verdict::Aborted];
     let row = rows.iter().find(|row| row[0] == "`verdict`").unwrap();
     assert_eq!(spans(&row[1]).collect::<Vec<_>>(), verdicts.map(Verdict::label));
+}
+
+#[test]
+fn the_page_has_every_field_of_other_events() {
+    let page = text("config/prometheus/README.md");
+    let rows = rows(&page, "| field of other events | meaning |");
+    let documented: BTreeSet<String> = rows.iter().flat_map(|row| spans(&row[0])).map(str::to_owned).collect();
+    assert_eq!(documented, log_fields::of_events_below(&repository("src")));
 }
 
 #[test]
