@@ -136,8 +136,8 @@ pub enum Reason {
     /// Whether the domain has an MTA-STS policy is not known, and an attacker may be why.
     #[error("{0}, and no STS policy is remembered")]
     StsLookup(Failure),
-    /// The domain has an MTA-STS policy, and its fetch had no turn, or the mail had no time left for it.
-    #[error("the fetch of the domain's STS policy had no turn, or no time was left for it, and none is remembered")]
+    /// The domain has an MTA-STS policy, and its fetch had no place, or the mail had no time left for it.
+    #[error("the fetch of the domain's STS policy had no place, or no time was left for it, and none is remembered")]
     StsNoTurn,
     /// The DNS would bounce the mail, an MTA-STS policy is held to, and the MX records are insecure.
     #[error("an STS policy is in force and the MX records are not signed, so they alone bounce no mail")]

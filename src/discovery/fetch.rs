@@ -6,7 +6,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::kept::StsPolicies;
-use super::turns::FutureTurn;
+use super::places::FuturePlace;
 use super::{MtaSts, StsRecordFound};
 use crate::dns::{Failure, FailureReason, Resolver};
 use crate::http::{HttpError, HttpHead, HttpLimits, HttpsError};
@@ -16,8 +16,8 @@ use crate::mta_sts::record::policy_host;
 use crate::mta_sts::{StsFetchError, StsId, StsPolicy};
 use crate::name::Name;
 
-/// How long a fetch waits for its turn.
-const TURN_LIMIT: Duration = Duration::from_secs(30);
+/// How long a fetch waits for a place.
+const PLACE_LIMIT: Duration = Duration::from_secs(30);
 /// How long it may take then (RFC 8461 §3.3 suggests a minute).
 const FETCH_LIMIT: Duration = Duration::from_secs(60);
 /// The most that a policy host's answer may have (RFC 8461 §3.3 suggests 64 kilobytes of policy).
@@ -26,7 +26,7 @@ const LIMITS: HttpLimits = HttpLimits { head_octets: 16 * 1024, head_fields: 64,
 /// The state of a fetch.
 #[derive(Debug, Clone)]
 enum FetchProgress {
-    /// It waits for its turn.
+    /// It waits for a place.
     Waiting,
     /// The policy host is asked since then.
     Underway(Instant),
@@ -125,33 +125,33 @@ impl<R: Resolver> MtaSts<R> {
         if let Some(error) = self.policies().recent_failure(&state, domain, id.id()) {
             return PendingFetch::ended(Err(error));
         }
-        let turn = self.policies().inner.turns.join(domain);
+        let place = self.policies().inner.places.join(domain);
         let (progress, pending) = watch::channel(FetchProgress::Waiting);
         state.pending.insert(domain.clone(), PendingFetch(pending.clone()));
         drop(state);
         let guard = PendingGuard { policies: self.policies().clone(), domain: domain.clone() };
         let (this, id) = (self.clone(), id.clone());
         tokio::spawn(async move {
-            let fetched = this.in_turn(&guard.domain, turn, &progress).await;
+            let fetched = this.in_place(&guard.domain, place, &progress).await;
             let end = guard.policies.finish(&guard.domain, id, fetched);
             progress.send_replace(FetchProgress::Ended(end));
         });
         PendingFetch(pending)
     }
 
-    /// Fetches, once it is the turn of this fetch. It always has the time for which a mail waits; it has more while no other fetch
+    /// Fetches, once this fetch has a place. It always has the time for which a mail waits; it has more while no other fetch
     /// waits for its place.
-    async fn in_turn(
+    async fn in_place(
         &self,
         domain: &Name,
-        turn: FutureTurn,
+        place: FuturePlace,
         progress: &watch::Sender<FetchProgress>,
     ) -> Result<StsPolicy, StsFetchError> {
-        let Ok(Ok(turn)) = timeout(TURN_LIMIT, turn).await else { return Err(StsFetchError::Busy) };
+        let Ok(Ok(place)) = timeout(PLACE_LIMIT, place).await else { return Err(StsFetchError::Busy) };
         progress.send_replace(FetchProgress::Underway(Instant::now()));
         let until_wanted = async {
             sleep(self.inner.settings.timeout).await;
-            turn.until_wanted().await;
+            place.until_wanted().await;
         };
         tokio::select! {
             fetched = timeout(FETCH_LIMIT, self.fetch_now(domain)) => fetched.unwrap_or(Err(StsFetchError::Timeout)),

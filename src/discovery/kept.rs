@@ -11,8 +11,8 @@ use time::OffsetDateTime;
 use tokio::time::timeout;
 
 use super::fetch::{FetchId, PendingFetch};
+use super::places::FetchPlaces;
 use super::stored::{StoredPolicies, UnreadPolicies};
-use super::turns::FetchTurns;
 use super::{StsInForce, StsSettings, StsSource, in_force};
 use crate::dns::Failure;
 use crate::mta_sts::cache::{FailingSince, FetchedPolicy, Keeping, KeptPolicy, Lapse, StsCache, StsClock};
@@ -64,7 +64,7 @@ pub(super) struct PoliciesInner {
     pub(super) store: Option<Store>,
     /// Held for a write, so that the last state of a domain is written last.
     pub(super) writing: tokio::sync::Mutex<()>,
-    pub(super) turns: FetchTurns,
+    pub(super) places: FetchPlaces,
     /// How far the wall clock is ahead of the host's, in seconds: 0 except in tests.
     ahead: AtomicI64,
     lookups: [AtomicU64; LOOKUPS.len()],
@@ -133,7 +133,7 @@ impl StsPolicies {
             state: Mutex::new(state),
             store,
             writing: tokio::sync::Mutex::new(()),
-            turns: FetchTurns::new(),
+            places: FetchPlaces::new(),
             ahead: AtomicI64::new(0),
             lookups: [const { AtomicU64::new(0) }; LOOKUPS.len()],
             fetches: [const { AtomicU64::new(0) }; StsFetchError::RESULTS.len()],

@@ -4,7 +4,7 @@
 //! policy" reaches log and metric. A policy that is kept is used while its TXT record has the same id. If the id differs or no
 //! policy is kept, one [`fetch`] for each domain goes on, and the mails of that domain wait for it, but not for longer than
 //! the settings say. A fetch that is slower goes on, and its policy counts for the next mail. A bounded number goes on at a time,
-//! in fair [`turns`].
+//! in [`places`] that are given out fairly.
 //!
 //! | TXT record | policy kept, in force | the mail gets |
 //! |---|---|---|
@@ -22,7 +22,7 @@ mod fetch;
 mod kept;
 mod refresh;
 mod stored;
-mod turns;
+mod places;
 
 use std::fmt;
 use std::sync::Arc;

@@ -5,7 +5,7 @@ use futures_util::stream;
 use tokio::time::Instant;
 
 use super::fetch::{FetchFor, FetchId, Patience};
-use super::turns::MAX_FETCHES;
+use super::places::MAX_FETCHES;
 use super::{MtaSts, StsRecordFound};
 use crate::dns::Resolver;
 use crate::mta_sts::{NoStsRecord, StsMode, StsUse};
@@ -13,7 +13,7 @@ use crate::name::Name;
 
 /// How many of the fetches at a time may be of this kind, so that mail need not wait for them.
 const MAX_REFRESHES: usize = MAX_FETCHES / 2;
-/// Longer than any fetch takes, the wait for its turn included.
+/// Longer than any fetch takes, the wait for a place included.
 const LONGEST: std::time::Duration = std::time::Duration::from_secs(5 * 60);
 
 impl<R: Resolver> MtaSts<R> {

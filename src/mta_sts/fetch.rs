@@ -51,7 +51,7 @@ pub enum StsFetchError {
     #[error("the text is no policy: {0}")]
     Syntax(#[from] StsPolicyError),
     /// The policy host was not asked, or not for long enough: as many others are asked as may be, or the mail has no more time.
-    #[error("the fetch had no turn, or no time was left for it")]
+    #[error("the fetch had no place, or no time was left for it")]
     Busy,
     /// The policy host was not asked: this host has no socket to ask it by.
     #[error("{0}")]

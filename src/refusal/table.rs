@@ -94,7 +94,7 @@ rows! {
             "see \"danelaw resolve _mta-sts.DOMAIN TXT\"; the domain's name servers or your resolver must be repaired",
         );
         STS_NO_TURN StsNoTurn "sts-no-turn" Refusal Other = deferred(4, 5), words(
-            "The domain has an MTA-STS policy that is not remembered. Either too many policies are being fetched, and it had no turn; or \
+            "The domain has an MTA-STS policy that is not remembered. Either too many policies are being fetched, and it had no place; or \
              hosts of the domain that do not answer used up the mail's time (timeouts.route) before.",
             "the client tries again; \"danelaw explain ID\" shows which; of many domains, look for mails to many slow policy hosts",
         );

@@ -161,7 +161,7 @@ fn judged(reason: &Reason, text: String, host: Option<String>) -> Standing {
             | FailureReason::DeniedByFallback
             | FailureReason::NameTooLong => false,
         },
-        // The memory of a failure says no more than that failure did. A policy that had no turn is our own fault.
+        // The memory of a failure says no more than that failure did. A policy that had no place is our own fault.
         Reason::JustFailed { .. } | Reason::StsNoTurn => false,
         reason => reason.may_be_waived(),
     };

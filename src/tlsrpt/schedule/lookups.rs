@@ -21,7 +21,7 @@ const NO_WAIT: Duration = Duration::hours(8);
 
 /// The place of a lookup among those that are due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct LookupTurn {
+struct LookupRank {
     attempt: LookupAttempt,
     /// How many others below the same registered domain come before it.
     behind: usize,
@@ -53,16 +53,16 @@ impl ReportBook {
             };
             for (domain, part) in parts.into_iter().filter(|(domain, _)| !waiting.contains(domain)) {
                 let of = DomainDay { day, domain: domain.clone() };
-                if let Some(turn) = self.turn(&of, &part).filter(|turn| turn.due <= now) {
-                    due.push((turn, of));
+                if let Some(rank) = self.rank(&of, &part).filter(|rank| rank.due <= now) {
+                    due.push((rank, of));
                 }
             }
         }
         due.sort();
         let mut of_one = BTreeMap::<Name, usize>::new();
-        for (turn, of) in &mut due {
+        for (rank, of) in &mut due {
             let before = of_one.entry(of.domain.registered()).or_default();
-            turn.behind = *before;
+            rank.behind = *before;
             *before += 1;
         }
         due.sort();
@@ -104,8 +104,8 @@ impl ReportBook {
         waiting
     }
 
-    /// The turn of a lookup that has not ended.
-    fn turn(&self, of: &DomainDay, part: &DomainPart) -> Option<LookupTurn> {
+    /// The rank of a lookup that has not ended.
+    fn rank(&self, of: &DomainDay, part: &DomainPart) -> Option<LookupRank> {
         let (attempt, due) = match self.entries.get(&ReportKey { of: of.clone(), address: None }) {
             Some(entry) if entry.end.is_some() => return None,
             Some(entry) => (LookupAttempt::Later, entry.next),
@@ -114,7 +114,7 @@ impl ReportBook {
                 (LookupAttempt::First, ReportWindow::of(of.day).due(&of.domain).saturating_add(behind))
             }
         };
-        Some(LookupTurn { attempt, behind: 0, due })
+        Some(LookupRank { attempt, behind: 0, due })
     }
 
     /// Ends the reports of days that are too long ago, those too without a lookup of the record: danelaw did not run.

@@ -1,4 +1,4 @@
-//! The turns of fetches: how many go on at a time, and which one is next.
+//! The places of fetches: how many go on at a time, and which one is next.
 //!
 //! A policy host that drips its answer holds a place for as long as it likes, and a stranger may have many such hosts. So
 //! the places are given out fairly, by [registered domain](Name::registered): a free place goes to the fetch whose registered
@@ -15,20 +15,20 @@ use crate::name::Name;
 
 /// How many fetches go on at a time.
 pub(super) const MAX_FETCHES: usize = 32;
-/// How many wait for their turn.
+/// How many wait for a place.
 const MAX_WAITING: usize = 1000;
 
 /// The places of fetches. Clones share them.
 #[derive(Debug, Clone)]
-pub(super) struct FetchTurns {
-    order: Arc<Mutex<TurnOrder>>,
+pub(super) struct FetchPlaces {
+    order: Arc<Mutex<PlaceOrder>>,
     /// Told of each change.
     changed: watch::Sender<()>,
 }
 
 /// The places that are held, and the fetches that wait for one.
 #[derive(Debug, Default)]
-struct TurnOrder {
+struct PlaceOrder {
     held: HashMap<Name, usize>,
     waiting: VecDeque<FetchWaiter>,
 }
@@ -36,32 +36,32 @@ struct TurnOrder {
 #[derive(Debug)]
 struct FetchWaiter {
     registered: Name,
-    place: oneshot::Sender<FetchTurn>,
+    place: oneshot::Sender<FetchPlace>,
 }
 
 /// A fetch's place. Another fetch has it once this is dropped.
 #[derive(Debug)]
-pub(super) struct FetchTurn {
-    turns: FetchTurns,
+pub(super) struct FetchPlace {
+    places: FetchPlaces,
     /// None once another fetch has the place.
     registered: Option<Name>,
 }
 
-/// The wait for a turn; an error if there is none, because too many others wait.
-pub(super) type FutureTurn = oneshot::Receiver<FetchTurn>;
+/// The wait for a place; an error if there is none, because too many others wait.
+pub(super) type FuturePlace = oneshot::Receiver<FetchPlace>;
 
-impl FetchTurns {
+impl FetchPlaces {
     /// All places are free.
     pub(super) fn new() -> Self {
         Self { order: Arc::default(), changed: watch::Sender::default() }
     }
 
-    /// Asks for a turn for the policy of this domain.
-    pub(super) fn join(&self, domain: &Name) -> FutureTurn {
-        let (place, turn) = oneshot::channel();
+    /// Asks for a place for the policy of this domain.
+    pub(super) fn join(&self, domain: &Name) -> FuturePlace {
+        let (place, awaited) = oneshot::channel();
         self.order().join(FetchWaiter { registered: domain.registered(), place });
         self.give();
-        turn
+        awaited
     }
 
     /// Gives the free places to those that wait.
@@ -70,21 +70,21 @@ impl FetchTurns {
             let next = self.order().next();
             let Some(FetchWaiter { registered, place }) = next else { break };
             // One that has ceased to wait gives its place back.
-            let _ = place.send(FetchTurn { turns: self.clone(), registered: Some(registered) });
+            let _ = place.send(FetchPlace { places: self.clone(), registered: Some(registered) });
         }
         self.changed.send_replace(());
     }
 
-    fn order(&self) -> MutexGuard<'_, TurnOrder> {
+    fn order(&self) -> MutexGuard<'_, PlaceOrder> {
         // Each change of it is whole.
         self.order.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl FetchTurn {
+impl FetchPlace {
     /// Keeps the place until another fetch waits for one, and gives it to that.
     pub(super) async fn until_wanted(mut self) {
-        let mut changed = self.turns.changed.subscribe();
+        let mut changed = self.places.changed.subscribe();
         while !self.give_up_if_wanted() {
             // The sender is this place's own, so it is there.
             let _ = changed.changed().await;
@@ -92,29 +92,29 @@ impl FetchTurn {
     }
 
     fn give_up_if_wanted(&mut self) -> bool {
-        let mut order = self.turns.order();
+        let mut order = self.places.order();
         let is_wanted = self.registered.as_ref().is_none_or(|registered| order.is_wanted(registered));
         if is_wanted && let Some(registered) = self.registered.take() {
             order.release(&registered);
         }
         drop(order);
         if is_wanted {
-            self.turns.give();
+            self.places.give();
         }
         is_wanted
     }
 }
 
-impl Drop for FetchTurn {
+impl Drop for FetchPlace {
     fn drop(&mut self) {
         if let Some(registered) = self.registered.take() {
-            self.turns.order().release(&registered);
-            self.turns.give();
+            self.places.order().release(&registered);
+            self.places.give();
         }
     }
 }
 
-impl TurnOrder {
+impl PlaceOrder {
     fn is_full(&self) -> bool {
         self.held.values().sum::<usize>() >= MAX_FETCHES
     }
@@ -126,7 +126,7 @@ impl TurnOrder {
         self.is_full() && self.waiting.iter().any(wants)
     }
 
-    /// The fetch whose turn is next, if a place is free. It has the place.
+    /// The fetch that is next, if a place is free. It has the place.
     fn next(&mut self) -> Option<FetchWaiter> {
         self.waiting.retain(|waiter| !waiter.place.is_closed());
         if self.is_full() {
@@ -174,25 +174,25 @@ mod tests {
         Name::parse(text).unwrap()
     }
 
-    fn joined(turns: &FetchTurns, domains: impl IntoIterator<Item = String>) -> Vec<FutureTurn> {
-        domains.into_iter().map(|domain| turns.join(&name(&domain))).collect()
+    fn joined(places: &FetchPlaces, domains: impl IntoIterator<Item = String>) -> Vec<FuturePlace> {
+        domains.into_iter().map(|domain| places.join(&name(&domain))).collect()
     }
 
-    /// The turn of one that has it already.
-    fn taken(turn: &mut FutureTurn) -> Option<FetchTurn> {
-        turn.try_recv().ok()
+    /// The place of one that has it already.
+    fn taken(place: &mut FuturePlace) -> Option<FetchPlace> {
+        place.try_recv().ok()
     }
 
     #[test]
     fn p21_the_next_place_is_for_the_registered_domain_with_the_fewest() {
         // P21: a stranger holds all places with hosts below one domain, and has more that wait.
-        let turns = FetchTurns::new();
+        let places = FetchPlaces::new();
         let strangers = |range: std::ops::Range<usize>| range.map(|index| format!("{index}.stranger.test"));
         let held: Vec<_> =
-            joined(&turns, strangers(0..MAX_FETCHES)).iter_mut().map(|turn| taken(turn).unwrap()).collect();
-        let mut more = joined(&turns, strangers(32..40));
-        let mut others = joined(&turns, ["a.test", "b.test", "x.a.test"].map(str::to_owned));
-        assert!(more.iter_mut().chain(&mut others).all(|turn| taken(turn).is_none()));
+            joined(&places, strangers(0..MAX_FETCHES)).iter_mut().map(|place| taken(place).unwrap()).collect();
+        let mut more = joined(&places, strangers(32..40));
+        let mut others = joined(&places, ["a.test", "b.test", "x.a.test"].map(str::to_owned));
+        assert!(more.iter_mut().chain(&mut others).all(|place| taken(place).is_none()));
         let mut held = held.into_iter();
         let mut free = || drop(held.next());
         free();
@@ -205,44 +205,44 @@ mod tests {
         let of_a_stranger = taken(&mut more[0]).unwrap();
         assert!(taken(&mut more[1]).is_none());
         drop((one, two, of_a_stranger));
-        assert_eq!(more[1..].iter_mut().filter_map(|turn| taken(turn).map(std::mem::forget)).count(), 3);
+        assert_eq!(more[1..].iter_mut().filter_map(|place| taken(place).map(std::mem::forget)).count(), 3);
     }
 
     #[test]
     fn p21_too_many_that_wait_are_of_the_registered_domain_with_the_most() {
         // P21.
-        let turns = FetchTurns::new();
+        let places = FetchPlaces::new();
         let strangers = (0..MAX_FETCHES + MAX_WAITING).map(|index| format!("{index}.stranger.test"));
-        let mut strangers = joined(&turns, strangers);
-        let mut other = turns.join(&name("example.test"));
-        let is_away = |turn: &mut FutureTurn| matches!(turn.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+        let mut strangers = joined(&places, strangers);
+        let mut other = places.join(&name("example.test"));
+        let is_away = |place: &mut FuturePlace| matches!(place.try_recv(), Err(oneshot::error::TryRecvError::Closed));
         assert!(!is_away(&mut other) && is_away(strangers.last_mut().unwrap()));
-        assert!(is_away(&mut turns.join(&name("late.stranger.test"))));
+        assert!(is_away(&mut places.join(&name("late.stranger.test"))));
         drop(strangers);
         assert!(taken(&mut other).is_some(), "all others have gone");
-        assert!(turns.order().held.is_empty() && turns.order().waiting.is_empty());
+        assert!(places.order().held.is_empty() && places.order().waiting.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
     async fn p21_one_place_is_given_up_for_each_that_waits() {
         // P21.
-        let turns = FetchTurns::new();
-        let mut held = joined(&turns, (0..MAX_FETCHES).map(|index| format!("x.{index}.test")));
-        let held: Vec<_> = held.iter_mut().map(|turn| taken(turn).unwrap()).collect();
-        let held: Vec<_> = held.into_iter().map(|turn| tokio::spawn(turn.until_wanted())).collect();
+        let places = FetchPlaces::new();
+        let mut held = joined(&places, (0..MAX_FETCHES).map(|index| format!("x.{index}.test")));
+        let held: Vec<_> = held.iter_mut().map(|place| taken(place).unwrap()).collect();
+        let held: Vec<_> = held.into_iter().map(|place| tokio::spawn(place.until_wanted())).collect();
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
         assert!(held.iter().all(|task| !task.is_finished()));
-        let others = joined(&turns, ["a.test", "b.test"].map(str::to_owned));
+        let others = joined(&places, ["a.test", "b.test"].map(str::to_owned));
         let mut kept = Vec::new();
-        for turn in others {
-            kept.push(turn.await.unwrap());
+        for place in others {
+            kept.push(place.await.unwrap());
         }
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
         assert_eq!(held.iter().filter(|task| task.is_finished()).count(), 2);
         // One that does not wait any more wants no place, and neither does one of a registered domain that holds as many.
-        let mut same = turns.join(&name("x.a.test"));
+        let mut same = places.join(&name("x.a.test"));
         assert!(taken(&mut same).is_none());
-        drop(turns.join(&name("c.test")));
+        drop(places.join(&name("c.test")));
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
         assert_eq!(held.iter().filter(|task| task.is_finished()).count(), 2);
     }
