@@ -24,6 +24,8 @@ pub struct Route {
     pub finality: Finality,
     /// At least one exchange, in the order to try them.
     exchanges: Vec<Name>,
+    /// How many of them share the best preference.
+    best: usize,
     /// How many there are beyond [`Here::most`].
     untried: usize,
     place: RoutePlace,
@@ -47,6 +49,11 @@ impl Route {
     /// How many further exchanges will not be tried. Their answers stay unknown.
     pub fn untried(&self) -> usize {
         self.untried
+    }
+
+    /// Whether no exchange is preferred to this one.
+    pub fn is_best(&self, exchange: &Name) -> bool {
+        self.exchanges.iter().take(self.best).any(|best| best == exchange)
     }
 
     /// The place of this host among the domain's exchanges.
@@ -153,7 +160,7 @@ const LOOPBACK_V6: IpNet = IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 12
 /// [`NoRoute`] where the answer says that no host takes this mail. A failed lookup never gets here.
 pub fn route(lookup: &Lookup<Mx>, here: Here<'_>) -> Result<Route, NoRoute> {
     let next_hop = lookup.asked.clone();
-    let Ordered { mut exchanges, place } = match &lookup.answer {
+    let Ordered { mut exchanges, best, place } = match &lookup.answer {
         Answer::NxDomain => return Err(NoRoute::absent(next_hop, lookup.expanded())),
         // RFC 5321 §5.1: the implicit MX is for an empty answer only. The host is the domain as it was addressed; its
         // own CNAMEs are followed again with its addresses, by the rules for hosts (RFC 7672 §2.2.2).
@@ -166,7 +173,7 @@ pub fn route(lookup: &Lookup<Mx>, here: Here<'_>) -> Result<Route, NoRoute> {
     let untried = exchanges.len().saturating_sub(here.most);
     exchanges.truncate(here.most);
     let (expanded, security, finality) = (lookup.expanded().clone(), lookup.security(), lookup.finality);
-    Ok(Route { next_hop, expanded, security, finality, exchanges, untried, place })
+    Ok(Route { next_hop, expanded, security, finality, exchanges, best, untried, place })
 }
 
 /// The route through a host that the operator, and not the publisher, names for a domain: a destination without MX records
@@ -184,6 +191,7 @@ pub fn by_way_of(next_hop: &Name, domain: &Name, here: Here<'_>) -> Result<Route
         security: Security::Secure,
         finality: Finality::Final,
         exchanges: vec![next_hop.clone()],
+        best: 1,
         untried: 0,
         place: RoutePlace::Outside,
     })
@@ -198,6 +206,7 @@ pub fn by_address(domain: &Name) -> Route {
         security: Security::Secure,
         finality: Finality::Final,
         exchanges: vec![domain.clone()],
+        best: 1,
         untried: 0,
         place: RoutePlace::Outside,
     }
@@ -206,6 +215,8 @@ pub fn by_address(domain: &Name) -> Route {
 /// The exchanges in their order, and the place of this host.
 struct Ordered {
     exchanges: Vec<Name>,
+    /// How many of them share the best preference.
+    best: usize,
     place: RoutePlace,
 }
 
@@ -237,13 +248,15 @@ fn ordered(domain: &Name, records: &[Mx], here: Here<'_>) -> Result<Ordered, NoR
     let mut random = fastrand::Rng::with_seed(here.seed);
     random.shuffle(&mut hosts);
     hosts.sort_by_key(|(preference, _)| *preference);
-    let mut exchanges: Vec<Name> = Vec::new();
-    for (_, name) in hosts {
+    let best_preference = hosts.first().map(|(preference, _)| *preference);
+    let (mut exchanges, mut best): (Vec<Name>, usize) = (Vec::new(), 0);
+    for (preference, name) in hosts {
         if !exchanges.contains(&name) {
+            best += usize::from(Some(preference) == best_preference);
             exchanges.push(name);
         }
     }
-    Ok(Ordered { exchanges, place })
+    Ok(Ordered { exchanges, best, place })
 }
 
 #[cfg(test)]

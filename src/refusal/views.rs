@@ -81,7 +81,7 @@ impl Reason {
             Self::Refused { stage, reply } => answered(*stage, reply),
             Self::Lacking(lacking) => lacking.weight(),
             Self::NoRoute(why) => of_no_route(why),
-            Self::NoAddress | Self::ReservedAddress(_) => Weight::Final,
+            Self::NoAddress | Self::ReservedAddress(_) => Weight::NoServer,
             Self::NotInFamily(_)
             | Self::Bind { .. }
             | Self::Busy(_)
@@ -119,6 +119,8 @@ impl From<Scarcity> for Label {
 /// How much a reason tells about a whole domain. The greatest one speaks for all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Weight {
+    /// As the next one, of an exchange without an address: there is no server that could say more.
+    NoServer,
     /// The reason is final: it counts only where every reason is final, because another host may still take the mail.
     Final,
     /// The same: the host cannot be authenticated as REQUIRETLS asks.

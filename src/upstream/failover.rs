@@ -193,12 +193,17 @@ pub(super) fn asks_for_new_session(next: NextCandidate, reason: &Reason) -> bool
 }
 
 /// The reason to defer mail of a domain for which this host is a backup exchange: those before it have no address, and that is all
-/// there is against them. A backup is there to keep the mail meanwhile (RFC 5321 §5.1), and Postfix defers it too.
+/// there is against them. A backup is there to keep the mail meanwhile (RFC 5321 §5.1), and Postfix defers it too. An exchange of the
+/// same preference is not before it: that one may have been tried first, by the random order of the two.
 pub(crate) fn without_primary(route: &Route, reasons: &[&Reason]) -> Option<Reason> {
-    let is_here = |reason: &&Reason| matches!(reason, Reason::NoRoute(NoRoute::Loop(..)));
     let has_no_address = |reason: &&Reason| matches!(reason, Reason::NoAddress | Reason::ReservedAddress(_));
-    let is_backup = route.place() == RoutePlace::Behind || reasons.iter().any(is_here);
+    let here = reasons.iter().find_map(|reason| match reason {
+        Reason::NoRoute(NoRoute::Loop(_, exchange)) => Some(exchange),
+        _ => None,
+    });
+    let is_backup = here.map_or(route.place() == RoutePlace::Behind, |exchange| !route.is_best(exchange));
     let of_primaries = reasons.iter().any(has_no_address);
+    let is_here = |reason: &&Reason| matches!(reason, Reason::NoRoute(NoRoute::Loop(..)));
     let is_all = reasons.iter().all(|reason| has_no_address(reason) || is_here(reason));
     (is_backup && of_primaries && is_all).then(|| NoRoute::NoPrimary(route.next_hop.clone()).into())
 }

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::process::Command;
 
 use crate::check::check;
+use crate::lab::dns::Tree;
 use crate::lab::mx::say;
 use crate::lab::{MESSAGE, Scenario};
 use serde_json::Value;
@@ -53,6 +54,32 @@ async fn mail_does_not_bounce_at_a_backup_whose_primary_has_no_address() {
         let found = said.object();
         let status = if code.starts_with('4') { 4 } else { 5 };
         assert_eq!((said.status, &found["refusal"]["reason"]), (status, &reason.into()), "{found}");
+    }
+}
+
+/// RFC 5321 §5.1: a backup drops the exchanges of its own preference too. Two of one preference come in random order, and the verdict is
+/// the same in both.
+#[tokio::test]
+async fn an_exchange_beside_the_backup_is_not_before_it() {
+    add_interface();
+    let domain = "beside.test";
+    let by_setting = "remote.own_addresses = ['127.0.0.2']";
+    for (address, setting) in [(INTERFACE, ""), ("127.0.0.2", by_setting)] {
+        for (preference, code, reason) in [(20, "554 5.4.6", "mail-loop"), (10, "451 4.4.4", "no-primary")] {
+            let tree = |tree: Tree, _| {
+                let tree = tree.secure(domain).mx(domain, preference, "other.beside.test");
+                tree.mx(domain, 20, "gateway.beside.test").a("gateway.beside.test", address)
+            };
+            let lab = Scenario::new().tree(tree).set(RESERVED).set(setting).start().await;
+            for _ in 0..12 {
+                let answer = lab.client().await.send(&["b@beside.test"], MESSAGE).await.last().to_owned();
+                assert!(answer.replace('-', " ").starts_with(code), "{answer}");
+            }
+            for _ in 0..4 {
+                let said = check(&lab, setting, &[domain, "--json", "--set", RESERVED], "").await;
+                assert_eq!(said.object()["refusal"]["reason"], reason);
+            }
+        }
     }
 }
 
