@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::time::Instant;
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::smtp::block::{READ_OFFSET, block};
 use crate::smtp::line::{Line, LineDecoder};
@@ -29,6 +30,9 @@ const REPLY: usize = 1024;
 /// The time for a reply before MAIL to show a code, once a line without a code has come. Some hosts greet with a banner of
 /// text and let clients wait before the 220.
 const STRAY: Duration = Duration::from_secs(30);
+
+/// The wait in which the kernel is asked once more for octets, when the time for them is over.
+const LAST_LOOK: Duration = Duration::from_millis(50);
 
 /// One connection, to a client or to a remote.
 #[derive(Debug)]
@@ -183,21 +187,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         limit: Duration,
         output: Output,
     ) -> Result<Reply, WireError> {
-        let began = Instant::now();
+        match by(Instant::now() + limit, self.decode(&mut decoder, output)).await {
+            Ok(Err(WireError::Lost(_))) | Err(_) if decoder.has_only_strays() => Err(ReplyError::NoCode.into()),
+            Ok(decoded) => decoded,
+            Err(_) => Err(WireError::Timeout(limit)),
+        }
+    }
+
+    /// The same without a limit but the one behind lines without a code.
+    async fn decode(&mut self, decoder: &mut ReplyDecoder, output: Output) -> Result<Reply, WireError> {
         let mut since_strays = None;
         loop {
             if let Some(reply) = decoder.decode(&mut self.input)? {
                 return Ok(reply);
             }
-            let mut until = began + limit;
             if decoder.has_only_strays() {
-                until = until.min(*since_strays.get_or_insert_with(Instant::now) + STRAY);
-            }
-            match tokio::time::timeout_at(until, self.fill_while(output)).await {
-                Ok(Ok(())) => {}
-                _ if decoder.has_only_strays() => return Err(ReplyError::NoCode.into()),
-                Ok(Err(error)) => return Err(error.into()),
-                Err(_) => return Err(WireError::Timeout(limit)),
+                let until = *since_strays.get_or_insert_with(Instant::now) + STRAY;
+                timeout_at(until, self.fill_while(output)).await.map_err(io::Error::from)??;
+            } else {
+                self.fill_while(output).await?;
             }
         }
     }
@@ -268,7 +276,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// # Errors
     /// If the peer is gone already, or the close takes longer than `limit`.
     pub async fn close(&mut self, limit: Duration) -> io::Result<()> {
-        tokio::time::timeout(limit, self.stream.shutdown()).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))
+        timeout(limit, self.stream.shutdown()).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// The same connection with its stream in another type. Input and output stay.
@@ -345,11 +353,24 @@ fn release(buffer: &mut BytesMut) {
     *buffer = if buffer.is_empty() { BytesMut::new() } else { BytesMut::from(&buffer[..]) };
 }
 
+/// Awaits this until then. Octets that wait in the socket when the time is over still count: danelaw may have been stopped meanwhile
+/// (SIGSTOP), and the kernel is not asked for them before the clock when it goes on (epoll_wait fails with EINTR).
+///
+/// # Errors
+/// [`Elapsed`] if it is not ready by then.
+pub async fn by<T>(deadline: Instant, io: impl Future<Output = T>) -> Result<T, Elapsed> {
+    let mut io = pin!(io);
+    match timeout_at(deadline, &mut io).await {
+        Ok(done) => Ok(done),
+        Err(_) => timeout(LAST_LOOK, io).await,
+    }
+}
+
 async fn within<T, E>(limit: Duration, io: impl Future<Output = Result<T, E>>) -> Result<T, WireError>
 where
     WireError: From<E>,
 {
-    match tokio::time::timeout(limit, io).await {
+    match by(Instant::now() + limit, io).await {
         Ok(result) => Ok(result?),
         Err(_) => Err(WireError::Timeout(limit)),
     }

@@ -3,16 +3,20 @@
 
 use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpListener as OpenPort};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::lab::client::Client;
 use crate::lab::mx::{Act, Mx, say};
 use crate::lab::{self, Lab, MESSAGE, Scenario, wait_for};
+use crate::process::is_alone;
 use danelaw::config::{Config, DEFAULTS};
 use danelaw::server::{Drained, OpenListener, Socket};
 use danelaw::session::{self, Origin, Stop};
 use danelaw::transaction::dialogue::Service;
+use danelaw::wire::{Wire, WireError, by};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 /// A change of a remote's script.
 type Change = fn(&mut Mx);
@@ -264,5 +268,41 @@ async fn a_client_that_takes_no_reply_holds_up_no_stop() {
         stop.now.cancel();
         served.await.unwrap();
         assert_eq!(began.elapsed(), Duration::ZERO);
+    }
+}
+
+/// A remote in a process of its own: it stops this process, answers in time, and lets it go on after the time for the answer.
+const STOPPING: &str = r#"
+    exec 3<>"/dev/tcp/127.0.0.1/$0"
+    sleep 0.1; kill -STOP $PPID; sleep 0.1; printf '250 2.0.0 ok\r\n' >&3; sleep 0.7; kill -CONT $PPID
+    cat <&3 2>/dev/null
+"#;
+
+/// An answer that came in time counts, though danelaw was stopped (SIGSTOP) until the time was over. Without it the client of a message
+/// that a remote has taken would be told to send it again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_waits_in_the_socket_counts_when_the_time_is_over() {
+    if !is_alone(module_path!(), "an_answer_that_waits_in_the_socket_counts_when_the_time_is_over") {
+        return;
+    }
+    for _ in 0..5 {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port().to_string();
+        let mut remote = Command::new("bash").args(["-c", STOPPING, &port]).spawn().unwrap();
+        let mut wire = Wire::new(listener.accept().await.unwrap().0);
+        let limit = Duration::from_millis(400);
+        // As a session does it: in a task, on the thread that asks the kernel.
+        let told = tokio::spawn(async move {
+            let began = Instant::now();
+            let answer = by(tokio::time::Instant::from_std(began) + limit, wire.reply(2 * limit)).await;
+            (answer, began.elapsed(), wire)
+        });
+        let (answer, time, mut wire) = told.await.unwrap();
+        assert!(time > 2 * limit, "this process was not stopped for long enough: {time:?}");
+        assert_eq!(answer.unwrap().unwrap().to_string(), "250 2.0.0 ok");
+        // No octet has come this time, so the limit holds.
+        assert!(matches!(wire.reply(limit / 4).await, Err(WireError::Timeout(_))));
+        drop(wire);
+        remote.wait().unwrap();
     }
 }

@@ -11,7 +11,7 @@ use super::{OnDrop, OpenTransaction, Ready, Terms};
 use crate::refusal::{Peer, Reason, Stage};
 use crate::smtp::reply::{Code, EnhancedCode, Reply};
 use crate::smtp::stuffing::{DotStuffer, Stuffed};
-use crate::wire::Flushed;
+use crate::wire::{Flushed, by};
 
 /// The last line after DATA (RFC 5321 §4.1.1.4).
 const END_OF_DATA: &[u8] = b".\r\n";
@@ -130,7 +130,7 @@ impl Body {
     pub async fn finish(mut self: Box<Self>) -> Result<(Reply, Ready), TransferError> {
         let limit = self.ready.timeouts.r#final;
         let until = self.until.unwrap_or_else(|| Instant::now() + limit);
-        let answered = tokio::time::timeout_at(until, self.end()).await;
+        let answered = by(until, self.end()).await;
         let stage = self.stage;
         let answered = answered.unwrap_or(Err(TransferError::Failed(Reason::Timeout { stage, limit })));
         let reply = answered.inspect_err(|error| self.heed(error))?;
