@@ -111,3 +111,33 @@ async fn b9_it_is_said_everywhere() {
         assert!(told.contains(part), "{part:?} is not in\n{told}");
     }
 }
+
+/// The first exchange meets its policy and only delays the mail, or cannot be reached; the second one takes it without the proof.
+/// Enforcing would have delayed it: the log has that answer.
+#[tokio::test]
+async fn b9_where_the_first_exchange_delays_the_answer_of_enforcing_is_told() {
+    // B9.
+    let wrong = Identity::for_name("other").record("3 1 1");
+    let delays: [fn(&mut lab::mx::Mx); 2] =
+        [|mx| mx.mail = say("451 4.3.0 later"), |mx| mx.greeting = say("421 4.3.2 later")];
+    for delay in delays {
+        let scenario = || {
+            let second = Exchange::new("example.test", "mx2.example.test").preference(20).tlsa([wrong.clone()]);
+            Scenario::new().mx(delay).exchange(second)
+        };
+        let enforced = scenario().start().await.send().await.last().replace("\n451 4.7.5 ", " / ");
+        let (log, _logging) = captured();
+        let lab = scenario().set("mode = 'observe'").start().await;
+        assert!(lab.send().await.last().starts_with("250 2.0.0 "));
+        assert_eq!((lab.seen[0].messages().len(), lab.seen[1].messages().len()), (0, 1));
+        let text = log.text();
+        let line = text.lines().find(|line| line.contains(" would=\"")).unwrap_or_else(|| panic!("{text}"));
+        assert!(
+            line.contains(" would=\"tlsa-mismatch\" would_text=\"451 4.7.5 mx1.example.test[127.0.0.1]: "),
+            "{line}"
+        );
+        // The keys of the two labs differ.
+        let told = line.split_once(" would_text=\"").unwrap().1.split_once("; the server's key").unwrap().0;
+        assert_eq!(told, enforced.replacen('-', " ", 1).split_once("; the server's key").unwrap().0);
+    }
+}
