@@ -23,8 +23,9 @@ mod verifier;
 
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rustls::client::{ClientConfig, Resumption};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -83,18 +84,18 @@ pub type Chain = Arc<Vec<CertificateDer<'static>>>;
 impl ShownCertificates {
     /// The certificates; none, if no handshake got so far.
     pub fn chain(&self) -> Chain {
-        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner).chain)
+        Arc::clone(&self.0.lock().chain)
     }
 
     /// A line about each of the first certificates: its subject, its names, its dates.
     pub fn lines(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).lines.clone()
+        self.0.lock().lines.clone()
     }
 
     fn note(&self, chain: &[CertificateDer<'_>], lines: Vec<String>) {
         let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
         let noted = ShownNotes { chain: Arc::new(chain), lines };
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = noted;
+        *self.0.lock() = noted;
     }
 }
 

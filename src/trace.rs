@@ -6,9 +6,10 @@
 //! counted and timed, and its text is left out; beyond 300 steps it is left out whole.
 
 use std::fmt::{self, Write as _};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::digits::AddressText;
@@ -147,7 +148,7 @@ impl Default for Trace {
 impl Trace {
     /// All steps so far.
     pub fn steps(&self) -> Vec<TraceStep> {
-        let seen = self.seen();
+        let seen = self.inner.seen.lock();
         let starts = std::iter::once(0).chain(seen.steps.iter().map(|noted| noted.end));
         let text = |start, end| seen.text.get(start..end).unwrap_or_default().to_owned();
         let step = |(start, &Noted { at, took, kind, end })| TraceStep { at, took, kind, text: text(start, end) };
@@ -156,12 +157,12 @@ impl Trace {
 
     /// The kind and duration of each step so far.
     pub fn each(&self, mut tell: impl FnMut(StepKind, Duration)) {
-        self.seen().steps.iter().for_each(|noted| tell(noted.kind, noted.took));
+        self.inner.seen.lock().steps.iter().for_each(|noted| tell(noted.kind, noted.took));
     }
 
     /// Keeps an event for TLS reports until the attempt is told.
     pub fn report(&self, event: TlsEvent) {
-        let events = &mut self.seen().events;
+        let events = &mut self.inner.seen.lock().events;
         if events.kept.len() < MAX_EVENTS {
             events.kept.push(event);
         } else {
@@ -171,12 +172,12 @@ impl Trace {
 
     /// The events for TLS reports; the trace forgets them.
     pub fn take_events(&self) -> TracedEvents {
-        std::mem::take(&mut self.seen().events)
+        std::mem::take(&mut self.inner.seen.lock().events)
     }
 
     /// Keeps a session for the memory of hosts until the attempt is told, if there is room.
     pub fn host_session(&self, session: HostSession) {
-        let hosts = &mut self.seen().hosts;
+        let hosts = &mut self.inner.seen.lock().hosts;
         if hosts.len() < MAX_HOST_SESSIONS {
             hosts.push(session);
         }
@@ -184,7 +185,7 @@ impl Trace {
 
     /// The sessions for the memory of hosts; the trace forgets them.
     pub fn take_host_sessions(&self) -> Vec<HostSession> {
-        std::mem::take(&mut self.seen().hosts)
+        std::mem::take(&mut self.inner.seen.lock().hosts)
     }
 
     /// Notes a fact that took no time.
@@ -246,7 +247,7 @@ impl Trace {
         let now = Instant::now();
         let at = now.saturating_duration_since(self.inner.started);
         let took = began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
-        let mut seen = self.seen();
+        let mut seen = self.inner.seen.lock();
         let Seen { steps, text: all, .. } = &mut *seen;
         if steps.len() >= MAX_STEPS {
             return;
@@ -256,10 +257,6 @@ impl Trace {
             let _ = Excerpt::new(all, MAX_TEXT).write_fmt(text);
         }
         steps.push(Noted { at, took, kind, end: all.len() });
-    }
-
-    fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.inner.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

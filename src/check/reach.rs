@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
 /// How many addresses of IPv4, or of IPv6, must have been tried: fewer may all be down.
@@ -58,21 +58,21 @@ impl fmt::Display for Unreachable {
 impl Reach {
     /// A connection to this address begins.
     pub(crate) fn dials(&self, address: IpAddr) {
-        let mut attempts = self.attempts();
+        let mut attempts = self.0.lock();
         attempts.first.get_or_insert_with(Instant::now);
         attempts.tried.insert(address);
     }
 
     /// A server was connected to, whatever it said.
     pub(crate) fn connected(&self) {
-        self.attempts().connected = true;
+        self.0.lock().connected = true;
     }
 
     /// Waits until it is clear that no server can be reached. Does not return once one was.
     pub(crate) async fn lost(&self) -> Unreachable {
         loop {
             sleep(EVERY).await;
-            if let Some(unreachable) = self.attempts().verdict_after(PATIENCE) {
+            if let Some(unreachable) = self.0.lock().verdict_after(PATIENCE) {
                 return unreachable;
             }
         }
@@ -80,11 +80,7 @@ impl Reach {
 
     /// Whether no server could be reached, once every attempt has ended.
     pub(crate) fn at_the_end(&self) -> Option<Unreachable> {
-        self.attempts().verdict_after(Duration::ZERO)
-    }
-
-    fn attempts(&self) -> MutexGuard<'_, Attempts> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().verdict_after(Duration::ZERO)
     }
 }
 

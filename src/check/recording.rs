@@ -1,6 +1,8 @@
 //! A resolver that records its questions and answers: the evidence for the decisions about one exchange.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use crate::dns::stub::Stub;
 use crate::dns::{
@@ -38,7 +40,7 @@ impl RecordingResolver {
 
     /// The answers so far.
     pub(crate) fn recorded(&self) -> RecordedAnswers {
-        self.recorded.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.recorded.lock().clone()
     }
 
     /// Notes the signatures of records, and those of the keys of the zones that signed them: each ends by itself.
@@ -71,7 +73,7 @@ impl RecordingResolver {
     }
 
     fn note(&self, note: impl FnOnce(&mut RecordedAnswers)) {
-        note(&mut self.recorded.lock().unwrap_or_else(PoisonError::into_inner));
+        note(&mut self.recorded.lock());
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::{OnceCell, Semaphore};
 
 use super::checker::SessionCheck;
@@ -57,7 +58,7 @@ impl SessionChecks {
 
     /// Whether a session with this address may be opened for an exchange.
     pub(super) fn has_room(&self, address: IpAddr, exchange: &Name) -> bool {
-        let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut by_address = self.by_address.lock();
         let names = by_address.entry(address).or_default();
         let has_room = names.len() < self.names || names.contains(exchange);
         if has_room {
@@ -73,7 +74,7 @@ impl SessionChecks {
 
     /// The one session with this peer under this policy, kept or yet to begin.
     pub(super) fn of(&self, peer: &Peer, policy: &TlsPolicy) -> Arc<OnceCell<Arc<SessionCheck>>> {
-        let mut by_peer = self.by_peer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut by_peer = self.by_peer.lock();
         let with_peer = by_peer.entry((peer.exchange.clone(), peer.endpoint())).or_default();
         if let Some((_, session)) = with_peer.iter().find(|(asked, _)| is_same(asked, policy)) {
             return Arc::clone(session);

@@ -7,10 +7,12 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
 
 /// The most octets that wait: about ten thousand deliveries.
 const MOST: usize = 4 * 1024 * 1024;
@@ -107,11 +109,11 @@ pub(super) struct AtEnd(Arc<Lines>);
 
 impl Drop for AtEnd {
     fn drop(&mut self) {
-        let mut state = self.0.state();
+        let mut state = self.0.state.lock();
         state.phase = QueuePhase::Ending;
         self.0.changed.notify_all();
         let open = |state: &mut QueueState| state.phase != QueuePhase::Ended;
-        drop(self.0.changed.wait_timeout_while(state, LAST_LINES, open));
+        self.0.changed.wait_while_for(&mut state, open, LAST_LINES);
     }
 }
 
@@ -139,7 +141,7 @@ impl Lines {
 
     /// Puts a line behind those that wait.
     pub(super) fn push(&self, line: Vec<u8>, kind: LineKind) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if kind == LineKind::Event && state.octets + line.len() > MOST {
             state.untold += 1;
             self.dropped.fetch_add(1, Relaxed);
@@ -165,11 +167,11 @@ impl Lines {
                 }
                 lost => self.lost(lost as u64),
             }
-            if self.state().phase == QueuePhase::Open {
+            if self.state.lock().phase == QueuePhase::Open {
                 thread::sleep(GATHER);
             }
         }
-        self.state().phase = QueuePhase::Ended;
+        self.state.lock().phase = QueuePhase::Ended;
         self.changed.notify_all();
     }
 
@@ -178,8 +180,8 @@ impl Lines {
             state.sleeps = state.waiting.is_empty() && state.phase == QueuePhase::Open;
             state.sleeps
         };
-        let waited = self.changed.wait_while(self.state(), nothing);
-        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
+        self.changed.wait_while(&mut state, nothing);
         let mut next = NextLines::default();
         next.add(&state.waiting.pop_front()?);
         while let Some(line) = state.waiting.front().filter(|line| next.octets.len() + line.len() <= TOGETHER) {
@@ -192,13 +194,13 @@ impl Lines {
 
     /// Standard error gave an error for so many lines.
     fn lost(&self, lines: u64) {
-        self.state().untold += lines;
+        self.state.lock().untold += lines;
         self.dropped.fetch_add(lines, Relaxed);
     }
 
     /// How many lines the log is to tell of now. While the queue is full there will be more, and one account is enough.
     fn to_tell(&self) -> Option<u64> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let flows = state.octets <= MOST / 2;
         let is_due = flows || state.told.is_none_or(|told| told.elapsed() >= TELL_EVERY);
         if state.untold == 0 || !is_due {
@@ -206,11 +208,6 @@ impl Lines {
         }
         state.told = Some(Instant::now());
         Some(std::mem::take(&mut state.untold))
-    }
-
-    fn state(&self) -> MutexGuard<'_, QueueState> {
-        // No code of others runs under the lock.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -261,7 +258,7 @@ mod tests {
     impl Write for Slow {
         fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
             self.permits.recv().map_err(io::Error::other)?;
-            self.taken.lock().unwrap().push(String::from_utf8_lossy(octets).into_owned());
+            self.taken.lock().push(String::from_utf8_lossy(octets).into_owned());
             Ok(octets.len())
         }
 
@@ -284,7 +281,7 @@ mod tests {
         (0..100).for_each(|number| lines.push(line(number).into_bytes(), LineKind::Event));
         (0..100).for_each(|_| permit.send(()).unwrap());
         drop(lines.at_end());
-        let taken = taken.lock().unwrap();
+        let taken = taken.lock();
         assert_eq!(taken.concat(), (0..100).map(line).collect::<String>());
         // In few writes, and each has whole lines.
         assert!(taken.len() <= 4, "{}", taken.len());
@@ -311,7 +308,7 @@ mod tests {
         (0..pushed).for_each(|_| permit.send(()).unwrap());
         drop(lines.at_end());
         assert_eq!(TOLD.load(Relaxed), dropped);
-        let taken = taken.lock().unwrap();
+        let taken = taken.lock();
         let octets: usize = taken.iter().map(String::len).sum();
         assert_eq!(octets as u64 + 1024 * dropped, 1024 * pushed as u64 + "account".len() as u64);
         assert!(taken.last().unwrap().ends_with("account"));
@@ -396,7 +393,7 @@ mod tests {
         {
             let (lines, mut file) = (Lines::default(), Vec::new());
             (0..12).for_each(|number| lines.push(format!("{}\n", line(number)).into_bytes(), LineKind::Event));
-            lines.state().phase = QueuePhase::Ending;
+            lines.state.lock().phase = QueuePhase::Ending;
             lines.write(Disk { room, errors, file: &mut file }, |_| {});
             let file = String::from_utf8(file).unwrap();
             let whole: Vec<_> = (0..12).filter(|number| file.lines().any(|found| found == line(*number))).collect();

@@ -1,8 +1,9 @@
 //! Results that deliveries side by side hand to their session.
 
 use std::future::poll_fn;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
+
+use parking_lot::Mutex;
 
 /// Results of deliveries that the session has not looked at yet. There is a lock because a session goes from thread to
 /// thread. No other task takes it.
@@ -18,7 +19,7 @@ impl<T> Incoming<T> {
     }
 
     pub(crate) fn put(&self, result: T) {
-        let mut told = self.told();
+        let mut told = self.0.lock();
         if told.is_empty() {
             // Most have one result, and some results are large.
             told.reserve_exact(1);
@@ -28,7 +29,7 @@ impl<T> Incoming<T> {
 
     /// All results, if there are any.
     pub(crate) fn drain(&self) -> Vec<T> {
-        std::mem::take(&mut self.told())
+        std::mem::take(&mut self.0.lock())
     }
 
     /// All results, as soon as there is one. No task is woken for it: deliveries work in the task that listens to them, and
@@ -39,9 +40,5 @@ impl<T> Incoming<T> {
             some => Poll::Ready(some),
         })
         .await
-    }
-
-    fn told(&self) -> MutexGuard<'_, Vec<T>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -24,10 +24,11 @@ mod writing;
 
 pub use task::DispatchTask;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use time::{Date, OffsetDateTime};
 use tokio::sync::{OnceCell, watch};
 use tokio::task::JoinSet;
@@ -154,7 +155,7 @@ impl<R: Resolver + Clone> Dispatch<R> {
     /// Counts an event.
     pub fn count(&self, event: &TlsEvent, now: OffsetDateTime) {
         let room = {
-            let mut state = self.state();
+            let mut state = self.state.lock();
             let day = state.book.day_of_counts(now.date(), state.kept.tally());
             state.kept.add(event, day)
         };
@@ -199,7 +200,7 @@ impl<R: Resolver + Clone> Dispatch<R> {
         for report in due {
             tasks.spawn(report.go(Arc::clone(&round)));
         }
-        let untold = self.state().book.take_untold();
+        let untold = self.state.lock().book.take_untold();
         self.tell_untold(untold);
         self.show_waiting();
     }
@@ -208,13 +209,13 @@ impl<R: Resolver + Clone> Dispatch<R> {
     async fn look_up(self: Arc<Self>, dns: R, settings: Arc<DispatchSettings>, clock: RoundClock) {
         let Ok(_one) = self.looking_up.try_lock() else { return };
         let lookups = {
-            let state = self.state();
+            let state = self.state.lock();
             state.book.due_lookups(state.kept.tally(), &settings.scope, clock.now())
         };
         let mut lookups = lookups::begin(&dns, lookups);
         while let Some(looked_up) = lookups.join_next().await {
             if let Ok((of, found)) = looked_up {
-                self.state().book.looked_up(&of, found, clock.now());
+                self.state.lock().book.looked_up(&of, found, clock.now());
             }
         }
         self.show_waiting();
@@ -245,14 +246,14 @@ impl<R: Resolver + Clone> Dispatch<R> {
     /// The reports that are due. Mails wait as long as their receivers could not verify them.
     async fn due(self: &Arc<Self>, round: &DispatchRound<R>) -> Vec<DueReport<R>> {
         let now = round.clock.now();
-        let keys = self.state().book.due_reports(now);
+        let keys = self.state.lock().book.due_reports(now);
         let is_mail = |key: &ReportKey| matches!(key.address, Some(ReportAddress::Mail(_)));
         let mails_wait = match keys.iter().any(is_mail) {
             true => self.without_key(&round.settings, &round.shared.connector.dns, now).await,
             false => None,
         };
         let mut due = Vec::new();
-        let mut state = self.state();
+        let mut state = self.state.lock();
         for key in keys {
             if !round.settings.scope.reports_to(&key.of.domain) {
                 state.book.skip(&key, now);
@@ -280,7 +281,7 @@ impl<R: Resolver + Clone> Dispatch<R> {
     fn show_waiting(&self) {
         let waiting = match &self.pool {
             Some(_) => self.waiting.load(Relaxed),
-            None => self.state().book.waiting(),
+            None => self.state.lock().book.waiting(),
         };
         self.shared.borrow().reporter.metrics().tls_reports_wait(waiting);
     }
@@ -307,19 +308,13 @@ impl<R: Resolver + Clone> Dispatch<R> {
             }
             KeyNotFound::NoKey(_) => {
                 let warned = (now.date(), format!("{record} {publish}"));
-                if self.state().warned.replace(warned.clone()) != Some(warned) {
+                if self.state.lock().warned.replace(warned.clone()) != Some(warned) {
                     let text = "TLS reports by mail wait: their receivers cannot verify the signature";
                     tracing::warn!(record, why = %why, publish, "{text}");
                 }
                 Some(WITHOUT_RECORD)
             }
         }
-    }
-}
-
-impl<R> Dispatch<R> {
-    fn state(&self) -> MutexGuard<'_, DispatchState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -88,7 +88,7 @@ impl<R: Resolver + Clone> Dispatch<R> {
         let of_all = self.state_of_all(now.date()).await?;
         let subjects = match &of_all {
             Some(state) => state.preview_subjects(of, now.date()),
-            None => self.state().preview_subjects(of, now.date()),
+            None => self.state.lock().preview_subjects(of, now.date()),
         };
         let mut page = settings.preview_page(&subjects, self.store_id().await?);
         let unverifiable = async {
@@ -105,7 +105,7 @@ impl<R: Resolver + Clone> Dispatch<R> {
                     let unverifiable = unverifiable.as_ref();
                     let previewed = |address| match &of_all {
                         Some(state) => state.previewed(address, unverifiable, now),
-                        None => self.state().previewed(address, unverifiable, now),
+                        None => self.state.lock().previewed(address, unverifiable, now),
                     };
                     report.addresses = addresses.iter().map(previewed).collect();
                 }

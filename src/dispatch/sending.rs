@@ -125,7 +125,7 @@ impl<R: Resolver + Clone> DueReport<R> {
 
     fn note(&self, sent: &SentReport, now: OffsetDateTime) {
         let Self { dispatch, key, address, .. } = self;
-        let mut state = dispatch.state();
+        let mut state = dispatch.state.lock();
         state.book.tried(key, sent.tried, now);
         // Before the write, which tells that another danelaw may have it.
         state.book.leave(key);
@@ -156,7 +156,7 @@ impl<R: Resolver + Clone> DueReport<R> {
 /// It is no longer under way, however its task ended.
 impl<R> Drop for DueReport<R> {
     fn drop(&mut self) {
-        self.dispatch.state().book.leave(&self.key);
+        self.dispatch.state.lock().book.leave(&self.key);
     }
 }
 

@@ -71,7 +71,7 @@ struct UntoldStates<'a, R> {
 impl<R: Resolver + Clone> Dispatch<R> {
     /// Takes reports that are due, as many as this danelaw may send besides.
     pub(super) async fn take(&self, pool: &SharedReports, now: OffsetDateTime) {
-        let room = MAX_UNDER_WAY.saturating_sub(self.state().taken.0.len());
+        let room = MAX_UNDER_WAY.saturating_sub(self.state.lock().taken.0.len());
         if room == 0 || !self.is_identified().await {
             return;
         }
@@ -79,7 +79,7 @@ impl<R: Resolver + Clone> Dispatch<R> {
         let limits = TakeLimits { most: limit(room), together: limit(TO_ONE_TOGETHER) };
         match pool.take(now.unix_timestamp(), limits).await {
             Ok(reports) => {
-                let mut state = self.state();
+                let mut state = self.state.lock();
                 reports.into_iter().for_each(|report| state.take(report));
             }
             Err(error) => tracing::debug!(%error, "TLS reports that are due cannot be taken"),
@@ -89,7 +89,7 @@ impl<R: Resolver + Clone> Dispatch<R> {
     /// Whether the id of the store is known: without it no report could be written. The first failure is told.
     async fn is_identified(&self) -> bool {
         let found = self.store_id().await.map(drop);
-        let was_unidentified = std::mem::replace(&mut self.state().unidentified, found.is_err());
+        let was_unidentified = std::mem::replace(&mut self.state.lock().unidentified, found.is_err());
         match found {
             Ok(()) => true,
             Err(error) => {
@@ -107,7 +107,7 @@ impl<R: Resolver + Clone> Dispatch<R> {
     /// since. Then, and if the store does not answer, the report goes back.
     pub(super) async fn hold(&self, key: &ReportKey) -> ReportRight {
         let Some(pool) = &self.pool else { return ReportRight::Ours };
-        let Some(held) = self.state().taken.held(key) else { return ReportRight::Lost };
+        let Some(held) = self.state.lock().taken.held(key) else { return ReportRight::Lost };
         match pool.hold(&held).await {
             Ok(right) => right,
             Err(error) => {
@@ -129,9 +129,9 @@ impl<R: Resolver + Clone> Dispatch<R> {
     /// Adds the counts. Those of a write whose answer was lost are written with the same number, and so count once.
     async fn add(&self, pool: &SharedReports) -> Result<(), Error> {
         loop {
-            let Some(write) = self.state().next_write() else { return Ok(()) };
+            let Some(write) = self.state.lock().next_write() else { return Ok(()) };
             let left_out = pool.add(&write).await?;
-            self.state().adding = None;
+            self.state.lock().adding = None;
             if left_out > 0 {
                 tracing::warn!(
                     left_out,
@@ -150,14 +150,14 @@ impl<R: Resolver + Clone> Dispatch<R> {
             pool.tell(&untold.told, &untold.suppressed).await?;
             let told = std::mem::take(&mut untold.told);
             untold.suppressed.clear();
-            let mut state = self.state();
+            let mut state = self.state.lock();
             let ended = told.iter().filter(|told| !told.is_kept).filter_map(|told| rows::key(&told.row));
             ended.for_each(|key| state.hand_over(&key));
         }
     }
 
     fn take_untold_states(&self) -> UntoldStates<'_, R> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let DispatchState { taken, book, .. } = &mut *state;
         // Of a day that is forgotten.
         taken.0.retain(|key, _| book.entry(key).is_some());
@@ -224,7 +224,7 @@ impl<R> Drop for UntoldStates<'_, R> {
         if self.is_empty() {
             return;
         }
-        let mut state = self.dispatch.state();
+        let mut state = self.dispatch.state.lock();
         state.book.put_back(self.told.iter().filter_map(|told| rows::key(&told.row)));
         rows::put_back_suppressed(&self.suppressed, &mut state.book);
     }

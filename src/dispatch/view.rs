@@ -57,7 +57,7 @@ impl<R: Resolver + Clone> Dispatch<R> {
     /// The counts of a day that this danelaw has made: the domains behind this one, as many as a page has.
     pub fn counts(&self, day: Date, after: Option<&Name>) -> CountsPage {
         // The lock does not last for what follows, which takes a while.
-        let part = self.state().counts_part(day, after);
+        let part = self.state.lock().counts_part(day, after);
         part.page()
     }
 

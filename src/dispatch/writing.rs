@@ -53,7 +53,7 @@ impl<R: Resolver + Clone> Dispatch<R> {
 
     /// Tells of the first write that fails.
     pub(super) fn note_write(&self, done: Result<(), Error>) {
-        let unwritable = std::mem::replace(&mut self.state().unwritable, done.is_err());
+        let unwritable = std::mem::replace(&mut self.state.lock().unwritable, done.is_err());
         if let Err(error) = done
             && !unwritable
         {
@@ -64,7 +64,7 @@ impl<R: Resolver + Clone> Dispatch<R> {
     }
 
     fn take_unwritten(&self) -> Unwritten<'_, R> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let counts = state.kept.take_unwritten(BATCH);
         let rows = rows::changed(&counts, &mut state.book, BATCH.rows);
         Unwritten { dispatch: self, counts, rows }
@@ -72,7 +72,7 @@ impl<R: Resolver + Clone> Dispatch<R> {
 
     /// Ends the reports of days that are too long ago.
     pub(super) fn close_days(&self, scope: &ReportScope, now: OffsetDateTime) {
-        let mut guard = self.state();
+        let mut guard = self.state.lock();
         let DispatchState { kept, book, .. } = &mut *guard;
         book.close_days(kept.tally(), scope, now);
     }
@@ -81,7 +81,7 @@ impl<R: Resolver + Clone> Dispatch<R> {
     pub(super) async fn forget(&self, now: OffsetDateTime) {
         let kept = kept_days(now);
         {
-            let mut state = self.state();
+            let mut state = self.state.lock();
             state.kept.forget_before(kept.counts);
             state.book.forget_before(kept);
         }
@@ -106,7 +106,7 @@ impl<R> Drop for Unwritten<'_, R> {
         if self.rows.is_empty() {
             return;
         }
-        let mut guard = self.dispatch.state();
+        let mut guard = self.dispatch.state.lock();
         let DispatchState { kept, book, .. } = &mut *guard;
         kept.put_back(std::mem::take(&mut self.counts));
         rows::put_back(&self.rows, book);

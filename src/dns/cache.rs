@@ -13,8 +13,10 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
+
+use parking_lot::{Mutex, MutexGuard};
 
 /// How many shards a memory has, unless it is small.
 const SHARDS: usize = 64;
@@ -106,7 +108,7 @@ impl<K: Eq + Hash, V: EntryWeight> Cache<K, V> {
         let number = self.hasher.hash_one(key) % self.shards.len() as u64;
         let shard = self.shards.get(usize::try_from(number).ok()?)?;
         // No code of others runs under the lock: a panic elsewhere cannot leave half of a change behind.
-        Some(shard.lock().unwrap_or_else(PoisonError::into_inner))
+        Some(shard.lock())
     }
 }
 

@@ -10,10 +10,11 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::answers::DnsResult;
@@ -123,7 +124,7 @@ where
         M: FnOnce(K) -> F,
         F: Future<Output = (DnsResult<T>, Duration)> + Send + 'static,
     {
-        let mut in_flight = self.inner.in_flight();
+        let mut in_flight = self.inner.in_flight.lock();
         if let Some(pending) = in_flight.get(&asked) {
             self.inner.counts.joined.fetch_add(1, Relaxed);
             return pending.clone();
@@ -152,13 +153,6 @@ where
     }
 }
 
-impl<K, T> MemoryInner<K, T> {
-    fn in_flight(&self) -> MutexGuard<'_, HashMap<InFlightKey<K>, Pending<T>>> {
-        // Entries are put in and taken out whole.
-        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// The time by both clocks.
 pub(super) fn now() -> ClockReading {
     ClockReading { steady: Instant::now(), wall: SystemTime::now() }
@@ -183,7 +177,7 @@ impl<K: Clone + Eq + Hash, T: EntryWeight> InFlightGuard<K, T> {
 
 impl<K: Eq + Hash, T> Drop for InFlightGuard<K, T> {
     fn drop(&mut self) {
-        self.inner.in_flight().remove(&self.asked);
+        self.inner.in_flight.lock().remove(&self.asked);
     }
 }
 
@@ -289,7 +283,7 @@ mod tests {
             assert_eq!(*asked.await.unwrap(), no_data());
         }
         assert_eq!(made.load(Ordering::SeqCst), 1);
-        assert!(memory.inner.in_flight().is_empty());
+        assert!(memory.inner.in_flight.lock().is_empty());
     }
 
     #[tokio::test]
@@ -366,7 +360,7 @@ mod tests {
         // The late result does not take the place of the new one.
         let never = |_| async { unreachable!("it is remembered") };
         assert_eq!(*memory.find(key(), never).await, no_data());
-        assert!(memory.inner.in_flight().is_empty());
+        assert!(memory.inner.in_flight.lock().is_empty());
     }
 
     #[tokio::test]

@@ -7,9 +7,10 @@
 //! those for old questions. If there is none while others wait, it ends without an answer.
 
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rustls::ClientConfig;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -137,10 +138,6 @@ impl ServerRace {
         Self { pace, places: Places::new(PLACES), attempts, timeout, epoch: Instant::now() }
     }
 
-    fn pace(&self) -> MutexGuard<'_, Pace> {
-        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// A place for one question, within its time-out.
     async fn place(&self) -> Result<QuestionPlace<'_>, FailureReason> {
         timeout(self.timeout, self.places.take()).await.unwrap_or(Err(FailureReason::Timeout))
@@ -152,8 +149,8 @@ impl ServerRace {
         F: Future<Output = Result<T, FailureReason>>,
     {
         let place = self.place().await?;
-        let round = self.pace().round(self.attempts, self.epoch.elapsed());
-        let first = round.peek().map_or(YOUNG, |server| self.pace().wait(server, 0));
+        let round = self.pace.lock().round(self.attempts, self.epoch.elapsed());
+        let first = round.peek().map_or(YOUNG, |server| self.pace.lock().wait(server, 0));
         let mut field = ConfiguredServers(self);
         let asking = race(&mut field, round, self.timeout, |server, ()| exchange(server));
         self.places.hold(place, first, asking).await
@@ -166,7 +163,7 @@ impl ServerRace {
         exchange: impl Future<Output = Result<T, FailureReason>>,
     ) -> Result<T, FailureReason> {
         let place = self.place().await?;
-        let first = self.pace().wait(server, 0);
+        let first = self.pace.lock().wait(server, 0);
         let asking = async { timeout(self.timeout, exchange).await.unwrap_or(Err(FailureReason::Timeout)) };
         self.places.hold(place, first, asking).await
     }
@@ -187,20 +184,20 @@ impl RacedServers for ConfiguredServers<'_> {
     }
 
     fn wait(&self, server: usize, before: u32) -> Duration {
-        self.0.pace().wait(server, before)
+        self.0.pace.lock().wait(server, before)
     }
 
     fn answered(&mut self, server: usize, took: Duration) {
-        self.0.pace().answered(server, took);
+        self.0.pace.lock().answered(server, took);
     }
 
     fn missed(&mut self, server: usize, after: Duration) {
-        self.0.pace().missed(server, after, self.0.epoch.elapsed());
+        self.0.pace.lock().missed(server, after, self.0.epoch.elapsed());
     }
 
     fn failed(&mut self, server: usize, reason: &FailureReason) {
         if matches!(reason, FailureReason::Network(_)) {
-            self.0.pace().refused(server, self.0.epoch.elapsed());
+            self.0.pace.lock().refused(server, self.0.epoch.elapsed());
         }
     }
 }

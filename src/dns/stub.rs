@@ -20,10 +20,11 @@ mod log;
 mod round;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -236,7 +237,7 @@ impl StubInner {
         let before = self.health.borrow().clone();
         if servers != in_use(mode, &before) {
             let in_use = Arc::new(InUse::of(&self.factory, &health, &self.fitness));
-            *self.in_use.write().unwrap_or_else(PoisonError::into_inner) = in_use;
+            *self.in_use.write() = in_use;
             // In this order: a question of the new epoch goes to the new servers.
             self.fitness.advance();
         }
@@ -294,7 +295,7 @@ impl StubInner {
     async fn follow(&self, key: &LookupKey, ttl: &mut Duration) -> DnsResult<Lookup<Data>> {
         let (asked, rtype) = key;
         // A chain is followed through one set of servers.
-        let in_use = Arc::clone(&self.in_use.read().unwrap_or_else(PoisonError::into_inner));
+        let in_use = Arc::clone(&self.in_use.read());
         let backend = &in_use.backend;
         // A name that no server is asked about is denied by none.
         let finality = never_asked(asked).map_or(in_use.finality, |_| Finality::Final);

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -43,12 +44,12 @@ pub struct HostCertificates(Arc<Mutex<HashMap<Name, Vec<u8>>>>);
 impl HostCertificates {
     /// The certificate of a host, if it has proven its name.
     pub fn of(&self, host: &Name) -> Option<Vec<u8>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(host).cloned()
+        self.0.lock().get(host).cloned()
     }
 
     fn note(&self, host: &Name, session: &TlsStream<TcpStream>) {
         if let Some([own, ..]) = session.get_ref().1.peer_certificates() {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(host.clone(), own.to_vec());
+            self.0.lock().insert(host.clone(), own.to_vec());
         }
     }
 }

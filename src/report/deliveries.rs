@@ -5,8 +5,8 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use parking_lot::Mutex;
 use time::OffsetDateTime;
 
 use super::{Outcome, Verdict};
@@ -79,7 +79,7 @@ impl DeliveryNotes {
     }
 
     fn note_delivered(&self, outcome: &Outcome, at: i64) {
-        let mut noted = self.lock();
+        let mut noted = self.0.lock();
         noted.refused.remove(&outcome.domain);
         let protection = outcome.protection();
         let before = noted.delivered.get(&outcome.domain).and_then(|delivered| delivered.under_tls);
@@ -97,7 +97,7 @@ impl DeliveryNotes {
     }
 
     fn note_refused(&self, outcome: &Outcome, label: Label, at: i64) {
-        let mut noted = self.lock();
+        let mut noted = self.0.lock();
         let before = noted.refused.get(&outcome.domain).filter(|refused| at - refused.last < DAY);
         let (last, times) = match before {
             Some(before) if at - before.last < APART => (before.last, before.times),
@@ -110,26 +110,21 @@ impl DeliveryNotes {
 
     /// The addresses that were verified within the last day and after this time, in seconds since 1970.
     pub fn verified_since(&self, since: i64) -> Vec<((Name, IpAddr), VerifiedAddress)> {
-        let noted = self.lock();
+        let noted = self.0.lock();
         let new = noted.verified.iter().filter(|(_, address)| address.at >= since);
         new.map(|(key, address)| (key.clone(), address.clone())).collect()
     }
 
     /// The last deliveries to a domain.
     pub fn delivered(&self, domain: &Name) -> DeliveredDomain {
-        self.lock().delivered.get(domain).copied().unwrap_or_default()
+        self.0.lock().delivered.get(domain).copied().unwrap_or_default()
     }
 
     /// The domains whose last mail was refused, after this time.
     pub fn refused_since(&self, since: i64) -> Vec<(Name, RefusedDomain)> {
-        let noted = self.lock();
+        let noted = self.0.lock();
         let new = noted.refused.iter().filter(|(_, refused)| refused.last >= since);
         new.map(|(name, refused)| (name.clone(), refused.clone())).collect()
-    }
-
-    /// A panic elsewhere does not poison the notes: each is put in whole.
-    fn lock(&self) -> MutexGuard<'_, NotedDeliveries> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

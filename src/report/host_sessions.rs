@@ -1,8 +1,8 @@
 //! Sessions under the policies `encrypt` and `may`, counted until the next minute, for the memory of hosts.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use time::OffsetDateTime;
 
 use crate::name::Name;
@@ -39,7 +39,7 @@ impl HostSessionCounts {
         let HostSession { host, port, word, leaf, roots } = session;
         let key = CountedHost { host, port, day: i64::from(now.date().to_julian_day()), word };
         let note = SessionNote { leaf, roots };
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.counts.lock();
         if let Some(counted) = counts.get_mut(&key) {
             let sessions = counted.sessions + 1;
             *counted = CountedSessions { sessions, last: now.unix_timestamp(), note };
@@ -50,7 +50,7 @@ impl HostSessionCounts {
 
     /// The sessions so far, as the store takes them; they are forgotten here.
     pub fn take(&self) -> Vec<HostSessions> {
-        let counts = std::mem::take(&mut *self.counts.lock().unwrap_or_else(PoisonError::into_inner));
+        let counts = std::mem::take(&mut *self.counts.lock());
         let row = |(key, counted): (CountedHost, CountedSessions)| HostSessions {
             host: key.host.to_string(),
             port: key.port,

@@ -18,9 +18,10 @@ mod ring;
 pub mod turned_away;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
 
@@ -244,7 +245,7 @@ impl Reporter {
     /// counted; the log has it once in ten seconds, because it then concerns all sessions.
     pub fn ran_out(&self, reason: Label, at: &'static str) {
         self.metrics.ran_out(reason, at);
-        let mut alarmed = self.alarmed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut alarmed = self.alarmed.lock();
         if alarmed.is_some_and(|last| last.elapsed() < ALARM_EVERY) {
             return;
         }
@@ -492,7 +493,7 @@ fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
 
     use super::*;
 
@@ -501,7 +502,7 @@ mod tests {
 
     impl Write for Log {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
+            self.0.lock().write(bytes)
         }
 
         fn flush(&mut self) -> std::io::Result<()> {
@@ -533,7 +534,7 @@ mod tests {
         let subscriber =
             tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).without_time().finish();
         tracing::subscriber::with_default(subscriber, || outcome.log());
-        String::from_utf8(log.0.lock().unwrap().clone()).unwrap()
+        String::from_utf8(log.0.lock().clone()).unwrap()
     }
 
     #[test]

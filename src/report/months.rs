@@ -6,9 +6,10 @@
 //! invented domains take no room from those that get mail.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use time::OffsetDateTime;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
@@ -80,7 +81,7 @@ impl MailMonths {
     pub(super) fn note(&self, outcome: &Outcome, now: OffsetDateTime) {
         let Some(result) = MailResult::of(outcome) else { return };
         let (month, day) = (Month::of(now.date()), i64::from(now.date().to_julian_day()));
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let kind = if result.is_delivery() { &mut state.delivered } else { &mut state.failed };
         let UnwrittenCounts { domains, others } = kind;
         let (key, is_full) = ((month, outcome.domain.clone()), domains.len() >= MOST);
@@ -110,7 +111,7 @@ impl MailMonths {
 
     /// The write that is under way, or the next one.
     fn next_write(&self) -> Option<Arc<PendingWrite>> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if state.pending.is_none() {
             state.pending = state.next().map(Arc::new);
         }
@@ -118,7 +119,7 @@ impl MailMonths {
     }
 
     fn note_write(&self, done: &Result<(), Error>) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let was_failing = std::mem::replace(&mut state.is_failing, done.is_err());
         match done {
             Ok(()) => state.pending = None,
@@ -130,10 +131,6 @@ impl MailMonths {
             }
             Err(_) => {}
         }
-    }
-
-    fn state(&self) -> MutexGuard<'_, UnwrittenMonths> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

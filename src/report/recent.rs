@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use parking_lot::Mutex;
 use time::OffsetDateTime;
 
 use super::{Outcome, Verdict};
@@ -169,7 +169,7 @@ impl RecentMail {
 
     /// Counts an attempt that is over now.
     pub(super) fn note(&self, outcome: &Outcome, now: OffsetDateTime) {
-        let mut state = self.state();
+        let mut state = self.inner.lock();
         state.count(outcome.verdict, now);
         if let Some(label) = outcome.reason {
             let seen = ReasonCount { times: 0, last: now, domain: outcome.domain.clone() };
@@ -182,7 +182,7 @@ impl RecentMail {
 
     /// The state now, with so many of the domains that fail.
     pub fn summary(&self, now: OffsetDateTime, most: usize) -> RecentSummary {
-        let state = self.state();
+        let state = self.inner.lock();
         let seen = |(label, reason): (&Label, &ReasonCount)| SeenReason {
             label: *label,
             times: reason.times,
@@ -203,14 +203,14 @@ impl RecentMail {
 
     /// The domains that fail behind this one, so many of them, in their order.
     pub fn failing(&self, after: Option<&Name>, most: usize) -> ListedDomains {
-        let rows = self.state().failing.behind(after, most + 1);
+        let rows = self.inner.lock().failing.behind(after, most + 1);
         ListedDomains::first(rows, most)
     }
 
     /// All domains behind this one, so many of them, in their order.
     pub fn all(&self, after: Option<&Name>, most: usize) -> ListedDomains {
         let mut rows = {
-            let state = self.state();
+            let state = self.inner.lock();
             let mut rows = state.failing.behind(after, most + 1);
             rows.extend(state.working.behind(after, most + 1));
             rows
@@ -221,13 +221,9 @@ impl RecentMail {
 
     /// The last mail to a domain.
     pub fn domain(&self, name: &Name) -> Option<RecentDomain> {
-        let state = self.state();
+        let state = self.inner.lock();
         let (_, domain) = state.failing.by_name.get(name).or_else(|| state.working.by_name.get(name))?;
         Some(domain.clone())
-    }
-
-    fn state(&self) -> MutexGuard<'_, RecentState> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

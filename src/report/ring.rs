@@ -1,7 +1,8 @@
 //! The last attempts that did not end well, for `danelaw explain`.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use parking_lot::Mutex;
 
 /// The most octets of one account: the 20 KB of `admin.remember`.
 const MAX_OCTETS: usize = 20 * 1000;
@@ -44,7 +45,7 @@ impl Ring {
         let AttemptTexts { line, steps } = account();
         let ended = RememberedAttempt { id: id.into(), line: line.into(), account: bounded(steps).into() };
         let forgotten = {
-            let mut attempts = self.attempts();
+            let mut attempts = self.attempts.lock();
             let forgotten = if attempts.len() >= self.most { attempts.pop_front() } else { None };
             attempts.push_back(ended);
             forgotten
@@ -55,21 +56,18 @@ impl Ring {
 
     /// The account of the last attempt, if one is remembered.
     pub(super) fn last(&self) -> Option<String> {
-        self.attempts().back().map(|ended| ended.account.to_string())
+        self.attempts.lock().back().map(|ended| ended.account.to_string())
     }
 
     /// The line of each attempt that is remembered, the last one first.
     pub(super) fn lines(&self) -> Vec<String> {
-        self.attempts().iter().rev().map(|ended| ended.line.to_string()).collect()
-    }
-
-    fn attempts(&self) -> MutexGuard<'_, VecDeque<RememberedAttempt>> {
-        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.attempts.lock().iter().rev().map(|ended| ended.line.to_string()).collect()
     }
 
     /// The account of the attempt with this id, if it is remembered.
     pub(super) fn find(&self, id: &str) -> Option<String> {
-        self.attempts()
+        self.attempts
+            .lock()
             .iter()
             .rev()
             .find(|ended| ended.id.eq_ignore_ascii_case(id))

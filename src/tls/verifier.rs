@@ -5,8 +5,9 @@
 //! worthless before the handshake has completed: the certificate is judged before the server has shown that it holds
 //! the key.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls13_signature_with_raw_key};
 use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
@@ -117,11 +118,7 @@ impl Verifier {
 
     /// The notes, once the handshake is over.
     pub(super) fn take_findings(&self) -> Findings {
-        std::mem::take(&mut *self.findings())
-    }
-
-    fn findings(&self) -> MutexGuard<'_, Findings> {
-        self.findings.lock().unwrap_or_else(PoisonError::into_inner)
+        std::mem::take(&mut *self.findings.lock())
     }
 
     /// Notes a refusal, and gives rustls the error that the alert to the server is made of.
@@ -148,7 +145,7 @@ impl Verifier {
             | TlsFailure::Closed(_)
             | TlsFailure::Broken(_) => CertificateError::ApplicationVerificationFailure,
         });
-        self.findings().failure.get_or_insert(failure);
+        self.findings.lock().failure.get_or_insert(failure);
         error
     }
 
@@ -157,7 +154,7 @@ impl Verifier {
         &self,
         check: impl FnOnce(&SubjectPublicKeyInfoDer<'_>) -> Result<(), TlsFailure>,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let key = self.findings().key.clone();
+        let key = self.findings.lock().key.clone();
         let Some(key) = key else {
             return Err(self.refuse(TlsFailure::Broken("a signature came before the certificate".into())));
         };
@@ -165,7 +162,7 @@ impl Verifier {
             .map_err(TlsFailure::SmallKey)
             .and_then(|()| check(&SubjectPublicKeyInfoDer::from(key.as_slice())))
             .map_err(|failure| self.refuse(failure))?;
-        self.findings().possession = Possession::Proven;
+        self.findings.lock().possession = Possession::Proven;
         Ok(HandshakeSignatureValid::assertion())
     }
 }
@@ -188,20 +185,20 @@ impl ServerCertVerifier for Verifier {
         let Some(key) = sent.key() else {
             return Err(self.refuse(TlsFailure::UnsupportedKey));
         };
-        self.findings().key = Some(key.to_vec());
+        self.findings.lock().key = Some(key.to_vec());
         let algorithms = self.provider.signature_verification_algorithms.all;
         let authorities = Authorities { roots: self.roots.store(), algorithms, now };
         match &self.demand {
             KeyDemand::Record(expectation) => {
                 let found = sent.verify(expectation, now).map_err(|why| self.refuse(why.into()))?;
-                self.findings().proof = Some(KeyProof::Record(found));
+                self.findings.lock().proof = Some(KeyProof::Record(found));
             }
             KeyDemand::Authority(name) => {
                 let vouched = authorities.vouch(&chain, &sent, name).map_err(|why| self.refuse(why.into()))?;
-                self.findings().proof = Some(KeyProof::Authority(vouched));
+                self.findings.lock().proof = Some(KeyProof::Authority(vouched));
             }
             KeyDemand::Nothing(name) => {
-                self.findings().worth = Some(match self.sni {
+                self.findings.lock().worth = Some(match self.sni {
                     Sni::Sent => authorities.worth(&chain, &sent, name),
                     Sni::Omitted => PkixWorth::SniRefused,
                 });

@@ -14,9 +14,9 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use tokio::time::Instant;
 
 use crate::name::Name;
@@ -70,7 +70,7 @@ impl<K: Eq + Hash + Clone> BoundedMemory<K> {
     /// Remembers the key from now on.
     pub fn note(&self, key: &K) {
         let now = Instant::now();
-        let mut seen = self.seen.write().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen.write();
         if seen.len() >= self.most && !seen.contains_key(key) {
             let oldest = seen.iter().min_by_key(|(_, since)| **since).map(|(oldest, _)| oldest.clone());
             if let Some(oldest) = oldest {
@@ -82,7 +82,7 @@ impl<K: Eq + Hash + Clone> BoundedMemory<K> {
 
     /// Whether the key was noted not too long ago.
     pub fn knows(&self, key: &K) -> bool {
-        let seen = self.seen.read().unwrap_or_else(PoisonError::into_inner);
+        let seen = self.seen.read();
         seen.get(key).is_some_and(|since| since.elapsed() < self.keep)
     }
 }
@@ -181,7 +181,7 @@ mod tests {
         for number in 0..2 * u32::try_from(memory.most).unwrap() {
             memory.note(&HostEndpoint { address: std::net::Ipv4Addr::from(number).into(), port: None });
         }
-        assert!(memory.seen.read().unwrap().len() <= memory.most);
+        assert!(memory.seen.read().len() <= memory.most);
         memory.note(&address);
         assert!(memory.knows(&address));
     }

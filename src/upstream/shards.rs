@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hash};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use parking_lot::{Mutex, MutexGuard};
 
 /// The number of parts.
 pub(super) const SHARDS: usize = 16;
@@ -25,16 +26,11 @@ impl<K: Eq + Hash, V> Shards<K, V> {
     pub(super) fn of(&self, key: &K) -> MutexGuard<'_, HashMap<K, V>> {
         // SHARDS is a power of two, so that the mask is below it.
         let number = usize::try_from(self.hasher.hash_one(key) & (SHARDS as u64 - 1)).unwrap_or_default();
-        lock(&self.shards[number])
+        self.shards[number].lock()
     }
 
     /// All parts, one after the other.
     pub(super) fn each(&self) -> impl Iterator<Item = MutexGuard<'_, HashMap<K, V>>> {
-        self.shards.iter().map(lock)
+        self.shards.iter().map(Mutex::lock)
     }
-}
-
-/// Only code of this folder runs under these locks: a panic elsewhere cannot leave half of a change behind.
-fn lock<T>(shard: &Mutex<T>) -> MutexGuard<'_, T> {
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
 }

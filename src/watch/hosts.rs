@@ -2,9 +2,10 @@
 //! the watch takes them, learns, warns, and writes the entries. Mail never waits for it, and does not depend on it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use time::OffsetDateTime;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -74,12 +75,12 @@ impl SettledHosts {
 
     /// The memory of a host.
     pub fn get(&self, key: &HostKey) -> Option<RememberedHost> {
-        self.memory().get(key).map(|entry| RememberedHost::of(key, entry))
+        self.memory.lock().get(key).map(|entry| RememberedHost::of(key, entry))
     }
 
     /// How many hosts are remembered.
     pub fn figures(&self) -> HostFigures {
-        let memory = self.memory();
+        let memory = self.memory.lock();
         let settled = memory.settled();
         HostFigures { settled, others: memory.count() - settled }
     }
@@ -96,7 +97,7 @@ impl SettledHosts {
     /// Reads the entries of the danelaw with the lease now and then.
     async fn follow(&self, now: OffsetDateTime) -> Result<(), store::Error> {
         let is_due = {
-            let mut keeping = self.keeping();
+            let mut keeping = self.keeping.lock();
             keeping.lease = None;
             keeping.read.is_none_or(|read| (now - read).abs() >= READ_EVERY)
         };
@@ -105,25 +106,25 @@ impl SettledHosts {
 
     /// Takes the sessions of all danelaws, learns, warns, and writes.
     async fn lead(&self, lease: TaskLease, now: OffsetDateTime) -> Result<(), store::Error> {
-        let is_new = self.keeping().lease != Some(lease);
+        let is_new = self.keeping.lock().lease != Some(lease);
         if is_new {
             self.read(now).await?;
-            self.keeping().lease = Some(lease);
+            self.keeping.lock().lease = Some(lease);
         }
         let taken = self.store.take_host_sessions(Some(lease)).await?;
         let day = i64::from(now.date().to_julian_day());
         let batch = taken.iter().filter_map(day_sessions).collect();
-        let learnt = self.memory().learn(batch, LearnTime { at: now.unix_timestamp(), day });
+        let learnt = self.memory.lock().learn(batch, LearnTime { at: now.unix_timestamp(), day });
         self.tell(&learnt);
-        self.keeping().unwritten.extend(learnt.changed);
+        self.keeping.lock().unwritten.extend(learnt.changed);
         self.write(&learnt.evicted, lease).await?;
         self.tidy(now, &learnt.evicted).await
     }
 
     async fn read(&self, now: OffsetDateTime) -> Result<(), store::Error> {
         let rows = self.store.watch_rows_of(KIND).await?;
-        self.memory().replace(entries(&rows));
-        let mut keeping = self.keeping();
+        self.memory.lock().replace(entries(&rows));
+        let mut keeping = self.keeping.lock();
         keeping.read = Some(now);
         keeping.unwritten.clear();
         Ok(())
@@ -131,7 +132,7 @@ impl SettledHosts {
 
     async fn write(&self, evicted: &[HostKey], lease: TaskLease) -> Result<(), store::Error> {
         let mut rows: Vec<_> = {
-            let (memory, keeping) = (self.memory(), self.keeping());
+            let (memory, keeping) = (self.memory.lock(), self.keeping.lock());
             keeping.unwritten.iter().filter_map(|key| Some(row(key, memory.get(key)?))).collect()
         };
         // Their time is over.
@@ -143,7 +144,7 @@ impl SettledHosts {
         }));
         if !rows.is_empty() {
             self.store.put_watch_rows(&rows, Some(lease)).await?;
-            self.keeping().unwritten.clear();
+            self.keeping.lock().unwritten.clear();
         }
         Ok(())
     }
@@ -151,11 +152,11 @@ impl SettledHosts {
     /// Deletes old entries, once a day and where some made room.
     async fn tidy(&self, now: OffsetDateTime, evicted: &[HostKey]) -> Result<(), store::Error> {
         let day = i64::from(now.date().to_julian_day());
-        if self.keeping().tidied == Some(day) && evicted.is_empty() {
+        if self.keeping.lock().tidied == Some(day) && evicted.is_empty() {
             return Ok(());
         }
         self.store.forget_watch_rows(KIND, now.unix_timestamp() - FORGOTTEN * DAY).await?;
-        self.keeping().tidied = Some(day);
+        self.keeping.lock().tidied = Some(day);
         Ok(())
     }
 
@@ -177,14 +178,6 @@ impl SettledHosts {
                 }
             }
         }
-    }
-
-    fn memory(&self) -> MutexGuard<'_, HostMemory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn keeping(&self) -> MutexGuard<'_, HostKeeping> {
-        self.keeping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

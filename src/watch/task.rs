@@ -4,9 +4,10 @@
 //! so that each finding is told once, and a host is not asked by each of them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -140,24 +141,24 @@ impl Watch {
 
     /// The findings now.
     pub fn view(&self) -> WatchView {
-        self.book().view()
+        self.book.lock().view()
     }
 
     /// The findings about one domain; none for one that is not watched.
     pub fn view_of(&self, domain: &Name) -> Option<WatchView> {
-        self.book().view_of(domain)
+        self.book.lock().view_of(domain)
     }
 
     /// The last look at one domain; none for one that is not watched.
     pub fn looked(&self, domain: &Name, now: OffsetDateTime) -> Option<LookedDomain> {
-        self.book().looked(domain, now.unix_timestamp())
+        self.book.lock().looked(domain, now.unix_timestamp())
     }
 
     /// The numbers for metrics.
     pub fn figures(&self) -> WatchFigures {
-        let LookCounts { delivery, dns, session } = *self.looks();
+        let LookCounts { delivery, dns, session } = *self.looks.lock();
         let looks = vec![("delivery", delivery), ("dns", dns), ("session", session)];
-        WatchFigures { looks, ..self.book().figures() }
+        WatchFigures { looks, ..self.book.lock().figures() }
     }
 
     async fn lease(&self) -> Result<Option<TaskLease>, Error> {
@@ -186,7 +187,7 @@ impl Watch {
             *pass = PassLookout::new(&config, &shared, now);
         }
         let (named, mailed, again) = {
-            let book = self.book();
+            let book = self.book.lock();
             let again = self.again(&watched, &book, now);
             (watched.due_named(&book, now, every), watched.due_mailed(&book, now, every), again)
         };
@@ -221,9 +222,9 @@ impl Watch {
         if plan.domains.is_empty() {
             return;
         }
-        let book = self.book().clone();
+        let book = self.book.lock().clone();
         let facts = lookout.run(plan, &book).await;
-        self.looks().add(facts.looks);
+        self.looks.lock().add(facts.looks);
         self.take_up(book, facts, lease).await;
     }
 
@@ -237,7 +238,7 @@ impl Watch {
             return;
         }
         let last_run = book.last_run.unwrap_or_default();
-        *self.book() = book;
+        *self.book.lock() = book;
         match end {
             RunEnd::Saw(told) => {
                 told.iter().for_each(super::log::tell);
@@ -295,16 +296,8 @@ impl Watch {
         for kind in [DOMAIN, HOST, RUN] {
             rows.extend(store.watch_rows_of(kind).await?);
         }
-        *self.book() = restored(rows);
+        *self.book.lock() = restored(rows);
         Ok(())
-    }
-
-    fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn looks(&self) -> MutexGuard<'_, LookCounts> {
-        self.looks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

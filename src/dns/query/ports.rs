@@ -6,9 +6,9 @@
 //! such datagrams in. A question that is given up takes its socket with it, so that its late reply meets no other question.
 
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::net::UdpSocket;
 use tokio::time::Instant;
 
@@ -85,7 +85,7 @@ impl Ports {
     }
 
     fn kept(&self) -> Option<MutexGuard<'_, Vec<Port>>> {
-        Some(self.kept.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
+        Some(self.kept.as_ref()?.lock())
     }
 }
 

@@ -5,10 +5,11 @@
 //! connection of its own: a server may close one that is idle at any time, and some answer one question on each.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
+use parking_lot::Mutex;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, Error as TlsError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
@@ -88,7 +89,7 @@ impl Streams {
         }
         let alone = self.open();
         let reply = alone.put(request()?).await?;
-        let mut lines = self.lines();
+        let mut lines = self.lines.lock();
         if lines.len() < MAX_CONNECTIONS {
             lines.push(alone);
         }
@@ -97,7 +98,7 @@ impl Streams {
 
     /// The connection with the fewest questions; a fresh one where each of them has all that it carries.
     fn shared(&self) -> (ConnectionHandle, Age) {
-        let mut lines = self.lines();
+        let mut lines = self.lines.lock();
         lines.retain(ConnectionHandle::is_of_use);
         let full = lines.len() >= MAX_CONNECTIONS;
         let kept = lines.iter().filter(|line| full || line.load() < MAX_QUESTIONS).min_by_key(|line| line.load());
@@ -118,10 +119,6 @@ impl Streams {
         tokio::spawn(connection.live(self.server.clone(), Arc::clone(&self.tls)));
         line
     }
-
-    fn lines(&self) -> MutexGuard<'_, Vec<ConnectionHandle>> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl ConnectionHandle {
@@ -133,16 +130,12 @@ impl ConnectionHandle {
     }
 
     fn is_of_use(&self) -> bool {
-        !self.questions.is_closed() && (self.load() == 0 || self.vitals().heard.elapsed() < STALLED)
+        !self.questions.is_closed() && (self.load() == 0 || self.vitals.lock().heard.elapsed() < STALLED)
     }
 
     /// The questions that wait for a reply, or to be written.
     fn load(&self) -> usize {
-        self.vitals().waiting + MAX_QUESTIONS - self.questions.capacity()
-    }
-
-    fn vitals(&self) -> MutexGuard<'_, Vitals> {
-        self.vitals.lock().unwrap_or_else(PoisonError::into_inner)
+        self.vitals.lock().waiting + MAX_QUESTIONS - self.questions.capacity()
     }
 }
 
@@ -220,7 +213,7 @@ impl DnsConnection {
         }
         let framed = asked.message.framed()?;
         if self.waiting.is_empty() {
-            self.vitals.lock().unwrap_or_else(PoisonError::into_inner).heard = Instant::now();
+            self.vitals.lock().heard = Instant::now();
         }
         if let Some(id) = asked.message.id() {
             self.waiting.insert(id, asked);
@@ -234,7 +227,7 @@ impl DnsConnection {
 
     /// Hands out the replies that are whole.
     fn hand_out(&mut self) -> Result<(), FailureReason> {
-        self.vitals.lock().unwrap_or_else(PoisonError::into_inner).heard = Instant::now();
+        self.vitals.lock().heard = Instant::now();
         while let Some((length, behind)) = self.unread.split_first_chunk()
             && let Some(reply) = behind.get(..usize::from(u16::from_be_bytes(*length)))
         {
@@ -250,7 +243,7 @@ impl DnsConnection {
     }
 
     fn note(&self) {
-        self.vitals.lock().unwrap_or_else(PoisonError::into_inner).waiting = self.waiting.len();
+        self.vitals.lock().waiting = self.waiting.len();
     }
 }
 
@@ -341,7 +334,7 @@ mod tests {
         let questions = join_all((0..NUMBER).map(|number| asked(&streams, number)));
         let (answers, _served) = tokio::join!(questions, server);
         assert_eq!(answers, vec![Ok(true); NUMBER]);
-        let loads: Vec<usize> = streams.lines().iter().map(ConnectionHandle::load).collect();
+        let loads: Vec<usize> = streams.lines.lock().iter().map(ConnectionHandle::load).collect();
         assert_eq!(loads, [0]);
     }
 
@@ -367,7 +360,7 @@ mod tests {
         let (answers, served) = tokio::join!(questions, server);
         assert_eq!((answers, served.len()), (vec![Ok(true); 4], 3));
         // They are kept for the next questions.
-        assert_eq!(streams.lines().iter().filter(|line| line.is_of_use()).count(), 3);
+        assert_eq!(streams.lines.lock().iter().filter(|line| line.is_of_use()).count(), 3);
     }
 
     #[tokio::test]

@@ -6,9 +6,10 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rustls::ClientConfig;
 use tokio::time::Instant;
 
@@ -43,7 +44,7 @@ impl AuthorityClients {
     pub(super) fn to(&self, address: IpAddr) -> Arc<QueryClient> {
         let now = Instant::now();
         // Entries are put in and taken out whole.
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.lock();
         if let Some(known) = kept.get_mut(&address) {
             known.asked = now;
             return Arc::clone(&known.client);
@@ -89,10 +90,10 @@ mod tests {
             assert!(Arc::ptr_eq(&first, &clients.to(server(0))), "one that is asked all the time stays");
             tokio::time::advance(Duration::from_millis(1)).await;
         }
-        assert_eq!(clients.kept.lock().unwrap().len(), MAX_CLIENTS);
+        assert_eq!(clients.kept.lock().len(), MAX_CLIENTS);
         tokio::time::advance(IDLE).await;
         clients.to(server(1));
-        assert_eq!(clients.kept.lock().unwrap().len(), 1);
+        assert_eq!(clients.kept.lock().len(), 1);
         assert_eq!(Arc::strong_count(&first), 1);
     }
 }

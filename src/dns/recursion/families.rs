@@ -2,8 +2,9 @@
 //! addresses are reached, if it has IPv6 alone.
 
 use std::net::{IpAddr, UdpSocket};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use super::super::by_nat64::{connect_address, identities};
 use super::super::query::any_of_family;
@@ -59,7 +60,7 @@ impl RoutedFamilies {
     /// Whether there is a route for IPv4 and for IPv6. If there is none at all, both are tried all the same: the error
     /// says more than this can.
     pub(super) fn routes(&self, hints: &RootHints) -> FamilyRoutes {
-        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = self.found.lock();
         if let Some(finding) = found.as_ref().filter(|finding| finding.since.elapsed() < HOLDS_FOR) {
             return finding.families;
         }

@@ -13,9 +13,10 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
@@ -158,13 +159,7 @@ impl<K: Clone + Eq + Hash> PlacesByKey<K> {
     }
 
     fn of(&self, key: &K) -> Arc<Semaphore> {
-        Arc::clone(self.in_use().entry(key.clone()).or_insert_with(|| Arc::new(Semaphore::new(self.of_each))))
-    }
-}
-
-impl<K> PlacesByKey<K> {
-    fn in_use(&self) -> MutexGuard<'_, HashMap<K, Arc<Semaphore>>> {
-        self.in_use.lock().unwrap_or_else(PoisonError::into_inner)
+        Arc::clone(self.in_use.lock().entry(key.clone()).or_insert_with(|| Arc::new(Semaphore::new(self.of_each))))
     }
 }
 
@@ -190,7 +185,7 @@ impl HeldPlace<'_> {
 
 impl<K: Eq + Hash> Drop for KeyPlace<'_, K> {
     fn drop(&mut self) {
-        let mut in_use = self.places.in_use();
+        let mut in_use = self.places.in_use.lock();
         self.permit = None;
         // A question that waits, or is in flight, has the semaphore too.
         if in_use.get(&self.key).is_some_and(|places| Arc::strong_count(places) == 1) {
@@ -283,7 +278,7 @@ mod tests {
         held.pop();
         assert!(timeout(soon, lanes.enter(&zone(1), server(1, 98), &known)).await.is_ok());
         held.clear();
-        assert!(lanes.zones.in_use().is_empty(), "no zone is kept that is not asked");
+        assert!(lanes.zones.in_use.lock().is_empty(), "no zone is kept that is not asked");
         assert_eq!(lanes.unknown.available_permits(), UNKNOWN);
     }
 
@@ -295,10 +290,10 @@ mod tests {
         // The zone has all its places; another one has not.
         assert!(beside(1, 99).is_none() && beside(2, 1).is_some());
         drop(held);
-        assert!(beside(1, 99).is_some() && lanes.zones.in_use().is_empty());
+        assert!(beside(1, 99).is_some() && lanes.zones.in_use.lock().is_empty());
         // Another question waits for the next place among those for unknown servers.
         let full = lanes.unknown.acquire_many(UNKNOWN as u32).await.unwrap();
-        assert!(beside(1, 1).is_none() && lanes.zones.in_use().is_empty());
+        assert!(beside(1, 1).is_none() && lanes.zones.in_use.lock().is_empty());
         // One server has few places, among those for fast ones too.
         known.replied(server(1, 1), Duration::ZERO);
         let held: Vec<_> = std::iter::from_fn(|| beside(1, 1)).collect();
@@ -323,7 +318,7 @@ mod tests {
             }
         }
         drop(held);
-        assert!(waiting.await.is_ok() && lanes.servers.in_use().is_empty());
+        assert!(waiting.await.is_ok() && lanes.servers.in_use.lock().is_empty());
     }
 
     #[tokio::test(start_paused = true)]
