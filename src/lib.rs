@@ -54,6 +54,7 @@
 pub mod version;
 pub mod excerpt;
 mod digits;
+mod words;
 pub mod hex;
 pub mod last_day;
 pub mod name;

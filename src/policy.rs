@@ -48,7 +48,6 @@ pub mod host_session;
 mod protection_word;
 mod waiver;
 
-use std::fmt;
 use std::sync::Arc;
 
 use time::Date;
@@ -59,12 +58,14 @@ use crate::dns::{Host, Security};
 use crate::mta_sts::MxPattern;
 use crate::mx::Route;
 use crate::name::Name;
+use crate::words::words;
 
 pub use protection_word::ProtectionWord;
 pub use waiver::{ListenerMail, Waiver};
 
 /// How much a session must prove, in Postfix's words.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, strum::Display, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Level {
     /// TLS if the host offers it and it works, cleartext if not. The one level that needs a [`Permit`].
     May(Permit),
@@ -82,6 +83,8 @@ pub enum Level {
     /// As if the domain had published these records for each of its hosts, and no others.
     Fingerprint(Vec<Tlsa>),
 }
+
+words!(&Level);
 
 /// The use of TLSA records of a secure host that an insecure MX record names (RFC 7672 §2.2.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,7 +129,8 @@ impl Permit {
 }
 
 /// Whether danelaw enforces the table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Mode {
     /// A session that does not meet its policy gets no mail.
     Enforce,
@@ -149,35 +153,7 @@ macro_rules! lowered {
     };
 }
 
-impl fmt::Display for Mode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Enforce => "enforce",
-            Self::Observe => "observe",
-        })
-    }
-}
-
-impl fmt::Display for Level {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.label())
-    }
-}
-
 impl Level {
-    /// The word in the configuration and in the log.
-    pub fn label(&self) -> &'static str {
-        match self {
-            Self::May(_) => "may",
-            Self::Encrypt => "encrypt",
-            Self::Dane(_) => "dane",
-            Self::Verify => "verify",
-            Self::Secure(_) => "secure",
-            Self::DaneOnly => "dane-only",
-            Self::Fingerprint(_) => "fingerprint",
-        }
-    }
-
     /// Whether an MTA-STS policy counts.
     pub fn heeds_sts(&self) -> bool {
         match self {
@@ -199,7 +175,8 @@ impl Level {
 
 /// What a session must prove before mail may pass. [`TlsPolicy::May`] is the only variant that has a way to cleartext,
 /// and carries the permit for it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 pub enum TlsPolicy {
     /// The host must be authenticated, and is known to serve the domain.
     Dane(Arc<Expectation>),
@@ -208,6 +185,7 @@ pub enum TlsPolicy {
     /// An MTA-STS policy in force lists the host, and a public CA must vouch for it under this name (RFC 8461 §4).
     Sts(Name),
     /// An MTA-STS policy in force lists the host, which must be authenticated by its TLSA records under its own name.
+    #[strum(serialize = "sts")]
     StsDane(Arc<Expectation>),
     /// A public CA must vouch for the host under this name.
     Pkix(Name, NamedBy),
@@ -218,6 +196,8 @@ pub enum TlsPolicy {
     /// TLS if the host offers it, else cleartext; the name is sent as SNI.
     May(Name, Permit),
 }
+
+words!(&TlsPolicy);
 
 /// The authority for the name of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -242,13 +222,15 @@ pub enum KeyDemand {
 }
 
 /// The authorities for a verified server's name and key, in one word for the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 pub enum VerifiedBy {
     /// DNSSEC and TLSA.
     Dane,
     /// An MTA-STS policy and a public CA.
     MtaSts,
     /// An MTA-STS policy and TLSA.
+    #[strum(serialize = "mta-sts+tlsa")]
     MtaStsTlsa,
     /// A public CA; the name rests on the MX record or on a rule.
     Pkix,
@@ -256,18 +238,7 @@ pub enum VerifiedBy {
     Record,
 }
 
-impl VerifiedBy {
-    /// The word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Dane => "dane",
-            Self::MtaSts => "mta-sts",
-            Self::MtaStsTlsa => "mta-sts+tlsa",
-            Self::Pkix => "pkix",
-            Self::Record => "record",
-        }
-    }
-}
+words!(VerifiedBy);
 
 impl TlsPolicy {
     /// The name to send as SNI: the TLSA base domain where there is one (RFC 7672 §8.1).
@@ -322,19 +293,6 @@ impl TlsPolicy {
     /// The word for the mail's own permit in log lines. Rules and the mode have fields of their own.
     pub fn permit(&self) -> Option<&'static str> {
         self.is_lowered_by_the_mail().then_some("tls-required-no")
-    }
-
-    /// The name of the policy in log lines.
-    pub fn label(&self) -> &'static str {
-        match self {
-            Self::Dane(_) => "dane",
-            Self::HalfDane(_) => "half-dane",
-            Self::Sts(_) | Self::StsDane(_) => "sts",
-            Self::Pkix(..) => "pkix",
-            Self::Fingerprint(_) => "fingerprint",
-            Self::Encrypt(..) => "encrypt",
-            Self::May(..) => "may",
-        }
     }
 }
 

@@ -452,7 +452,7 @@ impl Refusal {
 
     /// The same under a policy that the session had to meet.
     pub fn under(self, policy: &TlsPolicy) -> Self {
-        Self { policy: Some(policy.label()), ..self }
+        Self { policy: Some(policy.as_str()), ..self }
     }
 
     /// The policy that has refused, by its name in log lines: the one that the session had to meet, or the one that let no

@@ -18,15 +18,16 @@
 //! Mail with the null sender is a report of a failure. It is never refused for want of REQUIRETLS, and goes at its usual level
 //! (RFC 8689 §5).
 
-use std::fmt;
 use std::str::FromStr;
 
 use crate::rules::LevelFloor;
 use crate::smtp::address::ReversePath;
 use crate::smtp::command::RequireTls;
+use crate::words::words;
 
 /// The demand for REQUIRETLS on a mail; mail without one has no tag.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, strum::Display, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Tag {
     /// Verified hosts only, and MAIL says REQUIRETLS to those that offer it: the operator's wish for a listener.
     WhereOffered,
@@ -34,9 +35,9 @@ pub enum Tag {
     Always,
 }
 
-impl Tag {
-    const ALL: [Self; 2] = [Self::WhereOffered, Self::Always];
+words!(Tag);
 
+impl Tag {
     /// The tag of a mail: the stricter of the listener's tag and the client's.
     pub fn of(listener: Option<Self>, parameter: RequireTls) -> Option<Self> {
         match parameter {
@@ -45,27 +46,13 @@ impl Tag {
             RequireTls::Absent => listener,
         }
     }
-
-    /// The word in the configuration and in records.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::WhereOffered => "where-offered",
-            Self::Always => "always",
-        }
-    }
-}
-
-impl fmt::Display for Tag {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.label())
-    }
 }
 
 impl FromStr for Tag {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let found = Self::ALL.into_iter().find(|tag| tag.label() == text);
+        let found = [Self::WhereOffered, Self::Always].into_iter().find(|tag| tag.as_str() == text);
         found.ok_or("it may be \"where-offered\" or \"always\"; empty, mail is tagged by its client alone")
     }
 }
@@ -145,7 +132,8 @@ pub enum TagUnmet {
 }
 
 /// The account of one attempt with a tagged mail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 pub enum TagResult {
     /// MAIL said REQUIRETLS to the remote.
     Sent,
@@ -163,20 +151,7 @@ pub enum TagResult {
     Lost,
 }
 
-impl TagResult {
-    /// The word in log lines and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Sent => "sent",
-            Self::NotOffered => "not-offered",
-            Self::NullSender => "null-sender",
-            Self::Missing => "missing",
-            Self::Unauthenticated => "unauthenticated",
-            Self::Deferred => "deferred",
-            Self::Lost => "lost",
-        }
-    }
-}
+words!(TagResult);
 
 #[cfg(test)]
 mod tests {
@@ -235,7 +210,9 @@ mod tests {
         ] {
             assert_eq!(Tag::of(listener, parameter), tag, "{listener:?} {parameter:?}");
         }
-        assert_eq!(Tag::ALL.map(|tag| tag.to_string().parse().ok()), Tag::ALL.map(Some));
+        for tag in [Tag::WhereOffered, Tag::Always] {
+            assert_eq!(tag.to_string().parse(), Ok(tag));
+        }
         assert!("".parse::<Tag>().is_err());
     }
 

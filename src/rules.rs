@@ -105,7 +105,7 @@ impl FromStr for LevelFloor {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let found = Self::ALL.into_iter().find(|floor| floor.level().label() == text);
+        let found = Self::ALL.into_iter().find(|floor| floor.level().as_str() == text);
         found.ok_or("it may be \"verify\", \"secure\" or \"dane-only\"; empty, tls.level holds")
     }
 }

@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 const PURE: &[&str] = &[
     "excerpt",
     "digits",
+    "words",
     "hex",
     "last_day",
     "name",
@@ -100,6 +101,7 @@ const ORDER: &[&str] = &[
     "version",
     "excerpt",
     "digits",
+    "words",
     "hex",
     "last_day",
     "name",

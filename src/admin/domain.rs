@@ -59,7 +59,7 @@ impl DomainView {
             name: name.clone(),
             now,
             rule: rule.map(Rule::to_string),
-            level: level.label(),
+            level: level.as_str(),
             looked: watch.and_then(|watch| watch.looked(name, now)),
             findings,
             rule_to_copy: reason.and_then(|reason| RuleToCopy::of(name, level, reason, (now + COPY_HOLDS).date())),
@@ -153,7 +153,7 @@ impl fmt::Display for DomainView {
 /// The refusal that the watch expects for mail to the domain, if this finding is about one.
 fn broken_by(row: &FindingRow) -> Option<Label> {
     let holds = row.kind == FindingKind::BrokenNow && row.state != FindingWord::Ended;
-    Label::of_word(row.reason.as_ref().filter(|_| holds)?)
+    row.reason.as_ref().filter(|_| holds)?.parse().ok()
 }
 
 /// The words before such a rule.

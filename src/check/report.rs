@@ -189,7 +189,7 @@ impl DomainReport {
             domain: check.domain.to_string(),
             level: check.level.to_string(),
             connected: check.connections == Connections::Connect,
-            verdict: verdict.label(),
+            verdict: verdict.as_str(),
             exchange: exchange.map(|exchange| exchange.name.to_string()),
             address,
             port: exchange.and_then(|exchange| exchange.port),
@@ -320,7 +320,7 @@ impl ExchangeReport {
                 .iter()
                 .map(|(owner, found)| TlsaReport::of(owner, found, exchange, context))
                 .collect(),
-            policy: policy.map(TlsPolicy::label),
+            policy: policy.map(TlsPolicy::as_str),
             no_dane: match policy {
                 Some(TlsPolicy::Encrypt(_, why)) => Some(why.to_string()),
                 Some(_) | None => None,
@@ -435,7 +435,7 @@ impl RuleReport {
             days_left: rule.days_left(context.now.date()),
             need: Need::of(&rule.level, default, MailVerdict::of(with), verdict),
             default_level: without.level.to_string(),
-            default_verdict: verdict.label(),
+            default_verdict: verdict.as_str(),
             default_refusal: refusal(without),
         }
     }

@@ -62,8 +62,8 @@ impl ListenerReport {
         let terms = listener.terms();
         Self {
             address: listener.address.to_string(),
-            level: terms.floor.map(|floor| floor.level().label()),
-            require_tls: terms.tag.map(Tag::label),
+            level: terms.floor.map(|floor| floor.level().as_str()),
+            require_tls: terms.tag.map(Tag::as_str),
             tls_required_no: match terms.takes {
                 ListenerMail::Any => None,
                 ListenerMail::TlsRequiredNo => Some("only"),
@@ -106,7 +106,7 @@ impl RequireTlsReport {
             let exchange = Some(exchange.name.to_string());
             return Some(Self { verdict: "delivered", exchange, refusal: None });
         }
-        Some(Self { verdict: MailVerdict::of(check).label(), exchange: None, refusal: Some(refusal(check)?) })
+        Some(Self { verdict: MailVerdict::of(check).as_str(), exchange: None, refusal: Some(refusal(check)?) })
     }
 
     /// For people.

@@ -5,14 +5,16 @@ use serde::Serialize;
 use super::checker::DomainCheck;
 use super::forecast::Forecast;
 use crate::dane::tlsa::NoDane;
-use crate::policy::{Level, NamedBy, ProtectionWord, TlsPolicy};
+use crate::policy::{Level, NamedBy, TlsPolicy};
 use crate::refusal::Reason;
 use crate::tls::Authentication;
 use crate::upstream::verified::Channel;
+use crate::words::words;
 
 /// The outcome for mail to a domain now. The words are those of the log's `protection` and `verdict`; without
 /// connections, those of its `policy`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 pub(crate) enum MailVerdict {
     /// Delivered to a host that was verified: by DANE, by MTA-STS, or as a rule asks.
     Verified,
@@ -35,6 +37,7 @@ pub(crate) enum MailVerdict {
     /// The same by a public CA, as a rule asks.
     Pkix,
     /// The same under the host's name alone.
+    #[strum(serialize = "pkix")]
     HostPkix,
     /// The same by the records of a rule.
     Fingerprint,
@@ -43,6 +46,8 @@ pub(crate) enum MailVerdict {
     /// Not connected: any session would do.
     May,
 }
+
+words!(MailVerdict);
 
 /// The meanings of the exit status, the worst last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -129,25 +134,6 @@ impl MailVerdict {
 
     pub(crate) fn is_verified(self) -> bool {
         self.strength() >= 3
-    }
-
-    /// The word in JSON and in lists.
-    pub(crate) fn label(self) -> &'static str {
-        match self {
-            Self::Verified => ProtectionWord::Verified.as_str(),
-            Self::HostVerified => ProtectionWord::HostVerified.as_str(),
-            Self::Encrypted => ProtectionWord::Encrypted.as_str(),
-            Self::Cleartext => ProtectionWord::Cleartext.as_str(),
-            Self::Deferred => "deferred",
-            Self::Rejected => "rejected",
-            Self::Dane => "dane",
-            Self::HalfDane => "half-dane",
-            Self::Sts => "sts",
-            Self::Pkix | Self::HostPkix => "pkix",
-            Self::Fingerprint => "fingerprint",
-            Self::Encrypt => "encrypt",
-            Self::May => "may",
-        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::builder::PossibleValuesParser;
+use strum::VariantArray as _;
 
 use super::EX_OSERR;
 use super::stdout::Stdout;
@@ -18,7 +19,7 @@ use crate::refusal::{Label, ResultType, Silent};
 pub(super) struct RefusalsArguments {
     /// The reason, as in the log's field `reason`; all of them if none is given.
     #[arg(value_name = "REASON", hide_possible_values = true,
-          value_parser = PossibleValuesParser::new(Label::ALL.iter().map(|label| label.as_str())))]
+          value_parser = PossibleValuesParser::new(Label::VARIANTS.iter().map(|label| label.as_str())))]
     reason: Option<String>,
 }
 

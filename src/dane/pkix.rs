@@ -13,6 +13,7 @@ use super::mismatch::{Holder, Mismatch, Untrusted};
 use super::names::{self, DistinguishedName};
 use super::verify::{Presented, Sent};
 use crate::name::Name;
+use crate::words::words;
 
 /// A public CA vouches for the server's key under its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +41,8 @@ impl Vouched {
 /// The worth of a server's certificate to the Web PKI: whether a public CA vouches for it and for the server's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(into = "&'static str")]
+#[derive(strum::IntoStaticStr, strum::EnumString, strum::VariantArray)]
+#[strum(serialize_all = "kebab-case")]
 pub enum PkixWorth {
     /// A CA vouches for it under the server's name.
     Valid,
@@ -59,33 +62,7 @@ pub enum PkixWorth {
     SniRefused,
 }
 
-impl PkixWorth {
-    /// All of them.
-    pub const ALL: [Self; 8] = [
-        Self::Valid,
-        Self::Expired,
-        Self::NotYetValid,
-        Self::OtherName,
-        Self::SelfSigned,
-        Self::UnknownAuthority,
-        Self::Invalid,
-        Self::SniRefused,
-    ];
-
-    /// The word in logs, metrics and the store.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Valid => "valid",
-            Self::Expired => "expired",
-            Self::NotYetValid => "not-yet-valid",
-            Self::OtherName => "other-name",
-            Self::SelfSigned => "self-signed",
-            Self::UnknownAuthority => "unknown-authority",
-            Self::Invalid => "invalid",
-            Self::SniRefused => "sni-refused",
-        }
-    }
-}
+words!(PkixWorth);
 
 /// For people: a half sentence about the server.
 impl fmt::Display for PkixWorth {
@@ -94,12 +71,6 @@ impl fmt::Display for PkixWorth {
             Self::SniRefused => f.write_str("it refuses a session under its name (SNI)"),
             certificate => write!(f, "to public CAs its certificate is {}", certificate.as_str()),
         }
-    }
-}
-
-impl From<PkixWorth> for &'static str {
-    fn from(worth: PkixWorth) -> Self {
-        worth.as_str()
     }
 }
 
@@ -233,13 +204,5 @@ mod tests {
             assert_eq!(Vouched::by(&anchor.subject).authority, shown);
         }
         assert_eq!(Vouched::by(b"junk").authority, "(unreadable)");
-    }
-
-    #[test]
-    fn each_word_is_its_own() {
-        let mut words: Vec<_> = PkixWorth::ALL.iter().map(|worth| worth.as_str()).collect();
-        words.sort_unstable();
-        words.dedup();
-        assert_eq!(words.len(), PkixWorth::ALL.len());
     }
 }

@@ -143,7 +143,7 @@ impl Attempt {
         let terms = ready.terms();
         self.outcome.remote = Some(ReachedRemote {
             peer: ready.peer().clone(),
-            policy: terms.policy.label(),
+            policy: terms.policy.as_str(),
             permit: terms.policy.permit(),
             channel: terms.channel.clone(),
             earlier_mails: ready.mails(),

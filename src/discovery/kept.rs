@@ -155,7 +155,7 @@ impl StsPolicies {
         StsFigures {
             lookups: LOOKUPS.into_iter().zip(self.inner.lookups.iter().map(count)).collect(),
             fetches: StsFetchError::RESULTS.into_iter().zip(self.inner.fetches.iter().map(count)).collect(),
-            policies: StsMode::ALL.map(StsMode::as_str).into_iter().zip(state.cache.counts(now)).collect(),
+            policies: state.cache.counts(now).map(|(mode, count)| (mode.as_str(), count)).into(),
             failing: state.cache.failing(now),
         }
     }
@@ -259,7 +259,7 @@ impl StsPolicies {
         id: FetchId,
         fetched: Result<StsPolicy, StsFetchError>,
     ) -> Result<FetchedPolicy, StsFetchError> {
-        let label = fetched.as_ref().map_or_else(StsFetchError::label, |_| "ok");
+        let label = fetched.as_ref().map_or_else(StsFetchError::as_str, |_| "ok");
         count(&StsFetchError::RESULTS, &self.inner.fetches, label);
         let now = self.clock();
         let mut state = self.state();
@@ -363,7 +363,7 @@ impl StsState {
     fn fail(&mut self, domain: &Name, failure: FetchFailure, now: StsClock) -> Option<FailingSince> {
         let in_force = self.cache.in_force(domain, now).is_some();
         // In quotes, as it may have words of the policy host: they are no other field of the line.
-        let (fetch, error) = (failure.error.label(), failure.error.to_string());
+        let (fetch, error) = (failure.error.as_str(), failure.error.to_string());
         let since = self.cache.failed(domain, now);
         match since {
             Some(FailingSince::Tell(since)) => {

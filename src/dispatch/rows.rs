@@ -152,7 +152,7 @@ pub(super) fn entry(row: &ReportRow) -> Option<ReportEntry> {
     let time = |seconds| OffsetDateTime::from_unix_timestamp(seconds).ok();
     let end = match row.state.as_str() {
         "" => None,
-        word => Some(ReportEnd::of_word(word)?),
+        word => Some(word.parse().ok()?),
     };
     let author = ReportAuthor::of(&row.organization, &row.contact).map(Arc::new);
     let tries = usize::try_from(row.tries).ok()?;

@@ -64,21 +64,13 @@ use crate::scarce::Scarcity;
 
 /// The security of an answer by its chain of signatures (RFC 4035 §4.3). There is no third value on purpose: bogus and
 /// indeterminate are a [`Failure`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, strum::Display)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Security {
     /// Proven to come from at or below a delegation that the parent left unsigned.
     Insecure,
     /// Proven by signatures from the trust anchor down.
     Secure,
-}
-
-impl fmt::Display for Security {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Secure => "secure",
-            Self::Insecure => "insecure",
-        })
-    }
 }
 
 /// Whether mail may be returned to its sender on the word of an answer.
@@ -173,7 +165,8 @@ pub enum MxTarget {
 }
 
 /// The families of addresses that connections are made to. Questions for the addresses of another family are not sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Families {
     /// IPv4 and IPv6.
     Any,
@@ -191,16 +184,6 @@ impl Families {
             Self::Ipv4 => address.is_ipv4(),
             Self::Ipv6 => address.is_ipv6(),
         }
-    }
-}
-
-impl fmt::Display for Families {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Any => "any",
-            Self::Ipv4 => "ipv4",
-            Self::Ipv6 => "ipv6",
-        })
     }
 }
 

@@ -12,7 +12,8 @@ pub(super) const DNS_PORT: u16 = 53;
 const TLS_PORT: u16 = 853;
 
 /// The evidence by which an answer is secure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display, strum::EnumString)]
+#[strum(serialize_all = "kebab-case", parse_err_ty = String, parse_err_fn = no_mode)]
 pub enum ResolverMode {
     /// Signatures, checked here.
     Validate,
@@ -29,24 +30,8 @@ pub enum ResolverFallback {
     Off,
 }
 
-impl FromStr for ResolverMode {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        [Self::Validate, Self::TrustAd]
-            .into_iter()
-            .find(|mode| mode.to_string() == text)
-            .ok_or_else(|| format!("{text:?} is neither \"validate\" nor \"trust-ad\""))
-    }
-}
-
-impl fmt::Display for ResolverMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Validate => "validate",
-            Self::TrustAd => "trust-ad",
-        })
-    }
+fn no_mode(text: &str) -> String {
+    format!("{text:?} is neither \"validate\" nor \"trust-ad\"")
 }
 
 /// A recursive resolver, or [danelaw itself](Self::RECURSION) in the place of one.

@@ -291,10 +291,11 @@ impl StsCache {
             .collect()
     }
 
-    /// How many policies in force have each mode, in the order of [`StsMode::ALL`].
-    pub fn counts(&self, now: StsClock) -> [usize; 3] {
+    /// How many policies in force have each mode, in the order of their strength.
+    pub fn counts(&self, now: StsClock) -> [(StsMode, usize); 3] {
         let in_force = || self.entries.values().filter(|entry| entry.is_in_force(now));
-        StsMode::ALL.map(|mode| in_force().filter(|entry| entry.mode() == mode).count())
+        let of = |mode| (mode, in_force().filter(|entry| entry.mode() == mode).count());
+        [StsMode::Enforce, StsMode::Testing, StsMode::None].map(of)
     }
 
     /// How many policies of mode `enforce` or `testing` cannot be fetched anew for a day or more.
@@ -664,7 +665,7 @@ mod tests {
             assert_eq!(put(&mut cache, domain, mode, clock), Keeping::NoRoom, "{domain}");
             assert!(cache.kept(&name(domain)).is_none());
         }
-        assert_eq!(cache.counts(clock.now), [3, 0, 0]);
+        assert_eq!(cache.counts(clock.now).map(|(_, count)| count), [3, 0, 0]);
         // One that was not used for 30 days may go.
         clock.pass(30 * DAY);
         cache.touch(&name("b.example"), clock.now);
@@ -727,7 +728,7 @@ mod tests {
         let longer = FetchedPolicy { id: StsId::parse(b"newer").unwrap(), ..fetched_with(100) };
         assert_eq!(cache.put(&name("b.example"), longer.clone(), clock.now), Keeping::Kept(vec![]));
         assert_eq!(cache.in_force(&name("b.example"), clock.now), Some(&longer));
-        assert_eq!(cache.counts(clock.now), [3, 0, 0]);
+        assert_eq!(cache.counts(clock.now).map(|(_, count)| count), [3, 0, 0]);
     }
 
     #[test]
@@ -748,7 +749,7 @@ mod tests {
         ] {
             assert_eq!(cache.load_within(&name(domain), kept(mode), clock.now), expected, "{domain}");
         }
-        assert_eq!(cache.counts(clock.now), [3, 0, 0]);
+        assert_eq!(cache.counts(clock.now).map(|(_, count)| count), [3, 0, 0]);
     }
 
     #[test]

@@ -4,18 +4,21 @@ use super::policy::StsPolicyError;
 use crate::dns::{Failure, FailureReason};
 use crate::excerpt::in_print;
 use crate::scarce::Scarcity;
+use crate::words::words;
 
 /// Where a policy lies on its host (RFC 8461 §3.2).
 pub const POLICY_PATH: &str = "/.well-known/mta-sts.txt";
 
 /// Why a policy was not fetched.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 pub enum StsFetchError {
     /// The lookup of the policy host's addresses failed.
     #[error("{0}")]
     Dns(Failure),
     /// The policy host has no address, or none of the families in use.
     #[error("{0}")]
+    #[strum(serialize = "dns")]
     NoAddress(String),
     /// Its addresses are none of a public host.
     #[error("{0}")]
@@ -37,6 +40,7 @@ pub enum StsFetchError {
     Redirect(u16),
     /// The answer is of another media type, or compressed.
     #[error("the policy is served as {0}, not as text/plain")]
+    #[strum(serialize = "type")]
     MediaType(String),
     /// The answer is larger than a policy may be.
     #[error("the answer is larger than a policy may be")]
@@ -58,6 +62,8 @@ pub enum StsFetchError {
     Scarce(Scarcity),
 }
 
+words!(&StsFetchError);
+
 impl StsFetchError {
     /// The words of metrics, with that of success first.
     pub const RESULTS: [&str; 15] = [
@@ -77,26 +83,6 @@ impl StsFetchError {
         "busy",
         "scarce",
     ];
-
-    /// The word for it in metrics and logs.
-    pub fn label(&self) -> &'static str {
-        match self {
-            Self::Dns(_) | Self::NoAddress(_) => "dns",
-            Self::Reserved(_) => "reserved",
-            Self::Connect(_) => "connect",
-            Self::Tls(_) => "tls",
-            Self::Certificate(_) => "certificate",
-            Self::Status(_) => "status",
-            Self::Redirect(_) => "redirect",
-            Self::MediaType(_) => "type",
-            Self::Size => "size",
-            Self::Truncated(_) => "truncated",
-            Self::Timeout => "timeout",
-            Self::Syntax(_) => "syntax",
-            Self::Busy => "busy",
-            Self::Scarce(_) => "scarce",
-        }
-    }
 
     /// Whether the cause is on this host, which has not asked the policy host or not for long enough. Nothing is known of the
     /// policy then. RFC 8461 §3.3 speaks of policies that cannot be fetched, and this one may well be fetchable.
@@ -192,7 +178,7 @@ mod tests {
             (999, Some("text/plain"), None, "status"),
         ] {
             let judged = PolicyHead { status, content_type, content_encoding }.judge();
-            let label = judged.as_ref().map_or_else(StsFetchError::label, |()| "ok");
+            let label = judged.as_ref().map_or_else(StsFetchError::as_str, |()| "ok");
             assert_eq!(label, expected, "{status} {content_type:?} {content_encoding:?}");
             assert!(StsFetchError::RESULTS.contains(&label));
         }

@@ -4,7 +4,6 @@
 //! Where a key that counts has no clear value, there is no policy.
 
 use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use super::pattern::MxPattern;
 use super::text::{StsField, fields};
 use crate::excerpt::{cut, without_mark};
 use crate::name::Name;
+use crate::words::words;
 
 /// The longest life of a policy, about a year (RFC 8461 §3.2). A longer one is read as this one.
 pub const LONGEST_MAX_AGE: Duration = Duration::from_secs(31_557_600);
@@ -21,7 +21,8 @@ const MAX_AGE_DIGITS: usize = 10;
 const QUOTED: usize = 40;
 
 /// What a sender does with a host that fails the policy (RFC 8461 §5).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::Display, strum::EnumString, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case", parse_err_ty = StsPolicyError, parse_err_fn = no_mode)]
 pub enum StsMode {
     /// It sends no mail there.
     Enforce,
@@ -31,28 +32,11 @@ pub enum StsMode {
     None,
 }
 
-impl StsMode {
-    /// All of them, in the order of their strength.
-    pub const ALL: [Self; 3] = [Self::Enforce, Self::Testing, Self::None];
-
-    /// The word in a policy, in logs and in metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Enforce => "enforce",
-            Self::Testing => "testing",
-            Self::None => "none",
-        }
-    }
-}
-
-impl fmt::Display for StsMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
+words!(StsMode);
 
 /// Whether policies count for domains without DANE.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::Display)]
+#[strum(serialize_all = "kebab-case")]
 pub enum StsUse {
     /// They are held to.
     Enforce,
@@ -60,16 +44,6 @@ pub enum StsUse {
     Observe,
     /// They are not asked for.
     Off,
-}
-
-impl fmt::Display for StsUse {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Enforce => "enforce",
-            Self::Observe => "observe",
-            Self::Off => "off",
-        })
-    }
 }
 
 /// Why a text is no policy.
@@ -167,14 +141,8 @@ impl fmt::Debug for StsPolicy {
     }
 }
 
-impl FromStr for StsMode {
-    type Err = StsPolicyError;
-
-    /// Case matters (RFC 8461 §3.2).
-    fn from_str(text: &str) -> Result<Self, StsPolicyError> {
-        let known = Self::ALL.into_iter().find(|mode| mode.as_str() == text);
-        known.ok_or_else(|| StsPolicyError::Mode(cut(text, QUOTED)))
-    }
+fn no_mode(text: &str) -> StsPolicyError {
+    StsPolicyError::Mode(cut(text, QUOTED))
 }
 
 /// The values of the keys that count, as far as they are read.

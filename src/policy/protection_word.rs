@@ -1,11 +1,12 @@
 //! The word for the protection of a mail in transit: in the log, in metrics, for `danelaw check` and on the admin port.
 
-use std::fmt;
-
 use serde::Serialize;
 
+use crate::words::words;
+
 /// How a mail, or a session without one, is protected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, strum::Display, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 #[serde(into = "&'static str")]
 pub enum ProtectionWord {
     /// The host was authenticated, and is known to serve the domain.
@@ -20,35 +21,14 @@ pub enum ProtectionWord {
     None,
 }
 
-impl ProtectionWord {
-    /// The word.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Verified => "verified",
-            Self::HostVerified => "host-verified",
-            Self::Encrypted => "encrypted",
-            Self::Cleartext => "cleartext",
-            Self::None => "none",
-        }
-    }
+words!(ProtectionWord);
 
+impl ProtectionWord {
     /// Whether the host was authenticated.
     pub fn is_of_proven_host(self) -> bool {
         match self {
             Self::Verified | Self::HostVerified => true,
             Self::Encrypted | Self::Cleartext | Self::None => false,
         }
-    }
-}
-
-impl fmt::Display for ProtectionWord {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl From<ProtectionWord> for &'static str {
-    fn from(word: ProtectionWord) -> Self {
-        word.as_str()
     }
 }

@@ -3,8 +3,6 @@
 //! A failure is reported where it says something about the receiver: its TLS, its certificate, its DNSSEC. The network, the
 //! limits of this host and the rules of its operator are not reported (RFC 8460 §4.3.4).
 
-use std::fmt;
-
 use super::table::Label;
 use super::{Reason, Stage, TlsFailure};
 use crate::dane::mismatch::Mismatch;
@@ -12,11 +10,27 @@ use crate::dane::pkix::PkixWorth;
 use crate::dane::tlsa::NoDane;
 use crate::dns::{Failure, FailureReason, Rtype};
 use crate::smtp::reply::Reply;
+use crate::words::words;
 
 /// A result type of the registry of RFC 8460 §6.6, as far as a sender of mail has one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    strum::Display,
+    strum::IntoStaticStr,
+    strum::EnumString,
+    strum::VariantArray,
+)]
+#[strum(serialize_all = "kebab-case")]
 pub enum ResultType {
     /// The host does not offer STARTTLS, or refuses it.
+    #[strum(serialize = "starttls-not-supported")]
     StartTlsNotSupported,
     /// The certificate is for another name.
     CertificateHostMismatch,
@@ -40,50 +54,7 @@ pub enum ResultType {
     StsWebpkiInvalid,
 }
 
-impl ResultType {
-    /// All of them, in the order of RFC 8460 §4.3.
-    pub const ALL: [Self; 11] = [
-        Self::StartTlsNotSupported,
-        Self::CertificateHostMismatch,
-        Self::CertificateExpired,
-        Self::CertificateNotTrusted,
-        Self::ValidationFailure,
-        Self::TlsaInvalid,
-        Self::DnssecInvalid,
-        Self::DaneRequired,
-        Self::StsPolicyFetchError,
-        Self::StsPolicyInvalid,
-        Self::StsWebpkiInvalid,
-    ];
-
-    /// The word in a report.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::StartTlsNotSupported => "starttls-not-supported",
-            Self::CertificateHostMismatch => "certificate-host-mismatch",
-            Self::CertificateExpired => "certificate-expired",
-            Self::CertificateNotTrusted => "certificate-not-trusted",
-            Self::ValidationFailure => "validation-failure",
-            Self::TlsaInvalid => "tlsa-invalid",
-            Self::DnssecInvalid => "dnssec-invalid",
-            Self::DaneRequired => "dane-required",
-            Self::StsPolicyFetchError => "sts-policy-fetch-error",
-            Self::StsPolicyInvalid => "sts-policy-invalid",
-            Self::StsWebpkiInvalid => "sts-webpki-invalid",
-        }
-    }
-
-    /// The type with this word.
-    pub fn of_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|known| known.as_str() == word)
-    }
-}
-
-impl fmt::Display for ResultType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
+words!(ResultType);
 
 /// Labels of which only a part is reported, and the part.
 const IN_PART: &[(Label, &str)] = &[

@@ -13,28 +13,15 @@ macro_rules! rows {
     ) => {
         /// The name of a reason in log lines, in metrics and for `danelaw refusals`.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(strum::Display, strum::EnumString, strum::IntoStaticStr, strum::VariantArray)]
         pub enum Label {
-            $(#[doc = concat!("`", $label, "`")] $variant,)*
-            $(#[doc = concat!("`", $word, "`")] $without,)*
+            $(#[doc = concat!("`", $label, "`")] #[strum(serialize = $label)] $variant,)*
+            $(#[doc = concat!("`", $word, "`")] #[strum(serialize = $word)] $without,)*
         }
 
+        $crate::words::words!(Label);
+
         impl Label {
-            /// Every label, in the order of the table.
-            pub const ALL: &[Self] = &[$(Self::$variant,)* $(Self::$without,)*];
-
-            /// The label as it is written.
-            pub const fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $label,)*
-                    $(Self::$without => $word,)*
-                }
-            }
-
-            /// The label with this word, if there is one: the word may be that of another version.
-            pub fn of_word(word: &str) -> Option<Self> {
-                Self::ALL.iter().copied().find(|label| label.as_str() == word)
-            }
-
             /// How urgently an operator must look at a mail with this reason.
             pub const fn urgency(self) -> Urgency {
                 match self {

@@ -55,9 +55,9 @@ impl RuleToCopy {
 /// The level without its policy of MTA-STS. The patterns of `secure` are those of another rule.
 fn level_of(level: &Level) -> String {
     let label = match level {
-        Level::Secure(_) => Level::Verify.label(),
+        Level::Secure(_) => Level::Verify.as_str(),
         Level::May(_) | Level::Encrypt | Level::Dane(_) | Level::Verify | Level::DaneOnly | Level::Fingerprint(_) => {
-            level.label()
+            level.as_str()
         }
     };
     format!("level = \"{label}\"")

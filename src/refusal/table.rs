@@ -1,18 +1,10 @@
 //! The name of each reason, its urgency and shortfall, its codes, its cause and the remedy: the one table that replies, logs, metrics,
 //! `danelaw check` and the reference of refusals are views of.
 
-use std::fmt;
-
 use super::row::{Silent, View, deferred, refused, words};
 use super::{Shortfall, Urgency};
 use crate::scarce::Scarcity;
 use crate::smtp::reply::Code;
-
-impl fmt::Display for Label {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// The row of a resource that this host has run out of.
 pub(super) fn out_of(scarcity: Scarcity) -> View {

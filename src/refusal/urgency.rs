@@ -31,6 +31,8 @@ impl Urgency {
 
 #[cfg(test)]
 mod tests {
+    use strum::VariantArray as _;
+
     use super::super::Label;
     use super::*;
 
@@ -58,6 +60,8 @@ mod tests {
             }
         }
         // A shortage of this host is its own fault.
-        assert!(Label::ALL.iter().filter(|label| label.is_scarcity()).all(|label| label.urgency() == Urgency::Fault));
+        assert!(
+            Label::VARIANTS.iter().filter(|label| label.is_scarcity()).all(|label| label.urgency() == Urgency::Fault)
+        );
     }
 }

@@ -89,7 +89,7 @@ fn protection(ReachedRemote { channel, earlier_mails, .. }: &ReachedRemote) -> S
 }
 
 fn intercepted(OriginalDestination { address, relation }: OriginalDestination) -> String {
-    format!("had dialled {address} ({})", relation.label())
+    format!("had dialled {address} ({})", relation.as_str())
 }
 
 fn millis(time: Duration) -> String {

@@ -175,7 +175,7 @@ impl Metrics {
     /// Counts an outcome.
     pub(super) fn count(&self, outcome: &Outcome) {
         self.deliveries.count([
-            outcome.verdict.label(),
+            outcome.verdict.as_str(),
             outcome.reason.map_or("", Label::as_str),
             outcome.policy().unwrap_or("none"),
             outcome.protection_word().as_str(),
@@ -190,7 +190,7 @@ impl Metrics {
             self.sts_would_refuse.count([would.as_str()]);
         }
         if let Some(original_destination) = outcome.original_destination {
-            self.original_destination.count([original_destination.relation.label()]);
+            self.original_destination.count([original_destination.relation.as_str()]);
         }
         outcome.requiretls.iter().for_each(|result| self.require_tls_mails.count([result.as_str()]));
         if outcome.rule.is_some() {

@@ -17,7 +17,6 @@ pub mod result;
 mod ring;
 pub mod turned_away;
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -43,6 +42,7 @@ use crate::trace::{Trace, TracedEvents};
 use crate::upstream::original_destination::{OriginalDestination, Relation};
 use crate::upstream::sts::StsNote;
 use crate::upstream::verified::Channel;
+use crate::words::words;
 
 use deliveries::DeliveryNotes;
 use host_sessions::HostSessionCounts;
@@ -317,7 +317,8 @@ pub struct Would {
 }
 
 /// The result of an attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Verdict {
     /// The remote answered the end of the message with 2xx.
     Delivered,
@@ -329,6 +330,8 @@ pub enum Verdict {
     Aborted,
 }
 
+words!(Verdict);
+
 impl Verdict {
     /// The verdict that belongs to a reply to the client, for a message that was not delivered.
     pub fn of_refusal(code: Code) -> Self {
@@ -338,22 +341,6 @@ impl Verdict {
             // The client gets the outcome of an earlier attempt.
             Class::Success => Self::Aborted,
         }
-    }
-
-    /// The word for it in log lines and metrics.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Delivered => "delivered",
-            Self::Deferred => "deferred",
-            Self::Rejected => "rejected",
-            Self::Aborted => "aborted",
-        }
-    }
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.label())
     }
 }
 
@@ -457,10 +444,10 @@ impl Outcome {
             sts_would = sts.and_then(|sts| sts.would).map(Label::as_str),
             rule = self.rule.as_deref().map(printable),
             client_tls = client.map(|tls| tls.version), client_cipher = client.map(|tls| tls.cipher_suite.as_str()),
-            client_certificate = client.map(|tls| tls.certificate.label()),
+            client_certificate = client.map(|tls| tls.certificate.as_str()),
             listener_level = self.listener_level.map(tracing::field::display), requiretls = self.requiretls.map(TagResult::as_str),
             original_destination = original.map(|original| tracing::field::display(original.address)),
-            original_destination_is = original.map(|original| original.relation.label()),
+            original_destination_is = original.map(|original| original.relation.as_str()),
             warning = self.warning(),
             verdict = %self.verdict, code = self.code.map(|code| code.number()), reason = self.reason.map(Label::as_str),
             text = printable(&self.text),

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use strum::VariantArray as _;
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
@@ -113,11 +114,9 @@ impl<'a> SummedRows<'a> {
 impl MonthReport {
     /// The report of these rows of a month, at this time.
     pub fn of(month: Month, rows: &[MailDelta], now: OffsetDateTime) -> Self {
-        let known = |row: &&MailDelta| MailResult::of_word(&row.result).is_some();
+        let known = |row: &&MailDelta| row.result.parse::<MailResult>().is_ok();
         let of_kind = |is_delivery: bool| {
-            let is = move |row: &&MailDelta| {
-                MailResult::of_word(&row.result).map(MailResult::is_delivery) == Some(is_delivery)
-            };
+            let is = move |row: &&MailDelta| row.result.parse().map(MailResult::is_delivery) == Ok(is_delivery);
             SummedRows::of(rows.iter().filter(is)).totals()
         };
         let of_result = |result: MailResult| {
@@ -133,7 +132,7 @@ impl MonthReport {
             danelaw: version::VERSION.to_owned(),
             delivered: of_kind(true),
             not_delivered: of_kind(false),
-            results: MailResult::ALL.into_iter().map(of_result).collect(),
+            results: MailResult::VARIANTS.iter().copied().map(of_result).collect(),
             to_other_domains: SummedRows::of(others).count,
             unknown: SummedRows::of(rows.iter().filter(|row| !known(row))).count,
             busiest: busiest(rows.iter().filter(known)),
@@ -170,7 +169,7 @@ impl MonthReport {
 
     /// Each result that this program knows, with its totals.
     pub fn known_results(&self) -> impl Iterator<Item = (MailResult, MailTotals)> {
-        self.results.iter().filter_map(|row| Some((MailResult::of_word(&row.result)?, row.totals)))
+        self.results.iter().filter_map(|row| Some((row.result.parse().ok()?, row.totals)))
     }
 }
 

@@ -5,9 +5,13 @@ use crate::policy::{Permit, VerifiedBy};
 use crate::refusal::{Label, Shortfall};
 use crate::tls::{Authentication, Protection};
 use crate::upstream::verified::Channel;
+use crate::words::words;
 
 /// The result of an attempt to deliver, by the proof that its session has given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, strum::IntoStaticStr, strum::EnumString, strum::VariantArray,
+)]
+#[strum(serialize_all = "kebab-case")]
 pub enum MailResult {
     /// Delivered to a host that DANE has verified for the domain.
     Dane,
@@ -39,45 +43,9 @@ pub enum MailResult {
     Rejected,
 }
 
+words!(MailResult);
+
 impl MailResult {
-    /// All of them, deliveries first.
-    pub const ALL: [Self; 14] = [
-        Self::Dane,
-        Self::DaneHost,
-        Self::MtaSts,
-        Self::Pkix,
-        Self::Fingerprint,
-        Self::Encrypted,
-        Self::EncryptedUnenforced,
-        Self::Cleartext,
-        Self::CleartextUnenforced,
-        Self::Unclaimed,
-        Self::Refused,
-        Self::NoDnsAnswer,
-        Self::Deferred,
-        Self::Rejected,
-    ];
-
-    /// The word in the store and in JSON.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Dane => "dane",
-            Self::DaneHost => "dane-host",
-            Self::MtaSts => "mta-sts",
-            Self::Pkix => "pkix",
-            Self::Fingerprint => "fingerprint",
-            Self::Encrypted => "encrypted",
-            Self::EncryptedUnenforced => "encrypted-unenforced",
-            Self::Cleartext => "cleartext",
-            Self::CleartextUnenforced => "cleartext-unenforced",
-            Self::Unclaimed => "unclaimed",
-            Self::Refused => "refused",
-            Self::NoDnsAnswer => "no-dns-answer",
-            Self::Deferred => "deferred",
-            Self::Rejected => "rejected",
-        }
-    }
-
     /// The words for people.
     pub const fn title(self) -> &'static str {
         match self {
@@ -142,11 +110,6 @@ impl MailResult {
         }
     }
 
-    /// The result with this word.
-    pub fn of_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|known| known.as_str() == word)
-    }
-
     /// The result of an attempt; none for one that the client has ended.
     pub fn of(outcome: &Outcome) -> Option<Self> {
         match (outcome.verdict, outcome.shortfall()) {
@@ -195,6 +158,8 @@ impl Outcome {
 
 #[cfg(test)]
 mod tests {
+    use strum::VariantArray as _;
+
     use super::super::tests::outcome;
     use super::super::{ReachedRemote, Would};
     use super::*;
@@ -257,11 +222,11 @@ mod tests {
 
     #[test]
     fn each_word_is_read_again_and_deliveries_come_first() {
-        for result in MailResult::ALL {
-            assert_eq!(MailResult::of_word(result.as_str()), Some(result));
+        for &result in MailResult::VARIANTS {
+            assert_eq!(result.as_str().parse(), Ok(result));
         }
-        assert_eq!(MailResult::of_word("verified"), None);
-        assert!(MailResult::ALL.is_sorted_by_key(|result| !result.is_delivery()));
-        assert!(MailResult::ALL.is_sorted());
+        assert!("verified".parse::<MailResult>().is_err());
+        assert!(MailResult::VARIANTS.is_sorted_by_key(|result| !result.is_delivery()));
+        assert!(MailResult::VARIANTS.is_sorted());
     }
 }

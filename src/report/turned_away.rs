@@ -1,7 +1,10 @@
 //! The connections of clients that are refused at once, before any mail.
 
+use crate::words::words;
+
 /// Why a client's connection is refused: the label of a metric. `danelaw refusals` has none of these, since no mail is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 pub enum TurnedAway {
     /// The client is not on the allow-list, and has shown no certificate that opens the listener.
     NotAllowed,
@@ -13,14 +16,4 @@ pub enum TurnedAway {
     ProxyHeader,
 }
 
-impl TurnedAway {
-    /// The label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::NotAllowed => "not-allowed",
-            Self::Uncertified => "uncertified",
-            Self::Sessions => "sessions",
-            Self::ProxyHeader => "proxy-header",
-        }
-    }
-}
+words!(TurnedAway);

@@ -115,7 +115,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
         let envelope = &end.transaction.envelope;
         let pairs: Vec<Pair> = end.transaction.expected().map(|recipient| envelope.pair(&recipient.mailbox)).collect();
         let key = MessageKey::new(content, pairs.iter().copied());
-        let key = self.caller.listener.terms.floor.map_or(key, |floor| key.at_level(floor.level().label()));
+        let key = self.caller.listener.terms.floor.map_or(key, |floor| key.at_level(floor.level().as_str()));
         match self.shared.journal.tagged(envelope.tag).message(key, &pairs).await {
             Ok(message) => {
                 let outcomes = pairs.iter().filter_map(|pair| Some((*pair, message.outcome(*pair)?.clone()))).collect();

@@ -133,7 +133,7 @@ impl<R: Resolver, S: AsyncRead + AsyncWrite + Unpin> Session<R, S> {
             }
         };
         let tls = secured.tls;
-        metrics.client_handshake(tls.certificate.label());
+        metrics.client_handshake(tls.certificate.as_str());
         let certificate = tracing::field::display(&tls.certificate);
         tracing::debug!(client = %origin, version = tls.version, cipher = tls.cipher_suite, certificate, "TLS with a client");
         let dialogue = Dialogue::new(self.shared.us.clone(), self.caller.service)

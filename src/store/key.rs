@@ -60,7 +60,7 @@ impl Pair {
     /// the pair itself, and answers all.
     #[must_use]
     pub fn refused(&self, tag: Option<Tag>) -> Self {
-        let word = tag.map_or("", Tag::label);
+        let word = tag.map_or("", Tag::as_str);
         Self(Sha256::new().chain_update(self.0).chain_update(word).finalize().into())
     }
 

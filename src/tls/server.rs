@@ -28,6 +28,7 @@ use crate::dane::verify::Sent;
 use crate::excerpt;
 use crate::operator_file::SETTINGS;
 use crate::roots::{self, CaFileError};
+use crate::words::words;
 
 /// The stream inside TLS with a client.
 pub type ClientStream<S> = tokio_rustls::server::TlsStream<S>;
@@ -179,35 +180,28 @@ pub struct ClientTls {
 }
 
 /// The verdict on the certificate of a client, which has shown that it holds the key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 pub enum ClientCertificate {
     /// The listener does not ask for one.
     NotAsked,
     /// It has shown none.
+    #[strum(serialize = "none")]
     Absent,
     /// It opens the listener.
     Verified,
     /// It does not, for this reason.
+    #[strum(serialize = "not-verified")]
     Unverified(String),
 }
 
-impl ClientCertificate {
-    /// The word in log lines and metrics.
-    pub fn label(&self) -> &'static str {
-        match self {
-            Self::NotAsked => "not-asked",
-            Self::Absent => "none",
-            Self::Verified => "verified",
-            Self::Unverified(_) => "not-verified",
-        }
-    }
-}
+words!(&ClientCertificate);
 
 impl fmt::Display for ClientCertificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unverified(why) => write!(f, "{}: {why}", self.label()),
-            Self::NotAsked | Self::Absent | Self::Verified => f.write_str(self.label()),
+            Self::Unverified(why) => write!(f, "{}: {why}", self.as_str()),
+            Self::NotAsked | Self::Absent | Self::Verified => f.write_str(self.as_str()),
         }
     }
 }

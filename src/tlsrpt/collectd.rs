@@ -21,6 +21,7 @@ use super::event::TlsEvent;
 use super::held::SiftedEvents;
 use super::record::TlsrptRecord;
 use crate::scarce::Scarcity;
+use crate::words::words;
 
 /// How many events wait for the lookup of their record.
 pub const MAX_EVENTS: usize = 10_000;
@@ -36,7 +37,8 @@ const LAST: Duration = Duration::from_secs(2);
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
 /// Why a datagram was dropped. The words are labels of a metric.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 pub enum DatagramDropped {
     /// There is no room for it, because the collector does not read.
     Full,
@@ -45,20 +47,11 @@ pub enum DatagramDropped {
     /// It is a failure of the DNS that may be one of our own resolver.
     OwnResolver,
     /// The lookup failed that tells whether its domain asks for reports.
+    #[strum(serialize = "dns")]
     Lookup,
 }
 
-impl DatagramDropped {
-    /// The label.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Full => "full",
-            Self::NoCollector => "no-collector",
-            Self::OwnResolver => "own-resolver",
-            Self::Lookup => "dns",
-        }
-    }
-}
+words!(DatagramDropped);
 
 /// The socket of the collector, and the datagrams that wait for it.
 pub struct CollectdQueue {

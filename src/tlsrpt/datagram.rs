@@ -116,6 +116,8 @@ fn number_of_type(kind: ResultType) -> u16 {
 pub(crate) mod tests {
     use std::sync::Arc;
 
+    use strum::VariantArray as _;
+
     use super::super::event::ReportedPolicy;
     use super::super::event::tests::name;
     use super::*;
@@ -186,7 +188,7 @@ pub(crate) mod tests {
 
     #[test]
     fn each_result_type_has_a_number_of_its_own() {
-        let mut numbers: Vec<_> = ResultType::ALL.into_iter().map(number_of_type).collect();
+        let mut numbers: Vec<_> = ResultType::VARIANTS.iter().copied().map(number_of_type).collect();
         numbers.sort_unstable();
         assert_eq!(numbers, [201, 202, 203, 204, 205, 301, 302, 303, 304, 305, 306]);
     }

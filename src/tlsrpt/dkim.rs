@@ -1,7 +1,5 @@
 //! The DKIM signature of a report (RFC 6376, RFC 8301, RFC 8463): relaxed canonicalisation, and no `l=` (RFC 8460 §3).
 
-use std::fmt;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
@@ -27,21 +25,14 @@ const SIGNED: [&str; 10] = [
 const LINE: usize = 72;
 
 /// How a key signs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display)]
+#[strum(serialize_all = "PascalCase")]
 pub enum DkimAlgorithm {
     /// rsa-sha256, which every receiver can check.
+    #[strum(serialize = "RSA")]
     Rsa,
     /// ed25519-sha256 (RFC 8463), which many receivers cannot check.
     Ed25519,
-}
-
-impl fmt::Display for DkimAlgorithm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Rsa => "RSA",
-            Self::Ed25519 => "Ed25519",
-        })
-    }
 }
 
 impl DkimAlgorithm {

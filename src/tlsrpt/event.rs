@@ -13,6 +13,7 @@ use crate::policy::Level;
 use crate::refusal::{Place, Reason, Refusal, ResultType};
 use crate::reserved::Dialable;
 use crate::rules::Rule;
+use crate::words::words;
 
 /// The most octets of policy strings that are kept. A record set of a hostile zone has 65 KB.
 const MAX_STRINGS: usize = 4096;
@@ -43,7 +44,20 @@ pub struct ReportedPolicy {
 }
 
 /// The policy types of RFC 8460 §4.4.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    strum::IntoStaticStr,
+    strum::EnumString,
+    strum::VariantArray,
+)]
+#[strum(serialize_all = "kebab-case")]
 pub enum PolicyKind {
     /// DANE.
     Tlsa,
@@ -52,6 +66,8 @@ pub enum PolicyKind {
     /// The domain has neither.
     NoPolicyFound,
 }
+
+words!(PolicyKind);
 
 /// The result of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,25 +160,9 @@ impl Reporting {
     }
 }
 
-impl PolicyKind {
-    /// The inverse of [`Self::as_str`].
-    pub fn of_word(word: &str) -> Option<Self> {
-        [Self::Tlsa, Self::Sts, Self::NoPolicyFound].into_iter().find(|kind| kind.as_str() == word)
-    }
-
-    /// The word in a report.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Tlsa => "tlsa",
-            Self::Sts => "sts",
-            Self::NoPolicyFound => "no-policy-found",
-        }
-    }
-}
-
 impl TlsResult {
     /// The word for it in metrics.
-    pub const fn label(&self) -> &'static str {
+    pub fn label(&self) -> &'static str {
         match self {
             Self::Success => "success",
             Self::Failure(failure) => failure.kind.as_str(),

@@ -12,11 +12,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use time::Date;
 
-use super::event::{PolicyKind, ReportedFailure, ReportedPolicy, TlsEvent};
+use super::event::{ReportedFailure, ReportedPolicy, TlsEvent};
 use super::tally::{DomainDay, ResultCounts, TalliedDomain, TallyRoom, TlsTally};
 use crate::hex::Hex;
 use crate::name::Name;
-use crate::refusal::ResultType;
 
 /// The counts, and the rows that the store does not have yet. There are no more of those than the tally has domains.
 #[derive(Debug, Default)]
@@ -246,11 +245,11 @@ impl KeptPolicyJson {
         let Self { kind, domain, strings, mx, success, failures, .. } = self;
         let failure = |json: KeptFailureJson| {
             let host = json.host.map(|host| Name::parse(&host)).transpose().ok()?;
-            let kind = ResultType::of_word(&json.kind)?;
+            let kind = json.kind.parse().ok()?;
             let KeptFailureJson { reason, receiving, sending, times, .. } = json;
             Some((ReportedFailure { kind, reason, host, receiving, sending }, times))
         };
-        let (kind, domain) = (PolicyKind::of_word(&kind)?, Name::parse(&domain).ok()?);
+        let (kind, domain) = (kind.parse().ok()?, Name::parse(&domain).ok()?);
         let policy = ReportedPolicy { kind, domain, strings: strings.into(), mx: mx.into() };
         Some((policy, ResultCounts { success, failures: failures.into_iter().map(failure).collect::<Option<_>>()? }))
     }
@@ -264,6 +263,7 @@ mod tests {
     use super::super::event::tests::name;
     use super::super::tally::tests::{DAY, event, failure};
     use super::*;
+    use crate::refusal::ResultType;
 
     const ALL: UnwrittenLimits = UnwrittenLimits { rows: usize::MAX, octets: usize::MAX };
 

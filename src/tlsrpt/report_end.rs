@@ -1,7 +1,12 @@
 //! The ends that a report can have.
 
+use crate::words::words;
+
 /// The end of a report. The words are in the store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, strum::IntoStaticStr, strum::EnumString, strum::VariantArray,
+)]
+#[strum(serialize_all = "kebab-case")]
 pub enum ReportEnd {
     /// Of a lookup: the record was found.
     Found,
@@ -27,40 +32,4 @@ pub enum ReportEnd {
     Skipped,
 }
 
-impl ReportEnd {
-    const ALL: [Self; 11] = [
-        Self::Found,
-        Self::Sent,
-        Self::NoRecord,
-        Self::Dns,
-        Self::Refused,
-        Self::Tries,
-        Self::Old,
-        Self::Limit,
-        Self::Suppressed,
-        Self::Told,
-        Self::Skipped,
-    ];
-
-    /// The word for it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Found => "found",
-            Self::Sent => "sent",
-            Self::NoRecord => "no-record",
-            Self::Dns => "dns",
-            Self::Refused => "refused",
-            Self::Tries => "tries",
-            Self::Old => "old",
-            Self::Limit => "limit",
-            Self::Suppressed => "suppressed",
-            Self::Told => "told",
-            Self::Skipped => "skipped",
-        }
-    }
-
-    /// The inverse of [`Self::as_str`].
-    pub fn of_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|end| end.as_str() == word)
-    }
-}
+words!(ReportEnd);

@@ -288,6 +288,7 @@ fn of_kind(kind: ResultType) -> ReportedFailure {
 #[cfg(test)]
 pub(crate) mod tests {
     use proptest::prelude::*;
+    use strum::VariantArray as _;
 
     use super::super::document::policies_json;
     use super::super::event::tests::name;
@@ -350,7 +351,7 @@ pub(crate) mod tests {
         let day = tally.day(DAY).unwrap();
         assert!(day.domains()[&name("example")].len() <= MAX_POLICIES + 3);
         let rows: Vec<_> = day.domains()[&name("other.example")].values().collect();
-        assert!(rows.len() == 1 && rows[0].failures.len() <= MAX_REASONS + ResultType::ALL.len());
+        assert!(rows.len() == 1 && rows[0].failures.len() <= MAX_REASONS + ResultType::VARIANTS.len());
         // The reason is kept where the host is not.
         let anywhere = rows[0].failures.keys().filter(|failure| failure.host.is_none());
         assert!(anywhere.clone().count() > 0 && anywhere.clone().all(|row| row.reason.starts_with("reason-")));

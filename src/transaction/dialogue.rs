@@ -10,8 +10,6 @@
 //! Recipients may be pipelined (RFC 2920), so they are collected and asked for together: [`Step::Later`] says that a
 //! command is one of those, and [`Step::Wait`] that it cannot be carried out before they are answered.
 
-use std::fmt;
-
 use super::{Admitted, Envelope, Transaction};
 use crate::policy::ListenerMail;
 use crate::requiretls::Tag;
@@ -88,7 +86,8 @@ pub struct Client {
 }
 
 /// The protocol types of RFC 5321 §4.4 that a client of ours may speak.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display)]
+#[strum(serialize_all = "UPPERCASE")]
 pub enum Protocol {
     /// It said HELO.
     Smtp,
@@ -447,18 +446,6 @@ impl Protocol {
             (Self::Lmtp, TlsState::Active) => Self::Lmtps,
             (same, TlsState::Unavailable | TlsState::Offered | TlsState::Required | TlsState::Active) => same,
         }
-    }
-}
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Smtp => "SMTP",
-            Self::Esmtp => "ESMTP",
-            Self::Esmtps => "ESMTPS",
-            Self::Lmtp => "LMTP",
-            Self::Lmtps => "LMTPS",
-        })
     }
 }
 

@@ -13,6 +13,7 @@ use futures_util::future::join_all;
 use super::{Connector, Request};
 use crate::dns::{Finality, HostLookup, Resolver};
 use crate::trace::Trace;
+use crate::words::words;
 
 /// The longest time that mail waits for the relation, which only the log shows.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -27,26 +28,22 @@ pub struct OriginalDestination {
 }
 
 /// The relation of an address to a domain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Relation {
     /// It is an address of an exchange of the domain.
+    #[strum(serialize = "mx")]
     Exchange,
     /// It is an address of none of its exchanges.
+    #[strum(serialize = "no-mx")]
     Other,
     /// It is not known: a lookup failed, or took too long.
     Unknown,
 }
 
-impl Relation {
-    /// The word for it in log lines and metrics.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Exchange => "mx",
-            Self::Other => "no-mx",
-            Self::Unknown => "unknown",
-        }
-    }
+words!(Relation);
 
+impl Relation {
     /// By the addresses of all exchanges; `None` for an exchange with an unknown address.
     fn of(address: IpAddr, exchanges: &[Option<Vec<IpAddr>>]) -> Self {
         if exchanges.iter().flatten().flatten().any(|&known| known == address) {

@@ -137,7 +137,7 @@ impl<R: Resolver> Connector<R> {
         let TlsaFound { associations, published } = self.associations(route, &host, request).await?;
         request.trace.fact(format_args!("{exchange}: {associations}"));
         let (policy, trial) = self.policy(choice, KnownHost { host: &host, associations }, request).await?;
-        request.trace.fact(format_args!("{exchange}: at level {} the policy is {}", request.level, policy.label()));
+        request.trace.fact(format_args!("{exchange}: at level {} the policy is {}", request.level, policy.as_str()));
         let Host { finality, unknown, .. } = host;
         Ok(Plan { addresses, beyond, finality, policy, nat64, unknown, published, trial })
     }

@@ -212,7 +212,7 @@ fn fault_of_fetch(error: &StsFetchError) -> Option<StsFault> {
         | StsFetchError::Truncated(_)
         | StsFetchError::Timeout => ResultType::StsPolicyFetchError,
     };
-    Some(StsFault { kind, reason: error.label() })
+    Some(StsFault { kind, reason: error.as_str() })
 }
 
 /// The policy as refusals and `danelaw explain` name it.

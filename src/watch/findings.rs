@@ -134,7 +134,7 @@ fn stopped(compared: Compared<'_, DomainFacts>, past: DomainPast) -> Option<Seen
 
 /// Whether STARTTLS is not offered.
 fn is_stripped(fault: &SeenFault) -> bool {
-    matches!(Label::of_word(&fault.label), Some(Label::StartTlsMissing | Label::StartTlsRefused))
+    matches!(fault.label.parse(), Ok(Label::StartTlsMissing | Label::StartTlsRefused))
 }
 
 /// How mail to the domains of a host goes.

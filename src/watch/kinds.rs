@@ -1,14 +1,15 @@
 //! The kinds of findings, and how urgent each is.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
 use crate::refusal::Label;
+use crate::words::words;
 
 /// The kinds of findings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[derive(strum::Display, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "kebab-case")]
 pub enum FindingKind {
     /// Mail waits: all hosts are refused for TLS or DNSSEC.
     BrokenNow,
@@ -50,8 +51,11 @@ pub enum FindingKind {
     RuleNeedless,
 }
 
+words!(FindingKind);
+
 /// How urgently an operator must look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
     /// For the record.
@@ -62,8 +66,11 @@ pub enum Severity {
     Alarm,
 }
 
+words!(Severity);
+
 /// The owner of the domain or host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 #[serde(rename_all = "kebab-case")]
 pub enum Ownership {
     /// `watch.own` names it.
@@ -72,34 +79,9 @@ pub enum Ownership {
     Theirs,
 }
 
+words!(Ownership);
+
 impl FindingKind {
-    pub(super) const ALL: [(Self, &'static str); 19] = [
-        (Self::BrokenNow, "broken-now"),
-        (Self::HostBroken, "host-broken"),
-        (Self::DaneLost, "dane-lost"),
-        (Self::DaneGained, "dane-gained"),
-        (Self::MxMoved, "mx-moved"),
-        (Self::MxWithoutDane, "mx-without-dane"),
-        (Self::WillBreakRenewal, "will-break-renewal"),
-        (Self::CertificateEnds, "certificate-ends"),
-        (Self::SignatureEnds, "signature-ends"),
-        (Self::OneRecord, "one-record"),
-        (Self::UnusableRecords, "unusable-records"),
-        (Self::TlsaChanged, "tlsa-changed"),
-        (Self::CertificateChanged, "certificate-changed"),
-        (Self::StarttlsLost, "starttls-lost"),
-        (Self::StsChanged, "sts-changed"),
-        (Self::StsMxMismatch, "sts-mx-mismatch"),
-        (Self::StsEnds, "sts-ends"),
-        (Self::TlsrptGone, "tlsrpt-gone"),
-        (Self::RuleNeedless, "rule-needless"),
-    ];
-
-    /// The word in log, metrics and lists.
-    pub fn as_str(self) -> &'static str {
-        Self::ALL.iter().find(|(kind, _)| *kind == self).map_or("", |(_, word)| word)
-    }
-
     /// Whether it tells of a change, once, and not of a state that ends.
     pub(crate) fn is_change(self) -> bool {
         matches!(
@@ -116,7 +98,7 @@ impl FindingKind {
     /// The remedy of a finding: that of the refusal that it is about, or its own.
     pub(crate) fn remedy(self, label: Option<&str>) -> Option<&'static str> {
         match self {
-            Self::BrokenNow | Self::HostBroken | Self::StarttlsLost => Label::of_word(label?).map(Label::remedy),
+            Self::BrokenNow | Self::HostBroken | Self::StarttlsLost => label?.parse().ok().map(Label::remedy),
             Self::DaneLost => Some("if this is not meant, publish the TLSA records again or sign the zone again"),
             Self::MxWithoutDane => Some("publish TLSA records for each exchange of the domain"),
             Self::WillBreakRenewal => Some("publish TLSA 3 1 1, of the key, and keep the key at renewals"),
@@ -152,42 +134,16 @@ impl FindingKind {
     }
 }
 
-impl fmt::Display for FindingKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl Severity {
-    /// The word in log, metrics and lists.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Info => "info",
-            Self::Warn => "warn",
-            Self::Alarm => "alarm",
-        }
-    }
-}
-
-impl Ownership {
-    /// The word in log, metrics and lists.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ours => "ours",
-            Self::Theirs => "theirs",
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use strum::VariantArray as _;
+
     use super::*;
 
     #[test]
     fn each_kind_is_written_as_its_word() {
-        for (kind, word) in FindingKind::ALL {
-            assert_eq!(serde_json::to_string(&kind).unwrap(), format!("\"{word}\""));
-            assert_eq!(kind.as_str(), word);
+        for kind in FindingKind::VARIANTS {
+            assert_eq!(serde_json::to_string(kind).unwrap(), format!("\"{kind}\""));
         }
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::findings::SeenFinding;
 use super::kinds::Severity;
 use crate::check::ends::DAY;
+use crate::words::words;
 
 /// The least time between two looks that tell a finding.
 const CONFIRMED_AFTER: i64 = 60 * 60;
@@ -70,7 +71,8 @@ impl LookTime<'_> {
 }
 
 /// The news of a finding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 pub(crate) enum FindingNews {
     /// It is new.
     New,
@@ -80,16 +82,7 @@ pub(crate) enum FindingNews {
     Ended,
 }
 
-impl FindingNews {
-    /// The word in the log.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::New => "new",
-            Self::Still => "still",
-            Self::Ended => "ended",
-        }
-    }
-}
+words!(FindingNews);
 
 /// The state after a look, and whether it is told.
 pub(crate) fn step(

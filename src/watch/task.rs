@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use strum::VariantArray as _;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -257,7 +258,7 @@ impl Watch {
         let day = i64::from(OffsetDateTime::now_utc().to_julian_day()) - days;
         let mailed = match &self.store {
             Some(store) => {
-                let delivered = MailResult::ALL.into_iter().filter(|result| result.is_delivery());
+                let delivered = MailResult::VARIANTS.iter().copied().filter(|result| result.is_delivery());
                 let delivered: Vec<_> = delivered.map(MailResult::as_str).collect();
                 store.mailed_since(day, &delivered, section.most).await?
             }

@@ -12,6 +12,7 @@ use super::findings::counted;
 use super::kinds::{FindingKind, Ownership, Severity};
 use super::states::{FindingStage, FindingState};
 use crate::name::Name;
+use crate::words::words;
 
 /// The state of the watch.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,7 +74,8 @@ pub struct FindingRow {
 }
 
 /// How far a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 #[serde(rename_all = "kebab-case")]
 pub enum FindingWord {
     /// A second look has yet to confirm it.
@@ -84,16 +86,7 @@ pub enum FindingWord {
     Ended,
 }
 
-impl FindingWord {
-    /// The word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Suspected => "suspected",
-            Self::Active => "active",
-            Self::Ended => "ended",
-        }
-    }
-}
+words!(FindingWord);
 
 impl FindingRow {
     /// The name of the domain or host.

@@ -12,6 +12,7 @@ use danelaw::tlsrpt::TlsEvent;
 use danelaw::tlsrpt::collectd::{CollectdQueue, CollectdTask};
 use danelaw::tlsrpt::event::{PolicyKind, ReportedFailure, ReportedPolicy, TlsResult};
 use danelaw::tlsrpt::record::TlsrptRecord;
+use strum::VariantArray as _;
 use tokio::sync::{mpsc, watch};
 
 /// tlsrpt-reporter, as `tests/real/prepare` installs it.
@@ -100,7 +101,7 @@ fn events() -> Vec<TlsEvent> {
     let bare = |failure| ReportedFailure { host: None, receiving: None, sending: None, ..failure };
     let mut all = Vec::new();
     for policy in policies {
-        let failures = ResultType::ALL.into_iter().flat_map(|kind| [failure(kind), bare(failure(kind))]);
+        let failures = ResultType::VARIANTS.iter().copied().flat_map(|kind| [failure(kind), bare(failure(kind))]);
         for result in failures.map(TlsResult::Failure).chain([TlsResult::Success]) {
             all.push(TlsEvent { recipient: name("example.org"), policy: policy.clone(), result });
         }

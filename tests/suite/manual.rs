@@ -14,6 +14,7 @@ use danelaw::config::DEFAULTS;
 use danelaw::refusal::Label;
 use danelaw::refusal::table::{ROWS, SILENT};
 use serde_json::Value;
+use strum::VariantArray as _;
 use time::{Duration, OffsetDateTime};
 
 fn danelaw(arguments: &[&str]) -> Output {
@@ -107,12 +108,12 @@ fn every_refusal_is_explained() {
         assert!(one.contains(row.cause) && one.contains(row.remedy) && all.contains(&one), "{one}");
     }
     // Every reason that the log can print.
-    for label in Label::ALL {
+    for label in Label::VARIANTS {
         let one = printed(&["refusals", label.as_str()]);
         assert!(one.starts_with(&format!("## {label}\n")) && one.matches("## ").count() == 1, "{one}");
         assert!(one.contains(&format!("\n\nLevel in the log: {}.\n", label.urgency().level())), "{one}");
     }
-    assert_eq!(all.matches("## ").count(), Label::ALL.len());
+    assert_eq!(all.matches("## ").count(), Label::VARIANTS.len());
     assert_eq!(danelaw(&["refusals", "nothing"]).status.code(), Some(64));
 }
 

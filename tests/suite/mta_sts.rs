@@ -197,14 +197,14 @@ fn in_words(found: &StsFound) -> String {
                 StsSource::Fetched(_) => "fetched".to_owned(),
                 StsSource::Renewed => "renewed".to_owned(),
                 StsSource::Kept(_) => "kept".to_owned(),
-                StsSource::Unfetched(error) => format!("kept, {}", error.label()),
+                StsSource::Unfetched(error) => format!("kept, {}", error.as_str()),
                 StsSource::NoRecord(_) => "kept, no record".to_owned(),
                 StsSource::LookupFailed(_) => "kept, lookup failed".to_owned(),
             };
             format!("{} {} {source}", found.policy.mode(), found.id)
         }
         StsFound::Absent(why) => format!("absent: {why}"),
-        StsFound::Unfetched(error) => format!("unfetched: {}", error.label()),
+        StsFound::Unfetched(error) => format!("unfetched: {}", error.as_str()),
         StsFound::LookupFailed(failure) => format!("lookup failed: {}", failure.reason),
         StsFound::Off => "off".to_owned(),
     }
@@ -370,7 +370,7 @@ async fn a_policy_host_is_reached_by_nat64_as_mail_servers_are() {
         service.dns.host_is_at(&[address]);
         service.dns.record(&format!("v=STSv1; id={id};"));
         let StsFound::Unfetched(why) = service.found().await else { panic!("{address}") };
-        assert_eq!(why.label(), "reserved", "{address}");
+        assert_eq!(why.as_str(), "reserved", "{address}");
         assert!(why.to_string().contains(&format!(" at {inside},")), "{why}");
     }
     // The network of the tests is loopback alone, so each of these fails at once, at the address that was dialled.
@@ -392,7 +392,7 @@ async fn a_policy_host_is_reached_by_the_families_in_use() {
     service.dns.not_in = Some(Families::Ipv6);
     let StsFound::Unfetched(error) = service.found().await else { panic!("fetched") };
     let text = "mta-sts.example.test has no address of the family in remote.families (\"ipv6\")";
-    assert_eq!((error.label(), error.to_string().as_str()), ("dns", text));
+    assert_eq!((error.as_str(), error.to_string().as_str()), ("dns", text));
     assert_eq!(service.host.connections(), 0);
 }
 

@@ -205,7 +205,7 @@ async fn the_words_for_each_policy() {
         (may, "may", "encrypted", None),
     ] {
         let proven = shake_with(&tls, server(&TLS13, &chain, &own), &policy).await.unwrap();
-        let words = (policy.label(), proven.word().as_str(), proven.verified_by().map(|by| by.as_str()));
+        let words = (policy.as_str(), proven.word().as_str(), proven.verified_by().map(|by| by.as_str()));
         assert_eq!(words, (label, protection, by));
     }
     // DANE decides alone: a certificate that every CA vouches for does not save it.

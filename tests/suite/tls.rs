@@ -188,7 +188,7 @@ async fn a_copied_certificate_is_refused() {
     for version in BOTH {
         for policy in &policies {
             let thief = server(version, &chain, &key());
-            assert_eq!(shake(thief, policy).await, Err(TlsFailure::WrongKey), "{version:?} {}", policy.label());
+            assert_eq!(shake(thief, policy).await, Err(TlsFailure::WrongKey), "{version:?} {}", policy.as_str());
             // A key of another kind.
             for kind in [&rcgen::PKCS_ED25519, &rcgen::PKCS_ECDSA_P384_SHA384, &rcgen::PKCS_RSA_SHA256] {
                 let thief = server(version, &chain, &KeyPair::generate_for(kind).unwrap());

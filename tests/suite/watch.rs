@@ -225,7 +225,7 @@ fn the_page_has_every_field_of_the_log() {
     assert_eq!(documented, logged);
     let verdicts = [Verdict::Delivered, Verdict::Deferred, Verdict::Rejected, Verdict::Aborted];
     let row = rows.iter().find(|row| row[0] == "`verdict`").unwrap();
-    assert_eq!(spans(&row[1]).collect::<Vec<_>>(), verdicts.map(Verdict::label));
+    assert_eq!(spans(&row[1]).collect::<Vec<_>>(), verdicts.map(Verdict::as_str));
 }
 
 #[test]

@@ -25,6 +25,7 @@ use super::domain::DomainView;
 use super::response::of_kind;
 use super::status::{self, StatusView};
 use crate::name::Name;
+use crate::words::words;
 
 pub(crate) use html::month_page;
 
@@ -57,7 +58,8 @@ pub(super) enum PageQuestion {
 }
 
 /// Which domains are listed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 pub(super) enum DomainsShown {
     /// Those that fail.
     Failing,
@@ -65,14 +67,7 @@ pub(super) enum DomainsShown {
     All,
 }
 
-impl DomainsShown {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Failing => "failing",
-            Self::All => "all",
-        }
-    }
-}
+words!(DomainsShown);
 
 impl PageQuestion {
     /// The question at this path, if it is one.

@@ -133,9 +133,9 @@ pub(super) fn earlier(lines: impl Iterator<Item = io::Result<Vec<u8>>>) -> io::R
         let line = line?;
         match serde_json::from_slice::<Earlier>(&line) {
             _ if line.trim_ascii().is_empty() => {}
-            Ok(report) if report.verdict == MailVerdict::Deferred.label() => _ = run.checked.remove(&report.domain),
+            Ok(report) if report.verdict == MailVerdict::Deferred.as_str() => _ = run.checked.remove(&report.domain),
             Ok(report) => {
-                run.has_reached |= reached.iter().any(|verdict| report.verdict == verdict.label());
+                run.has_reached |= reached.iter().any(|verdict| report.verdict == verdict.as_str());
                 run.checked.insert(report.domain);
             }
             Err(error) => wrong = wrong.or(Some((number + 1, error))),

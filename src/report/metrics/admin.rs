@@ -5,9 +5,11 @@ use std::fmt;
 use prometheus_client::encoding::DescriptorEncoder;
 
 use super::{About, CounterFamily};
+use crate::words::words;
 
 /// The part of the admin port that a request is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 pub enum AdminPart {
     /// `/livez` and `/readyz`.
     Health,
@@ -21,8 +23,11 @@ pub enum AdminPart {
     Other,
 }
 
+words!(AdminPart);
+
 /// The result of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 pub enum AdminResult {
     /// The client has its answer.
     Ok,
@@ -34,28 +39,7 @@ pub enum AdminResult {
     Unavailable,
 }
 
-impl AdminPart {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Health => "health",
-            Self::Metrics => "metrics",
-            Self::Page => "page",
-            Self::Explain => "explain",
-            Self::Other => "other",
-        }
-    }
-}
-
-impl AdminResult {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::NotFound => "not-found",
-            Self::Refused => "refused",
-            Self::Unavailable => "unavailable",
-        }
-    }
-}
+words!(AdminResult);
 
 impl super::Metrics {
     /// Counts a request at the admin port.

@@ -42,16 +42,20 @@ pub enum Prdr {
 }
 
 /// The value of BODY (RFC 6152 §2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display, strum::EnumString)]
+#[strum(ascii_case_insensitive)]
 pub enum BodyType {
     /// `7BIT`: ASCII only.
+    #[strum(serialize = "7BIT")]
     SevenBit,
     /// `8BITMIME`: octets above 127 may occur.
+    #[strum(serialize = "8BITMIME")]
     EightBitMime,
 }
 
 /// The parameters of MAIL that we know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display, strum::EnumString)]
+#[strum(ascii_case_insensitive, serialize_all = "UPPERCASE")]
 pub enum Parameter {
     /// SIZE (RFC 1870).
     Size,
@@ -94,11 +98,13 @@ impl Mail {
     }
 
     fn set(&mut self, keyword: &str, value: Option<&str>) -> Result<(), CommandError> {
-        let parameter = Parameter::parse(keyword).ok_or(CommandError::UnknownParameter)?;
+        let parameter: Parameter = keyword.parse().map_err(|_| CommandError::UnknownParameter)?;
         let bad_value = CommandError::ParameterValue(parameter);
         let is_duplicate = match parameter {
             Parameter::Size => self.size.replace(value.and_then(parse_size).ok_or(bad_value)?).is_some(),
-            Parameter::Body => self.body.replace(value.and_then(BodyType::parse).ok_or(bad_value)?).is_some(),
+            Parameter::Body => {
+                self.body.replace(value.and_then(|value| value.parse().ok()).ok_or(bad_value)?).is_some()
+            }
             // RFC 6531 §3.4, RFC 8689 §2: it has no value.
             Parameter::SmtpUtf8 | Parameter::Prdr | Parameter::RequireTls if value.is_some() => return Err(bad_value),
             Parameter::SmtpUtf8 => std::mem::replace(&mut self.smtp_utf8, SmtpUtf8::Requested) == SmtpUtf8::Requested,
@@ -108,39 +114,6 @@ impl Mail {
             }
         };
         if is_duplicate { Err(CommandError::DuplicateParameter(parameter)) } else { Ok(()) }
-    }
-}
-
-impl Parameter {
-    const ALL: [Self; 5] = [Self::Size, Self::Body, Self::SmtpUtf8, Self::Prdr, Self::RequireTls];
-
-    fn parse(keyword: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|parameter| parameter.keyword().eq_ignore_ascii_case(keyword))
-    }
-
-    fn keyword(self) -> &'static str {
-        match self {
-            Self::Size => "SIZE",
-            Self::Body => "BODY",
-            Self::SmtpUtf8 => "SMTPUTF8",
-            Self::Prdr => "PRDR",
-            Self::RequireTls => "REQUIRETLS",
-        }
-    }
-}
-
-impl BodyType {
-    const ALL: [Self; 2] = [Self::SevenBit, Self::EightBitMime];
-
-    fn parse(value: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|body| body.keyword().eq_ignore_ascii_case(value))
-    }
-
-    fn keyword(self) -> &'static str {
-        match self {
-            Self::SevenBit => "7BIT",
-            Self::EightBitMime => "8BITMIME",
-        }
     }
 }
 
@@ -178,7 +151,7 @@ impl fmt::Display for Mail {
             write!(f, " SIZE={size}")?;
         }
         if let Some(body) = self.body {
-            write!(f, " BODY={}", body.keyword())?;
+            write!(f, " BODY={body}")?;
         }
         match self.smtp_utf8 {
             SmtpUtf8::Absent => {}
@@ -192,11 +165,5 @@ impl fmt::Display for Mail {
             RequireTls::Absent => Ok(()),
             RequireTls::Requested => f.write_str(" REQUIRETLS"),
         }
-    }
-}
-
-impl fmt::Display for Parameter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.keyword())
     }
 }

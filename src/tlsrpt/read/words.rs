@@ -156,8 +156,8 @@ fn explain_policy(out: &mut String, policy: &ReceivedPolicy, advised: Advised<'_
     for failure in policy.failures.iter().take(MAX_SHOWN) {
         explain_failure(out, failure)?;
         // Once for each type, below the first failure of it.
-        match ResultType::of_word(&failure.result) {
-            Some(result) if !explained.contains(&result) => {
+        match failure.result.parse() {
+            Ok(result) if !explained.contains(&result) => {
                 writeln!(out, "      {}", meaning(result))?;
                 match advised {
                     Advised::Receiver => advise_receiver(out, result, policy)?,
@@ -165,7 +165,7 @@ fn explain_policy(out: &mut String, policy: &ReceivedPolicy, advised: Advised<'_
                 }
                 explained.push(result);
             }
-            Some(_) | None => {}
+            Ok(_) | Err(_) => {}
         }
     }
     match policy.failures.len().saturating_sub(MAX_SHOWN) {
@@ -210,9 +210,9 @@ pub fn in_times(count: u64) -> String {
 
 fn explain_failure(out: &mut String, failure: &ReceivedFailure) -> fmt::Result {
     let ReceivedFailure { result, times, host, receiving, sending, reason } = failure;
-    match ResultType::of_word(result) {
-        Some(known) => write!(out, "    {} {known}", in_times(*times))?,
-        None => write!(out, "    {} an unknown word {}", in_times(*times), shown(result))?,
+    match result.parse::<ResultType>() {
+        Ok(known) => write!(out, "    {} {known}", in_times(*times))?,
+        Err(_) => write!(out, "    {} an unknown word {}", in_times(*times), shown(result))?,
     }
     if let Some(host) = host {
         write!(out, " at {}", shown(host))?;
@@ -241,15 +241,15 @@ fn advise_receiver(out: &mut String, result: ResultType, policy: &ReceivedPolicy
 
 /// The receiver has the fault, and the operator of the sender can find out which one, tell the receiver, or write a rule.
 fn advise_sender(out: &mut String, failure: &ReceivedFailure, domain: &Name) -> fmt::Result {
-    if let Some(result) = ResultType::of_word(&failure.result) {
+    if let Ok(result) = failure.result.parse() {
         writeln!(out, "      To do for the receiver: {}.", receiver_remedy(result))?;
     }
     write!(out, "      See: danelaw check {domain}")?;
     // The reason begins with its label, if it is one of a refusal.
     let word = failure.reason.as_deref().and_then(|reason| reason.split(' ').next()).unwrap_or_default();
-    match Label::ALL.iter().find(|label| label.as_str() == word) {
-        Some(label) => writeln!(out, "; danelaw refusals {label}"),
-        None => writeln!(out),
+    match word.parse::<Label>() {
+        Ok(label) => writeln!(out, "; danelaw refusals {label}"),
+        Err(_) => writeln!(out),
     }
 }
 
@@ -300,6 +300,8 @@ pub fn policy_json(policy: &ReceivedPolicy) -> serde_json::Value {
 
 #[cfg(test)]
 mod tests {
+    use strum::VariantArray as _;
+
     use super::super::reports;
     use super::super::unpack::tests::{gzip, mail_with};
     use super::*;
@@ -392,7 +394,7 @@ mod tests {
 
     #[test]
     fn each_result_type_has_a_remedy() {
-        for result in ResultType::ALL {
+        for &result in ResultType::VARIANTS {
             let (meaning, remedy) = (meaning(result), receiver_remedy(result));
             assert!(meaning.ends_with('.') && meaning.is_ascii() && !remedy.ends_with('.'), "{result}");
         }

@@ -1,6 +1,7 @@
 //! The report of a month as one page that needs no other file, for `danelaw report --html`.
 
 use maud::{DOCTYPE, Markup, html};
+use strum::VariantArray as _;
 
 use crate::report::guidelines::{NOT_ANSWERED, SENTENCES};
 use crate::report::month::{BusyDomain, MailTotals, MonthReport, share};
@@ -164,7 +165,7 @@ fn plain(text: &str) -> String {
 
 fn busiest(domains: &[BusyDomain]) -> Markup {
     let results = |domain: &BusyDomain| {
-        let known = |(word, count): (&String, &u64)| Some((MailResult::of_word(word)?, *count));
+        let known = |(word, count): (&String, &u64)| Some((word.parse::<MailResult>().ok()?, *count));
         let mut results: Vec<_> = domain.results.iter().filter_map(known).collect();
         results.sort_unstable();
         let results = results.into_iter().map(|(result, count)| format!("{}: {count}", result.title()));
@@ -184,7 +185,7 @@ fn meanings() -> Markup {
         h2 { "The results" }
         table {
             thead { tr { @for title in ["result", "meaning"] { th scope="col" { (title) } } } }
-            tbody { @for result in MailResult::ALL { tr { th scope="row" { (result.title()) } td { (plain(result.meaning())) } } } }
+            tbody { @for result in MailResult::VARIANTS { tr { th scope="row" { (result.title()) } td { (plain(result.meaning())) } } } }
         }
     }
 }
