@@ -6,6 +6,7 @@
 pub mod admin;
 mod classic;
 mod dns;
+mod family;
 mod hosts;
 mod mta_sts;
 mod store;
@@ -13,8 +14,8 @@ mod watch;
 mod tlsrpt;
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
@@ -30,13 +31,12 @@ use crate::refusal::Label;
 use crate::store::StoreFigures;
 use crate::trace::StepKind;
 
+use family::{About, CounterFamily, counter, gauge};
 pub use hosts::HostFigures;
 use tlsrpt::TlsReportCounters;
 pub use tlsrpt::TlsReportFigures;
 pub use watch::WatchFigures;
 
-/// More slots than there are sets of words in this program that belong together.
-const SLOTS: usize = 512;
 /// The upper bounds of the buckets of a latency, in seconds.
 const BOUNDS: [f64; 16] =
     [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
@@ -141,24 +141,24 @@ impl Format {
 impl Default for Metrics {
     fn default() -> Self {
         Self {
-            deliveries: CounterFamily::new(["verdict", "reason", "policy", "protection"]),
-            lookups: CounterFamily::new(["type", "result"]),
-            connections: CounterFamily::new(["result"]),
-            handshakes: CounterFamily::new(["result"]),
-            unverified: CounterFamily::new(["pkix"]),
-            remote_require_tls: CounterFamily::new(["offered"]),
-            require_tls_mails: CounterFamily::new(["result"]),
-            original_destination: CounterFamily::new(["is"]),
-            observed: CounterFamily::new(["would"]),
-            tls_required_no: CounterFamily::new(["result"]),
-            sts_would_refuse: CounterFamily::new(["label"]),
-            host_changes: CounterFamily::new(["kind"]),
-            turned_away: CounterFamily::new(["reason"]),
-            client_handshakes: CounterFamily::new(["result"]),
-            shortages: CounterFamily::new(["reason", "at"]),
+            deliveries: CounterFamily::new("deliveries", ["verdict", "reason", "policy", "protection"]),
+            lookups: CounterFamily::new("dns_lookups", ["type", "result"]),
+            connections: CounterFamily::new("connections", ["result"]),
+            handshakes: CounterFamily::new("handshakes", ["result"]),
+            unverified: CounterFamily::new("unverified_sessions", ["pkix"]),
+            remote_require_tls: CounterFamily::new("remote_requiretls", ["offered"]),
+            require_tls_mails: CounterFamily::new("requiretls_mails", ["result"]),
+            original_destination: CounterFamily::new("intercepted", ["is"]),
+            observed: CounterFamily::new("observed", ["would"]),
+            tls_required_no: CounterFamily::new("tls_required_no", ["result"]),
+            sts_would_refuse: CounterFamily::new("mta_sts_would_refuse", ["label"]),
+            host_changes: CounterFamily::new("host_changes", ["kind"]),
+            turned_away: CounterFamily::new("turned_away", ["reason"]),
+            client_handshakes: CounterFamily::new("client_handshakes", ["result"]),
+            shortages: CounterFamily::new("shortages", ["reason", "at"]),
             tlsrpt: TlsReportCounters::default(),
-            admin: CounterFamily::new(["what", "result"]),
-            reloads: CounterFamily::new(["result"]),
+            admin: CounterFamily::new("admin_requests", ["what", "result"]),
+            reloads: CounterFamily::new("config_reloads", ["result"]),
             stages: std::array::from_fn(|_| Latency::new(&BOUNDS)),
             sessions: AtomicU64::new(0),
             octets: AtomicU64::new(0),
@@ -280,50 +280,6 @@ impl Metrics {
     }
 }
 
-/// A counter for each set of words that has come up.
-#[derive(Debug)]
-struct CounterFamily<const N: usize> {
-    labels: [&'static str; N],
-    slots: Box<[Slot<N>]>,
-}
-
-type Slot<const N: usize> = OnceLock<([&'static str; N], AtomicU64)>;
-
-impl<const N: usize> CounterFamily<N> {
-    fn new(labels: [&'static str; N]) -> Self {
-        Self { labels, slots: (0..SLOTS).map(|_| OnceLock::new()).collect() }
-    }
-
-    fn count(&self, words: [&'static str; N]) {
-        self.add(words, 1);
-    }
-
-    fn add(&self, words: [&'static str; N], times: u64) {
-        for slot in &self.slots {
-            let (known, count) = slot.get_or_init(|| (words, AtomicU64::new(0)));
-            if *known == words {
-                count.fetch_add(times, Relaxed);
-                return;
-            }
-        }
-    }
-
-    /// Each set of words with its count.
-    fn counts(&self) -> Vec<([&'static str; N], u64)> {
-        let known = self.slots.iter().map_while(OnceLock::get);
-        known.map(|(words, count)| (*words, count.load(Relaxed))).collect()
-    }
-
-    fn encode(&self, encoder: &mut DescriptorEncoder<'_>, About(name, help): About) -> fmt::Result {
-        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for (words, count) in self.counts() {
-            let labels: [(&str, &str); N] = std::array::from_fn(|index| (self.labels[index], words[index]));
-            family.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, f64>(&count, None)?;
-        }
-        Ok(())
-    }
-}
-
 /// The content of one scrape.
 #[derive(Debug)]
 struct Scrape {
@@ -342,87 +298,85 @@ impl Collector for Scrape {
         mta_sts::encode(to, &self.moment.mta_sts)?;
         store::encode(to, &self.moment.store)?;
         self.moment.watch.iter().try_for_each(|figures| watch::encode(to, figures))?;
-        hosts::encode(to, &self.metrics.host_changes, self.moment.hosts)?;
+        self.metrics.host_changes.encode(to, "Changes of settled hosts, by their state afterwards")?;
+        self.moment.hosts.iter().try_for_each(|figures| hosts::encode(to, figures))?;
         dns::resolvers(to, &self.moment.resolvers)?;
         let mut family = to.encode_descriptor("build_info", "The version that is running", None, MetricType::Gauge)?;
         family.encode_family(&self.moment.build)?.encode_gauge(&1_u64)
     }
 }
 
-/// The name of a metric, and its help text.
-struct About(&'static str, &'static str);
-
 fn tallies(to: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> fmt::Result {
-    metrics.deliveries.encode(to, About("deliveries", "Delivery attempts, by verdict and reason"))?;
-    metrics.lookups.encode(to, About("dns_lookups", "DNS lookups of delivery attempts, by type and security"))?;
-    metrics.connections.encode(to, About("connections", "Connections to remotes up to EHLO, by result"))?;
-    metrics.handshakes.encode(to, About("handshakes", "TLS handshakes with remotes, by result"))?;
-    let help = "Attempts that went on in mode observe and that enforcing would have refused";
-    metrics.observed.encode(to, About("observed", help))?;
+    metrics.deliveries.encode(to, "Delivery attempts, by verdict and reason")?;
+    metrics.lookups.encode(to, "DNS lookups of delivery attempts, by type and security")?;
+    metrics.connections.encode(to, "Connections to remotes up to EHLO, by result")?;
+    metrics.handshakes.encode(to, "TLS handshakes with remotes, by result")?;
+    metrics.observed.encode(to, "Attempts that went on in mode observe and that enforcing would have refused")?;
     let help =
         "Mails with the field TLS-Required: ignored, or by a listener for such mail met its level, lowered or refused";
-    metrics.tls_required_no.encode(to, About("tls_required_no", help))?;
+    metrics.tls_required_no.encode(to, help)?;
     let help = "Attempts that an MTA-STS policy in mode testing would have refused as one in mode enforce";
-    metrics.sts_would_refuse.encode(to, About("mta_sts_would_refuse", help))?;
+    metrics.sts_would_refuse.encode(to, help)?;
     let help = "TLS sessions whose server was not verified, by the worth of its certificate to public CAs";
-    metrics.unverified.encode(to, About("unverified_sessions", help))?;
-    let help = "New TLS sessions with remotes, by whether the remote offers REQUIRETLS";
-    metrics.remote_require_tls.encode(to, About("remote_requiretls", help))?;
+    metrics.unverified.encode(to, help)?;
+    metrics.remote_require_tls.encode(to, "New TLS sessions with remotes, by whether the remote offers REQUIRETLS")?;
     let help = "Attempts with mail that asks for REQUIRETLS, or has lost that demand, by result";
-    metrics.require_tls_mails.encode(to, About("requiretls_mails", help))?;
+    metrics.require_tls_mails.encode(to, help)?;
     let help = "Attempts of intercepted clients, by the kind of address that they had dialled";
-    metrics.original_destination.encode(to, About("intercepted", help))?;
-    metrics
-        .turned_away
-        .encode(to, About("turned_away", "Connections of clients that were refused at once, by reason"))?;
+    metrics.original_destination.encode(to, help)?;
+    metrics.turned_away.encode(to, "Connections of clients that were refused at once, by reason")?;
     let help = "TLS handshakes with clients, by the verdict on the client's certificate or by the failure";
-    metrics.client_handshakes.encode(to, About("client_handshakes", help))?;
+    metrics.client_handshakes.encode(to, help)?;
     let help =
         "Times that this host was out of file descriptors or of memory for sockets, by the place where it showed";
-    metrics.shortages.encode(to, About("shortages", help))?;
-    tlsrpt::encode(to, &metrics.tlsrpt)?;
-    admin::encode(to, &metrics.admin)?;
-    metrics.reloads.encode(to, About("config_reloads", "Attempts to read the configuration again, by result"))
+    metrics.shortages.encode(to, help)?;
+    metrics.tlsrpt.encode(to)?;
+    metrics.admin.encode(to, "Requests at the admin port, by the part that they are for and the result")?;
+    metrics.reloads.encode(to, "Attempts to read the configuration again, by result")
 }
 
 fn counters(to: &mut DescriptorEncoder<'_>, metrics: &Metrics, moment: &Moment) -> fmt::Result {
-    counter(to, About("sessions_started", "Client sessions since the start"), &metrics.sessions)?;
-    counter(to, About("message_bytes", "Octets of messages that were read from clients"), &metrics.octets)?;
-    counter(to, About("recipients", "Recipients that remotes have accepted"), &metrics.recipients)?;
-    let help = "Waiting sessions with remotes that served a further mail";
-    counter(to, About("reused_sessions", help), &metrics.reused)?;
-    counter(to, About("ruled", "Attempts whose level a rule has set"), &metrics.ruled)?;
-    let help = "Recipients whose remote accepted the message, while the client had cut the connection before the reply";
-    counter(to, About("orphaned_accepts", help), &metrics.orphaned)?;
-    let help = "Answers of the DNS that were taken without validation, because a negative trust anchor covers the name";
-    counter(to, About("negative_trust_anchor_answers", help), &AtomicU64::new(moment.negative_anchor_answers))?;
-    let help = "Lines of the log that were dropped, because standard error did not take them";
-    counter(to, About("log_dropped_lines", help), &AtomicU64::new(moment.log_dropped))
+    let now = |number: &AtomicU64| number.load(Relaxed);
+    let counts = [
+        (About("sessions_started", "Client sessions since the start"), now(&metrics.sessions)),
+        (About("message_bytes", "Octets of messages that were read from clients"), now(&metrics.octets)),
+        (About("recipients", "Recipients that remotes have accepted"), now(&metrics.recipients)),
+        (About("reused_sessions", "Waiting sessions with remotes that served a further mail"), now(&metrics.reused)),
+        (About("ruled", "Attempts whose level a rule has set"), now(&metrics.ruled)),
+        (About("orphaned_accepts", ORPHANED), now(&metrics.orphaned)),
+        (About("negative_trust_anchor_answers", ANCHORED), moment.negative_anchor_answers),
+        (About("log_dropped_lines", LOG_DROPPED), moment.log_dropped),
+    ];
+    counts.into_iter().try_for_each(|(about, count)| counter(to, about, count))
 }
 
 fn gauges(to: &mut DescriptorEncoder<'_>, metrics: &Metrics, moment: &Moment) -> fmt::Result {
-    gauge(to, About("rules_ending", "Rules that end within a week, or have ended"), moment.rules_ending)?;
-    gauge(to, About("rules_ended", "Rules that have ended, and are left out"), moment.rules_ended)?;
-    gauge(to, About("waiting_sessions", "Verified sessions with remotes that wait for mail"), moment.waiting)?;
-    gauge(to, About("sessions", "Client sessions that are open"), moment.sessions)?;
-    gauge(to, About("sessions_limit", "Client sessions that may be open (limits.sessions)"), moment.max_sessions)?;
-    gauge(to, About("ready", "Whether /readyz says yes"), usize::from(moment.ready))?;
-    let help = "Whether the mode is observe, so that danelaw enforces no policy";
-    gauge(to, About("observing", help), usize::from(moment.observing))?;
-    let help = "Whether danelaw asks the authoritative servers itself, because no resolver passes the self-test";
-    gauge(to, About("resolver_fallback", help), usize::from(moment.fallen_back))?;
-    let help = "Whether the last configuration that was read is in force";
-    gauge(to, About("config_last_reload_successful", help), usize::from(!metrics.stale.load(Relaxed)))
+    let is_current = !metrics.stale.load(Relaxed);
+    let numbers = [
+        (About("rules_ending", "Rules that end within a week, or have ended"), moment.rules_ending),
+        (About("rules_ended", "Rules that have ended, and are left out"), moment.rules_ended),
+        (About("waiting_sessions", "Verified sessions with remotes that wait for mail"), moment.waiting),
+        (About("sessions", "Client sessions that are open"), moment.sessions),
+        (About("sessions_limit", "Client sessions that may be open (limits.sessions)"), moment.max_sessions),
+        (About("ready", "Whether /readyz says yes"), usize::from(moment.ready)),
+        (About("observing", OBSERVING), usize::from(moment.observing)),
+        (About("resolver_fallback", FALLBACK), usize::from(moment.fallen_back)),
+        (
+            About("config_last_reload_successful", "Whether the last configuration that was read is in force"),
+            usize::from(is_current),
+        ),
+    ];
+    numbers.into_iter().try_for_each(|(about, number)| gauge(to, about, number as u64))
 }
 
-fn counter(to: &mut DescriptorEncoder<'_>, About(name, help): About, value: &AtomicU64) -> fmt::Result {
-    let mut metric = to.encode_descriptor(name, help, None, MetricType::Counter)?;
-    metric.encode_counter::<NoLabelSet, u64, f64>(&value.load(Relaxed), None)
-}
-
-fn gauge(to: &mut DescriptorEncoder<'_>, About(name, help): About, value: usize) -> fmt::Result {
-    to.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&(value as u64))
-}
+const ORPHANED: &str =
+    "Recipients whose remote accepted the message, while the client had cut the connection before the reply";
+const ANCHORED: &str =
+    "Answers of the DNS that were taken without validation, because a negative trust anchor covers the name";
+const LOG_DROPPED: &str = "Lines of the log that were dropped, because standard error did not take them";
+const OBSERVING: &str = "Whether the mode is observe, so that danelaw enforces no policy";
+const FALLBACK: &str =
+    "Whether danelaw asks the authoritative servers itself, because no resolver passes the self-test";
 
 fn latencies(to: &mut DescriptorEncoder<'_>, stages: &[Latency]) -> fmt::Result {
     let help = "How long each lookup, connection, handshake and answer of a remote took, and the attempt in all";
@@ -431,15 +385,6 @@ fn latencies(to: &mut DescriptorEncoder<'_>, stages: &[Latency]) -> fmt::Result 
         let LatencyFigures { buckets, seconds } = latency.figures();
         let count = buckets.iter().map(|(_, count)| count).sum();
         family.encode_family(&[("stage", *stage)])?.encode_histogram::<NoLabelSet>(seconds, count, &buckets, None)?;
-    }
-    Ok(())
-}
-
-/// A counter by result.
-fn results(to: &mut DescriptorEncoder<'_>, About(name, help): About, counts: &[(&'static str, u64)]) -> fmt::Result {
-    let mut family = to.encode_descriptor(name, help, None, MetricType::Counter)?;
-    for (result, count) in counts {
-        family.encode_family(&[("result", *result)])?.encode_counter::<NoLabelSet, u64, f64>(count, None)?;
     }
     Ok(())
 }
@@ -515,8 +460,7 @@ mod tests {
                 scope.spawn(|| (0..10_000).for_each(|_| metrics.turned_away(TurnedAway::NotAllowed)));
             }
         });
-        let counts: Vec<u64> =
-            metrics.turned_away.slots.iter().map_while(|slot| slot.get()).map(|slot| slot.1.load(Relaxed)).collect();
+        let counts: Vec<_> = metrics.turned_away.counts().into_iter().map(|(_, count)| count).collect();
         assert_eq!(counts, [40_000, 40_000]);
     }
 }

@@ -1,10 +1,5 @@
 //! The requests at the admin port. No path and no name is ever a label.
 
-use std::fmt;
-
-use prometheus_client::encoding::DescriptorEncoder;
-
-use super::{About, CounterFamily};
 use crate::words::words;
 
 /// The part of the admin port that a request is for.
@@ -46,9 +41,4 @@ impl super::Metrics {
     pub fn asked(&self, what: AdminPart, result: AdminResult) {
         self.admin.count([what.as_str(), result.as_str()]);
     }
-}
-
-pub(super) fn encode(to: &mut DescriptorEncoder<'_>, requests: &CounterFamily<2>) -> fmt::Result {
-    requests
-        .encode(to, About("admin_requests", "Requests at the admin port, by the part that they are for and the result"))
 }

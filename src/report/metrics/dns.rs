@@ -5,14 +5,15 @@ use std::fmt;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 
-use super::{About, results};
+use super::family::{About, labelled_counters};
 
 /// The most resolvers that are shown; `resolv.conf` takes three.
 const MAX_RESOLVERS: usize = 16;
 
 pub(super) fn memory(to: &mut DescriptorEncoder<'_>, [remembered, joined, asked]: [u64; 3]) -> fmt::Result {
     let help = "Questions of one type for one name: answered from memory, joined to one under way, or asked";
-    results(to, About("dns_questions", help), &[("remembered", remembered), ("joined", joined), ("asked", asked)])
+    let counts = [(["remembered"], remembered), (["joined"], joined), (["asked"], asked)];
+    labelled_counters(to, About("dns_questions", help), ["result"], counts)
 }
 
 /// By their place in the configuration: their addresses may change while danelaw runs.

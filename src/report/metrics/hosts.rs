@@ -3,9 +3,9 @@
 use std::fmt;
 
 use prometheus_client::encoding::DescriptorEncoder;
-use prometheus_client::metrics::MetricType;
 
-use super::{About, CounterFamily, Metrics};
+use super::Metrics;
+use super::family::{About, labelled_gauges};
 
 /// How many hosts are remembered.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -23,18 +23,8 @@ impl Metrics {
     }
 }
 
-pub(super) fn encode(
-    to: &mut DescriptorEncoder<'_>,
-    changes: &CounterFamily<1>,
-    figures: Option<HostFigures>,
-) -> fmt::Result {
-    let help = "Changes of settled hosts, by their state afterwards";
-    changes.encode(to, About("host_changes", help))?;
-    let Some(HostFigures { settled, others }) = figures else { return Ok(()) };
+pub(super) fn encode(to: &mut DescriptorEncoder<'_>, HostFigures { settled, others }: &HostFigures) -> fmt::Result {
     let help = "Hosts in the memory of how they speak TLS, by whether they are settled";
-    let mut family = to.encode_descriptor("hosts_remembered", help, None, MetricType::Gauge)?;
-    for (word, count) in [("yes", settled), ("no", others)] {
-        family.encode_family(&[("settled", word)])?.encode_gauge(&(count as u64))?;
-    }
-    Ok(())
+    let counts = [(["yes"], *settled as u64), (["no"], *others as u64)];
+    labelled_gauges(to, About("hosts_remembered", help), ["settled"], counts)
 }

@@ -3,20 +3,20 @@
 use std::fmt;
 
 use prometheus_client::encoding::DescriptorEncoder;
-use prometheus_client::metrics::MetricType;
 
-use super::{About, gauge, results};
+use super::family::{About, gauge, labelled_counters, labelled_gauges};
 use crate::discovery::StsFigures;
 
 pub(super) fn encode(to: &mut DescriptorEncoder<'_>, figures: &StsFigures) -> fmt::Result {
+    let results =
+        |counts: &[(&'static str, u64)]| counts.iter().map(|(word, count)| ([*word], *count)).collect::<Vec<_>>();
     let help = "Lookups of the TXT records of MTA-STS, by result";
-    results(to, About("mta_sts_lookups", help), &figures.lookups)?;
-    results(to, About("mta_sts_fetches", "Fetches of policies of MTA-STS, by result"), &figures.fetches)?;
+    labelled_counters(to, About("mta_sts_lookups", help), ["result"], results(&figures.lookups))?;
+    let help = "Fetches of policies of MTA-STS, by result";
+    labelled_counters(to, About("mta_sts_fetches", help), ["result"], results(&figures.fetches))?;
     let help = "Policies of MTA-STS that are kept and in force, by mode";
-    let mut family = to.encode_descriptor("mta_sts_policies", help, None, MetricType::Gauge)?;
-    for (mode, count) in &figures.policies {
-        family.encode_family(&[("mode", *mode)])?.encode_gauge(&(*count as u64))?;
-    }
+    let policies = figures.policies.iter().map(|(mode, count)| ([*mode], *count as u64));
+    labelled_gauges(to, About("mta_sts_policies", help), ["mode"], policies)?;
     let help = "Policies of MTA-STS that cannot be fetched anew for a day or more";
-    gauge(to, About("mta_sts_refresh_failing", help), figures.failing)
+    gauge(to, About("mta_sts_refresh_failing", help), figures.failing as u64)
 }

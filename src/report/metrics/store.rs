@@ -5,17 +5,15 @@ use std::fmt;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
-use super::{About, gauge};
+use super::family::{About, counter, gauge, labelled_counters, labelled_gauges};
 use crate::store::StoreFigures;
 
 pub(super) fn encode(to: &mut DescriptorEncoder<'_>, figures: &StoreFigures) -> fmt::Result {
     let help = "Whether the store answers; a file always does";
-    gauge(to, About("store_up", help), usize::from(figures.is_up))?;
+    gauge(to, About("store_up", help), u64::from(figures.is_up))?;
     let help = "Whether this danelaw does a task that one of all with the same store does";
-    let mut family = to.encode_descriptor("store_leader", help, None, MetricType::Gauge)?;
-    for (task, is_leader) in &figures.leads {
-        family.encode_family(&[("task", *task)])?.encode_gauge(&i64::from(*is_leader))?;
-    }
+    let leads = figures.leads.iter().map(|(task, is_leader)| ([*task], u64::from(*is_leader)));
+    labelled_gauges(to, About("store_leader", help), ["task"], leads)?;
     let help = "How long operations of the store took";
     let mut family = to.encode_descriptor("store_seconds", help, None, MetricType::Histogram)?;
     for latency in &figures.operations {
@@ -29,11 +27,8 @@ pub(super) fn encode(to: &mut DescriptorEncoder<'_>, figures: &StoreFigures) -> 
         )?;
     }
     let help = "Operations of the store that failed, by kind";
-    let mut family = to.encode_descriptor("store_errors", help, None, MetricType::Counter)?;
-    for (kind, count) in &figures.errors {
-        family.encode_family(&[("kind", *kind)])?.encode_counter::<NoLabelSet, u64, f64>(count, None)?;
-    }
+    let errors = figures.errors.iter().map(|(kind, count)| ([*kind], *count));
+    labelled_counters(to, About("store_errors", help), ["kind"], errors)?;
     let help = "Fan-out messages whose danelaw died, or lost the store, in the middle of them";
-    let mut family = to.encode_descriptor("store_unknown", help, None, MetricType::Counter)?;
-    family.encode_counter::<NoLabelSet, u64, f64>(&figures.unknown, None)
+    counter(to, About("store_unknown", help), figures.unknown)
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use prometheus_client::encoding::DescriptorEncoder;
 
-use super::{About, CounterFamily, gauge};
+use super::family::{About, CounterFamily, gauge};
 
 /// Everything that is counted for TLS reports.
 #[derive(Debug)]
@@ -20,9 +20,9 @@ pub(super) struct TlsReportCounters {
 impl Default for TlsReportCounters {
     fn default() -> Self {
         Self {
-            sessions: CounterFamily::new(["policy", "result"]),
-            dropped: CounterFamily::new(["why"]),
-            reports: CounterFamily::new(["way", "result"]),
+            sessions: CounterFamily::new("tlsrpt_sessions", ["policy", "result"]),
+            dropped: CounterFamily::new("tlsrpt_dropped", ["why"]),
+            reports: CounterFamily::new("tlsrpt_reports", ["way", "result"]),
             waiting: AtomicU64::new(0),
             last_sent: AtomicU64::new(0),
         }
@@ -79,19 +79,16 @@ impl super::Metrics {
     }
 }
 
-pub(super) fn encode(to: &mut DescriptorEncoder<'_>, counters: &TlsReportCounters) -> fmt::Result {
-    let help = "TLS sessions with remotes for TLS reports, by the type of the policy and the result";
-    counters.sessions.encode(to, About("tlsrpt_sessions", help))?;
-    let help = "TLS sessions that are missing in TLS reports, by reason";
-    counters.dropped.encode(to, About("tlsrpt_dropped", help))?;
-    let help = "Tries to send a TLS report, and reports that ended without one, by the way and the result";
-    counters.reports.encode(to, About("tlsrpt_reports", help))?;
-    let help = "TLS reports that are due and that their receivers do not have yet";
-    gauge(to, About("tlsrpt_waiting", help), of(&counters.waiting))?;
-    let help = "When a receiver took a TLS report last, or danelaw started; 0 unless tlsrpt.mode is send";
-    gauge(to, About("tlsrpt_last_sent_timestamp_seconds", help), of(&counters.last_sent))
-}
-
-fn of(number: &AtomicU64) -> usize {
-    usize::try_from(number.load(Relaxed)).unwrap_or(usize::MAX)
+impl TlsReportCounters {
+    pub(super) fn encode(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "TLS sessions with remotes for TLS reports, by the type of the policy and the result";
+        self.sessions.encode(to, help)?;
+        self.dropped.encode(to, "TLS sessions that are missing in TLS reports, by reason")?;
+        let help = "Tries to send a TLS report, and reports that ended without one, by the way and the result";
+        self.reports.encode(to, help)?;
+        let help = "TLS reports that are due and that their receivers do not have yet";
+        gauge(to, About("tlsrpt_waiting", help), self.waiting.load(Relaxed))?;
+        let help = "When a receiver took a TLS report last, or danelaw started; 0 unless tlsrpt.mode is send";
+        gauge(to, About("tlsrpt_last_sent_timestamp_seconds", help), self.last_sent.load(Relaxed))
+    }
 }
