@@ -252,7 +252,7 @@ impl Book {
             let past = before.as_ref().map(WatchEntry::<HostFacts>::past).unwrap_or_default();
             let compared =
                 Compared { before: before.as_ref().map(|entry| &entry.compared), now: &now, whose, at: run.at };
-            let found = findings::of_host(compared, domains, past);
+            let found = findings::of_host(&compared, domains, past);
             let is_good = now.broken().is_none() && now.addresses.iter().any(|fact| fact.standing == Standing::Good);
             let look = run.look_at(key, now.signature.as_ref());
             let mut entry = WatchEntry::after(before, now, whose, run.at);
@@ -279,7 +279,7 @@ impl Book {
             let past = before.as_ref().map(WatchEntry::<DomainFacts>::past).unwrap_or_default();
             let compared =
                 Compared { before: before.as_ref().map(|entry| &entry.compared), now: &now, whose, at: run.at };
-            let found = findings::of_domain(compared, &self.hosts_of(&now), past);
+            let found = findings::of_domain(&compared, &self.hosts_of(&now), past);
             let look = run.look_at(name, now.signature.as_ref());
             let mut entry = WatchEntry::after(before, now, whose, run.at);
             entry.unknown = seen.standing.fault().filter(|_| seen.standing.is_unknown()).cloned();

@@ -51,15 +51,6 @@ pub(crate) struct Compared<'a, F> {
     pub(crate) at: i64,
 }
 
-/// The facts themselves are not copied.
-impl<F> Clone for Compared<'_, F> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<F> Copy for Compared<'_, F> {}
-
 impl FindingKind {
     fn of(self, whose: Ownership, text: String) -> Option<SeenFinding> {
         Some(SeenFinding { kind: self, severity: self.severity(whose)?, text, label: None, is_carried: false })
@@ -82,11 +73,11 @@ pub(crate) struct DomainPast {
 
 /// The findings about a domain. `hosts` has the facts of its exchanges.
 pub(crate) fn of_domain(
-    compared: Compared<'_, DomainFacts>,
+    compared: &Compared<'_, DomainFacts>,
     hosts: &BTreeMap<&str, &HostFacts>,
     past: DomainPast,
 ) -> Vec<SeenFinding> {
-    let Compared { before, now, whose, at } = compared;
+    let Compared { before, now, whose, at } = *compared;
     let mut all = Vec::new();
     all.extend(stopped(compared, past));
     if let (Some(before), Some(is)) = (before, &now.mx) {
@@ -114,8 +105,8 @@ pub(crate) fn of_domain(
 
 /// The finding that mail to a domain waits. A fault of hosts is told of them, with the number of their domains. Where a delivery was
 /// refused, another one must have been since the last look.
-fn stopped(compared: Compared<'_, DomainFacts>, past: DomainPast) -> Option<SeenFinding> {
-    let Compared { before: _, now, whose, at } = compared;
+fn stopped(compared: &Compared<'_, DomainFacts>, past: DomainPast) -> Option<SeenFinding> {
+    let Compared { before: _, now, whose, at } = *compared;
     let fault = now.standing.broken()?;
     let is_of_host = fault.host.is_some() && whose == Ownership::Theirs;
     let since =
@@ -157,11 +148,11 @@ pub(crate) struct HostPast {
 
 /// The findings about a host.
 pub(crate) fn of_host(
-    compared: Compared<'_, HostFacts>,
+    compared: &Compared<'_, HostFacts>,
     behind: DomainsBehind,
     HostPast { lost, was_broken }: HostPast,
 ) -> Vec<SeenFinding> {
-    let Compared { before, now, whose, at } = compared;
+    let Compared { before, now, whose, at } = *compared;
     let mut all = Vec::new();
     if let Some(BrokenHost { fault, is_carried }) = now.broken() {
         let carried = |finding: SeenFinding| SeenFinding { is_carried, ..finding };
@@ -191,8 +182,8 @@ pub(crate) fn of_host(
 }
 
 /// Records that came or went.
-fn dane(compared: Compared<'_, HostFacts>, lost: Option<i64>) -> Option<SeenFinding> {
-    let Compared { before, now, whose, at } = compared;
+fn dane(compared: &Compared<'_, HostFacts>, lost: Option<i64>) -> Option<SeenFinding> {
+    let Compared { before, now, whose, at } = *compared;
     let has = |facts: &HostFacts| matches!(facts.dane, DaneFact::Usable | DaneFact::Unusable);
     let why = match now.dane {
         DaneFact::Absent => {
@@ -389,13 +380,13 @@ mod tests {
 
     fn host_kinds(before: &HostFacts, now: &HostFacts) -> Vec<FindingKind> {
         let compared = Compared { before: Some(before), now, whose: Ownership::Ours, at: NOW };
-        let found = of_host(compared, DomainsBehind { all: 1, stopped: 0 }, HostPast::default());
+        let found = of_host(&compared, DomainsBehind { all: 1, stopped: 0 }, HostPast::default());
         kinds(found).into_iter().filter(|kind| *kind != FindingKind::OneRecord).collect()
     }
 
     fn domain_kinds(before: &DomainFacts, now: &DomainFacts) -> Vec<FindingKind> {
         let compared = Compared { before: Some(before), now, whose: Ownership::Ours, at: NOW };
-        kinds(of_domain(compared, &BTreeMap::new(), DomainPast::default()))
+        kinds(of_domain(&compared, &BTreeMap::new(), DomainPast::default()))
     }
 
     #[test]
@@ -403,7 +394,7 @@ mod tests {
         // W6.
         let of = |whose, now: &DomainFacts| {
             let compared = Compared { before: Some(&domain()), now, whose, at: NOW };
-            told(&of_domain(compared, &BTreeMap::new(), DomainPast::default()))
+            told(&of_domain(&compared, &BTreeMap::new(), DomainPast::default()))
         };
         let by_host = broken_domain("tlsa-mismatch", Some("mx.example"));
         let by_zone = broken_domain("mx-lookup-failed", None);
@@ -415,7 +406,7 @@ mod tests {
             [(0, FindingKind::HostBroken, Severity::Info), (3, FindingKind::BrokenNow, Severity::Warn)]
         {
             let compared = Compared { before: Some(&host()), now: &failing, whose: Ownership::Theirs, at: NOW };
-            let found = of_host(compared, DomainsBehind { all: 3, stopped }, HostPast::default());
+            let found = of_host(&compared, DomainsBehind { all: 3, stopped }, HostPast::default());
             assert_eq!(told(&found), [(kind, severity)]);
             assert_eq!(found[0].label.as_deref(), Some("tlsa-mismatch"));
         }
@@ -427,7 +418,7 @@ mod tests {
         let refused = |label: &str, at| DomainFacts { refused: Some(at), ..broken_domain(label, None) };
         let of = |now: &DomainFacts, refused, good_since| {
             let compared = Compared { before: None, now, whose: Ownership::Theirs, at: NOW };
-            let found = of_domain(compared, &BTreeMap::new(), DomainPast { good_since, refused });
+            let found = of_domain(&compared, &BTreeMap::new(), DomainPast { good_since, refused });
             found.into_iter().map(|finding| (finding.kind, finding.is_carried)).collect::<Vec<_>>()
         };
         let stripped = refused("starttls-missing", NOW);
@@ -447,13 +438,15 @@ mod tests {
         let failing = broken_host("tlsa-mismatch");
         let compared = Compared { before: None, now: &failing, whose: Ownership::Theirs, at: NOW };
         let past = HostPast { was_broken: true, ..HostPast::default() };
-        let found = of_host(compared, DomainsBehind { all: 1, stopped: 1 }, past);
+        let found = of_host(&compared, DomainsBehind { all: 1, stopped: 1 }, past);
         assert_eq!(kinds(found), [FindingKind::BrokenNow, FindingKind::HostBroken]);
         // A session without an answer leaves both as they are.
         let mut carried = broken_host("tlsa-mismatch");
         carried.addresses[0].is_carried = true;
         let compared = Compared { now: &carried, ..compared };
-        assert!(of_host(compared, DomainsBehind { all: 1, stopped: 1 }, past).iter().all(|finding| finding.is_carried));
+        assert!(
+            of_host(&compared, DomainsBehind { all: 1, stopped: 1 }, past).iter().all(|finding| finding.is_carried)
+        );
     }
 
     #[test]
@@ -480,7 +473,7 @@ mod tests {
             let gone = with(DaneFact::Absent);
             let compared = Compared { before: Some(&gone), now: &gone, whose: Ownership::Theirs, at: NOW };
             let found = of_host(
-                compared,
+                &compared,
                 DomainsBehind::default(),
                 HostPast { lost: Some(NOW - days * DAY), ..HostPast::default() },
             );
@@ -499,7 +492,7 @@ mod tests {
         let compared = Compared { before: Some(&domain()), now: &domain(), whose: Ownership::Theirs, at: NOW };
         let (dane, plain) = (host(), HostFacts { dane: DaneFact::Absent, ..host() });
         let of = |hosts: &[(&'static str, &HostFacts)]| {
-            kinds(of_domain(compared, &hosts.iter().copied().collect(), DomainPast::default()))
+            kinds(of_domain(&compared, &hosts.iter().copied().collect(), DomainPast::default()))
         };
         assert_eq!(of(&[("a", &dane), ("b", &plain)]), [FindingKind::MxWithoutDane]);
         assert_eq!(of(&[("a", &dane), ("b", &dane)]), []);
@@ -543,7 +536,7 @@ mod tests {
             let now =
                 HostFacts { records: vec![pin.clone(), record([usage, 1, 1], "b")], addresses: vec![fact], ..host() };
             let compared = Compared { before: Some(&now), now: &now, whose, at: NOW };
-            told(&of_host(compared, DomainsBehind::default(), HostPast::default())).first().map(|(kind, severity)| {
+            told(&of_host(&compared, DomainsBehind::default(), HostPast::default())).first().map(|(kind, severity)| {
                 assert_eq!(*kind, FindingKind::CertificateEnds);
                 *severity
             })
@@ -600,7 +593,7 @@ mod tests {
         let other = AddressFact { address: "192.0.2.2".to_owned(), ..renewed };
         assert_eq!(host_kinds(&before, &HostFacts { addresses: vec![other], ..before.clone() }), []);
         let compared = Compared { before: Some(&host()), now: &host(), whose: Ownership::Theirs, at: NOW };
-        assert_eq!(of_host(compared, DomainsBehind::default(), HostPast::default()), []);
+        assert_eq!(of_host(&compared, DomainsBehind::default(), HostPast::default()), []);
     }
 
     #[test]
@@ -635,14 +628,14 @@ mod tests {
         let rule = RuleFact { domains: "example".to_owned(), is_needless: None, days_left: None };
         let unknown = DomainFacts { rule: Some(rule), ..domain() };
         let compared = Compared { before: None, now: &unknown, whose: Ownership::Theirs, at: NOW };
-        assert!(of_domain(compared, &BTreeMap::new(), DomainPast::default()).iter().all(|finding| finding.is_carried));
+        assert!(of_domain(&compared, &BTreeMap::new(), DomainPast::default()).iter().all(|finding| finding.is_carried));
     }
 
     #[test]
     fn a_domain_that_is_good_has_no_finding() {
         for whose in [Ownership::Ours, Ownership::Theirs] {
             let compared = Compared { before: None, now: &domain(), whose, at: NOW };
-            assert_eq!(of_domain(compared, &BTreeMap::new(), DomainPast::default()), []);
+            assert_eq!(of_domain(&compared, &BTreeMap::new(), DomainPast::default()), []);
         }
     }
 }
