@@ -63,7 +63,7 @@ impl Reach {
         attempts.tried.insert(address);
     }
 
-    /// A server was connected to, whatever it said.
+    /// A server has taken a connection. Its replies do not count.
     pub(crate) fn connected(&self) {
         self.0.lock().connected = true;
     }

@@ -6,7 +6,8 @@ use super::load::{self, SYSTEM_FILE};
 use super::{ConfigFlags, log};
 use crate::config::Config;
 
-/// Says on a terminal which steps follow, and where help is. A script or a service manager reads nothing of this.
+/// Names on a terminal the steps that follow, and the places of help. The standard error of a script or a service manager has no
+/// such lines.
 pub(super) fn announce(config: &Config, settings: &ConfigFlags) {
     let is_configured = settings.config.is_some() || !settings.set.is_empty() || load::has_system_files();
     if !is_configured && io::stderr().is_terminal() {

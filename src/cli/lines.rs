@@ -40,7 +40,7 @@ pub(super) struct Lines {
 struct QueueState {
     waiting: VecDeque<Vec<u8>>,
     octets: usize,
-    /// The thread sleeps until it is woken. To wake one that does not sleep would be a system call for nothing.
+    /// The thread sleeps until it is woken. To wake one that does not sleep is a needless system call.
     sleeps: bool,
     /// Lines that were dropped and that the log has not told of.
     untold: u64,
