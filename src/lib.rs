@@ -43,8 +43,7 @@
 //!    port gives for `danelaw explain` and `danelaw status`. The TLS handshakes of the attempt are counted for TLS reports
 //!    ([`tlsrpt`]), which [`dispatch`] sends.
 //!
-//! The [`check`] follows this path up to the second EHLO, without a mail. The [`watch`] does so every day for the domains that mail
-//! goes to, and tells of changes.
+//! The [`check`] follows this path up to the second EHLO, without a mail. The [`watch`] does so every day for domains with mail.
 //!
 //! # Modules, in the order of their imports
 //!
