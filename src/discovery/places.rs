@@ -7,8 +7,9 @@
 //! registered domains as there are places to make another's fetch wait for longer than that time.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
 use crate::name::Name;
@@ -59,7 +60,7 @@ impl FetchPlaces {
     /// Asks for a place for the policy of this domain.
     pub(super) fn join(&self, domain: &Name) -> FuturePlace {
         let (place, awaited) = oneshot::channel();
-        self.order().join(FetchWaiter { registered: domain.registered(), place });
+        self.order.lock().join(FetchWaiter { registered: domain.registered(), place });
         self.give();
         awaited
     }
@@ -67,17 +68,12 @@ impl FetchPlaces {
     /// Gives the free places to those that wait.
     fn give(&self) {
         loop {
-            let next = self.order().next();
+            let next = self.order.lock().next();
             let Some(FetchWaiter { registered, place }) = next else { break };
             // One that has ceased to wait gives its place back.
             let _ = place.send(FetchPlace { places: self.clone(), registered: Some(registered) });
         }
         self.changed.send_replace(());
-    }
-
-    fn order(&self) -> MutexGuard<'_, PlaceOrder> {
-        // Each change of it is whole.
-        self.order.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -92,7 +88,7 @@ impl FetchPlace {
     }
 
     fn give_up_if_wanted(&mut self) -> bool {
-        let mut order = self.places.order();
+        let mut order = self.places.order.lock();
         let is_wanted = self.registered.as_ref().is_none_or(|registered| order.is_wanted(registered));
         if is_wanted && let Some(registered) = self.registered.take() {
             order.release(&registered);
@@ -108,7 +104,7 @@ impl FetchPlace {
 impl Drop for FetchPlace {
     fn drop(&mut self) {
         if let Some(registered) = self.registered.take() {
-            self.places.order().release(&registered);
+            self.places.order.lock().release(&registered);
             self.places.give();
         }
     }
@@ -220,7 +216,7 @@ mod tests {
         assert!(is_away(&mut places.join(&name("late.stranger.test"))));
         drop(strangers);
         assert!(taken(&mut other).is_some(), "all others have gone");
-        assert!(places.order().held.is_empty() && places.order().waiting.is_empty());
+        assert!(places.order.lock().held.is_empty() && places.order.lock().waiting.is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -57,8 +57,10 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use crate::background::keep_up;
 use crate::requiretls::Tag;
@@ -401,7 +403,7 @@ struct Lock {
 
 impl Lock {
     fn acquire(journal: &Journal, key: MessageKey) -> Result<Self, Unclaimed> {
-        if !journal.inner.locked().insert(key) {
+        if !journal.inner.locked.lock().insert(key) {
             return Err(Unclaimed::Busy);
         }
         Ok(Self { journal: journal.clone(), key })
@@ -410,14 +412,7 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        self.journal.inner.locked().remove(&self.key);
-    }
-}
-
-impl Inner {
-    /// A panic elsewhere does not poison it: keys are put in and taken out whole.
-    fn locked(&self) -> MutexGuard<'_, HashSet<MessageKey>> {
-        self.locked.lock().unwrap_or_else(PoisonError::into_inner)
+        self.journal.inner.locked.lock().remove(&self.key);
     }
 }
 

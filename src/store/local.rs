@@ -4,9 +4,9 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use time::OffsetDateTime;
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -55,14 +55,14 @@ impl Local {
     }
 
     pub(super) fn served(&self, recipient: Pair, expiry: Duration) -> Vec<RecordId> {
-        self.read_index().records(recipient, since(expiry, now()))
+        self.index.read().records(recipient, since(expiry, now()))
     }
 
     /// The lock of the message is the journal's: there is no other process. A record that cannot be read counts as deleted.
     pub(super) async fn claim(&self, claim: Claim<'_>) -> Claimed {
         let Claim { key, recipients, expiry, entries, .. } = claim;
         let may_have_record = {
-            let index = self.read_index();
+            let index = self.index.read();
             recipients.iter().any(|recipient| index.has(*recipient))
         };
         let mut claimed = Claimed { outcomes: BTreeMap::new(), is_stored: false };
@@ -98,7 +98,7 @@ impl Local {
         });
         let Written { record, evicted } = kept.sqlite.put(writing, now).await?;
         kept.gone.remove(&key);
-        let mut index = self.write_index();
+        let mut index = self.index.write();
         expired.into_iter().chain(evicted).for_each(|record| index.remove(record));
         index.insert(record, now, outcomes.keys().copied());
         Ok(())
@@ -109,7 +109,7 @@ impl Local {
         // Before the deletion: a session that is cut in it leaves a record that counts as deleted.
         kept.lose(key, entries);
         if let Some(record) = kept.sqlite.delete(key).await? {
-            self.write_index().remove(record);
+            self.index.write().remove(record);
         }
         kept.gone.remove(&key);
         Ok(())
@@ -118,18 +118,9 @@ impl Local {
     pub(super) async fn tidy(&self, expiry: Duration) -> Result<(), SqliteError> {
         let mut kept = self.lock().await;
         let gone = kept.sqlite.tidy(since(expiry, now())).await?;
-        let mut index = self.write_index();
+        let mut index = self.index.write();
         gone.into_iter().for_each(|record| index.remove(record));
         Ok(())
-    }
-
-    /// A panic elsewhere does not poison the index: records are put in and taken out whole.
-    fn read_index(&self) -> impl std::ops::Deref<Target = Index> + '_ {
-        self.index.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write_index(&self) -> impl std::ops::DerefMut<Target = Index> + '_ {
-        self.index.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -19,10 +19,11 @@ mod watch;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicI64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
+use parking_lot::Mutex;
 use sqlx::Row;
 use sqlx::postgres::{PgArguments, PgRow, Postgres as Database};
 use sqlx::query::Query;
@@ -267,10 +268,6 @@ impl Postgres {
             return Err(DatabaseFault::Unreachable("no connection within store.patience".to_owned()));
         };
         fresh.map_err(|error| DatabaseFault::Unreachable(error.to_string()))
-    }
-
-    fn held(&self) -> MutexGuard<'_, HeldLeases> {
-        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Connects, and finds the tables or makes them.

@@ -1,9 +1,9 @@
 //! Whether the database is asked at all, and the log lines about it.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// After this number of failures in a row no call is made before a probe has passed.
@@ -81,7 +81,7 @@ impl Circuit {
     /// Each line comes once a minute at most.
     fn may_tell(&self, line: StoreLine) -> bool {
         let now = Instant::now();
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.told.lock();
         let last = match line {
             StoreLine::Down => &mut told[0],
             StoreLine::Up => &mut told[1],

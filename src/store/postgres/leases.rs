@@ -16,12 +16,12 @@ impl Postgres {
     pub(in super::super) async fn lease(&self, task: SoleTask) -> Result<Option<TaskLease>, Error> {
         // Before the call: the lease never ends later than this danelaw believes.
         let until = Instant::now() + task.term();
-        self.held().0.entry(task).or_default();
+        self.leases.lock().0.entry(task).or_default();
         let sql = "SELECT danelaw.lease($1, $2, $3)";
         let query = || sqlx::query(sql).bind(task.as_str()).bind(self.owner).bind(seconds(task.term()));
         let rows = self.at_leisure(query).await?;
         let token: Option<i64> = rows.first().map_or(Ok(None), |row| column(row, 0))?;
-        self.held().0.insert(task, token.map(|_| until));
+        self.leases.lock().0.insert(task, token.map(|_| until));
         Ok(token.map(|token| TaskLease { token }))
     }
 
@@ -29,6 +29,6 @@ impl Postgres {
     pub(in super::super) fn leads(&self) -> Vec<(&'static str, bool)> {
         let now = Instant::now();
         let leads = |(task, end): (&SoleTask, &Option<Instant>)| (task.as_str(), end.is_some_and(|end| end > now));
-        self.held().0.iter().map(leads).collect()
+        self.leases.lock().0.iter().map(leads).collect()
     }
 }

@@ -1,9 +1,9 @@
 //! The connections. They are few, and one that has failed is closed at once: a pool of the library would keep a connection whose
 //! call was given up, and would wait for its answer.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use sqlx::ConnectOptions;
 use sqlx::postgres::PgConnection;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -44,7 +44,7 @@ impl ConnectionPool {
 
     /// A connection that waits, the one used last first.
     pub(super) fn idle(&self) -> Option<PooledConnection> {
-        let mut idle = self.lock();
+        let mut idle = self.idle.lock();
         idle.retain(|pooled| pooled.since.elapsed() < MAX_AGE);
         idle.pop()
     }
@@ -55,15 +55,11 @@ impl ConnectionPool {
     }
 
     pub(super) fn put(&self, pooled: PooledConnection) {
-        self.lock().push(pooled);
+        self.idle.lock().push(pooled);
     }
 
     /// Closes all that wait: the server has gone.
     pub(super) fn clear(&self) {
-        self.lock().clear();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<PooledConnection>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        self.idle.lock().clear();
     }
 }
