@@ -2,27 +2,24 @@
 
 use std::time::Duration;
 
-/// A task of one danelaw.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+use crate::words::words;
+
+/// A task of one danelaw. The words are in the store and in metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 pub(crate) enum SoleTask {
     /// Records that have expired are deleted.
     Tidy,
     /// The TLS reports of a day are made.
+    #[strum(serialize = "tlsrpt")]
     Reports,
     /// The entries of the watch are written.
     Watch,
 }
 
-impl SoleTask {
-    /// The word for it, in the store and in metrics.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Tidy => "tidy",
-            Self::Reports => "tlsrpt",
-            Self::Watch => "watch",
-        }
-    }
+words!(SoleTask);
 
+impl SoleTask {
     /// How long a lease lasts that is not renewed: longer than three rounds of the task.
     pub(crate) const fn term(self) -> Duration {
         match self {
