@@ -90,7 +90,7 @@ enum TurnEnd {
     Failed(Reply),
 }
 
-/// The result of a search, and the account of the attempt.
+/// The first result of the MX iteration, and the account of the attempt.
 struct Found {
     remote: Result<Ready, Refusals>,
     attempt: Attempt,

@@ -127,7 +127,7 @@ pub struct StsFault {
     pub reason: &'static str,
 }
 
-/// Whether the sessions of a search are reported. A level that the operator has chosen for a domain is no finding about the
+/// Whether the sessions of an MX iteration are reported. A level that the operator has chosen for a domain is no finding about the
 /// receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reporting {

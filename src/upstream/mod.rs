@@ -130,7 +130,7 @@ pub struct Request<'a> {
     pub demand: TagDemand,
     /// Whether the MTA-STS policy of the domain counts.
     pub sts: StsByRule,
-    /// The end of the search.
+    /// The end of the MX iteration.
     pub until: Instant,
     /// The original destination of an intercepted client.
     pub original_destination: Option<IpAddr>,
@@ -156,8 +156,8 @@ impl Request<'_> {
 }
 
 impl<R: Resolver> Connector<R> {
-    /// Starts the search for a remote for the domain. If enforcing ends in a refusal for lack of TLS or of a proof, the search goes
-    /// on at the lower level of this waiver.
+    /// The MX iteration for the domain. If enforcing ends in a refusal for lack of TLS or of a proof, it goes on at the lower level of
+    /// this waiver.
     pub fn iterate<'a>(&'a self, request: &Request<'a>, waiver: Waiver) -> MxIteration<'a, R> {
         MxIteration::new(self, *request, waiver)
     }

@@ -40,7 +40,7 @@ use reported::Published;
 
 pub use lesser::Unmet;
 
-/// One transaction's search for a remote.
+/// The iteration for the remote of one destination.
 #[derive(Debug)]
 pub struct MxIteration<'a, R> {
     connector: &'a Connector<R>,
@@ -150,6 +150,7 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
         }
     }
 
+    /// The next remote of this lap.
     async fn next_of_lap(&mut self) -> Result<Ready, Refusals> {
         match self.search().await {
             Err(refusals) => self.by_newer_policy(self.deferred_under_sts(refusals)).await,
@@ -157,8 +158,8 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
         }
     }
 
-    /// The search by a policy that is fetched anew, if mail was refused by the one at hand: the domain may have moved since
-    /// (RFC 8461 §5.1). It is made once, within the time of the first.
+    /// The lap once more by a policy that is fetched anew, if mail was refused by the one at hand: the domain may have moved
+    /// since (RFC 8461 §5.1). That happens once, within the time of the first.
     async fn by_newer_policy(&mut self, refusals: Refusals) -> Result<Ready, Refusals> {
         let by_policy = |refusal: &Refusal| {
             matches!(refusal.reason, Reason::MxNotInPolicy { .. } | Reason::UnsignedUnderSts)
@@ -352,7 +353,7 @@ impl<'a, R: Resolver> MxIteration<'a, R> {
     }
 }
 
-/// The same for now: the remotes that are preferred have the last word on the mail.
+/// The reason, as one for now: the remotes that are preferred have the last word on the mail.
 fn for_now(reason: Reason) -> Reason {
     match reason {
         Reason::Refused { stage, reply } if reply.code().is_permanent() => {

@@ -25,6 +25,7 @@ use crate::smtp::extensions::Content;
 /// The time that a second lap has at least. Its hosts have just answered.
 const LITTLE: Duration = Duration::from_secs(15);
 
+/// A lap, with the refusals of the one before.
 #[derive(Debug, Default)]
 pub(super) enum Lap {
     /// For all that the mail may hold.

@@ -56,7 +56,7 @@ impl<R: Resolver> MxIteration<'_, R> {
         session.events(end.err()).for_each(|event| self.request.trace.report(event));
     }
 
-    /// Tells that a host, or the domain, could not be tried: once, also where the search is made again by a newer policy.
+    /// Tells that a host, or the domain, could not be tried: once, also where exchanges are tried again by a newer policy.
     pub(super) fn report_untried(&mut self, refusal: &Refusal) {
         let reporting = self.reporting();
         if !reporting.is_on() {
