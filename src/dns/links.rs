@@ -42,7 +42,7 @@ pub(super) enum LinkStatus {
     Claimed(CanonicalName),
 }
 
-/// The verdict on one reply: with a [`LinkStatus`] as long as a claim in it is still to be settled, with a [`Security`]
+/// The verdict on one reply: with a [`LinkStatus`] as long as a claim in it is still to be decided, with a [`Security`]
 /// once it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Link<S = LinkStatus> {

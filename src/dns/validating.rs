@@ -90,7 +90,7 @@ impl Validating {
     }
 
     /// Answers one question about one name, with the time for which the answer holds: the reply is judged, and its
-    /// claims are settled.
+    /// claims are decided.
     ///
     /// # Errors
     /// The answer is not proven.
@@ -290,7 +290,7 @@ fn proof(set: &Set<'_>, signers: &[(Name, Trust)], now: u32, budget: &mut Budget
             None => why = Some("no chain of signatures leads to its zone"),
         }
     }
-    // RFC 4035 §4.3: without a signature that could count, its zone is unsigned, or it is bogus. Which, is settled later.
+    // RFC 4035 §4.3: without a signature that could count, its zone is unsigned, or it is bogus. A later step decides which.
     match why {
         Some(why) if !unsigned => Proof::Unproven(why),
         Some(_) | None => Proof::Insecure,
