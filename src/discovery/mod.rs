@@ -20,9 +20,9 @@
 
 mod fetch;
 mod kept;
+mod places;
 mod refresh;
 mod stored;
-mod places;
 
 use std::fmt;
 use std::sync::Arc;

@@ -194,7 +194,7 @@ impl DispatchState {
 
     fn told(&self, key: &ReportKey) -> Option<ToldReport> {
         let (taken, entry) = (self.taken.0.get(key)?, self.book.entry(key)?);
-        // A report that waits for its turn in this round is kept too.
+        // A report that waits in this round is kept too.
         let is_kept = self.book.is_under_way(key) || taken.phase == TakenPhase::Fresh;
         Some(ToldReport { row: rows::report_row(key, entry), token: taken.token, is_kept })
     }

@@ -789,7 +789,7 @@ async fn p21_a_fetch_without_a_turn_is_not_the_policy_hosts_failure() {
     let until = Instant::now() + Duration::from_millis(200);
     let found = service.mta_sts().policy_for(&name("example.test"), until).await;
     assert_eq!(in_words(&found), "unfetched: busy");
-    assert_eq!((service.host.connections(), service.fetches("busy")), (0, 0), "it waits for its turn");
+    assert_eq!((service.host.connections(), service.fetches("busy")), (0, 0), "it waits for a place");
     pass(31).await;
     crate::lab::wait_for(|| service.fetches("busy") == 9).await;
     drop(strangers);
