@@ -194,7 +194,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         }
     }
 
-    /// The same without a limit but the one behind lines without a code.
+    /// Reads one reply. The only limit is that behind lines without a code.
     async fn decode(&mut self, decoder: &mut ReplyDecoder, output: Output) -> Result<Reply, WireError> {
         let mut since_strays = None;
         loop {
@@ -353,8 +353,8 @@ fn release(buffer: &mut BytesMut) {
     *buffer = if buffer.is_empty() { BytesMut::new() } else { BytesMut::from(&buffer[..]) };
 }
 
-/// Awaits this until then. Octets that wait in the socket when the time is over still count: danelaw may have been stopped meanwhile
-/// (SIGSTOP), and the kernel is not asked for them before the clock when it goes on (epoll_wait fails with EINTR).
+/// Awaits input or output until the deadline. Octets that wait in the socket when the time is over still count: danelaw may have been
+/// stopped meanwhile (SIGSTOP), and the kernel is not asked for them before the clock when it goes on (epoll_wait fails with EINTR).
 ///
 /// # Errors
 /// [`Elapsed`] if it is not ready by then.

@@ -55,7 +55,7 @@ impl Listener {
 mod tests {
     use crate::config::tests::with;
 
-    /// The keys of a section whose values are paths, in the order of the file.
+    /// The keys of a section that have a path as their value, in the order of the file.
     fn paths(section: &'static str, text: &'static str) -> impl Iterator<Item = String> {
         let fields = text.lines().filter_map(|line| line.trim().strip_prefix("pub ")?.split_once(": "));
         fields.filter(|(_, kind)| kind.contains("PathBuf")).map(move |(key, _)| format!("{section}.{key}"))

@@ -249,7 +249,7 @@ fn values_are_shown_beside_their_faults() {
         }
         assert!(err.lines().any(|line| line.starts_with(&format!("danelaw: {fault}"))), "{text}: {err}");
     }
-    // Nothing is known of a file that is no TOML.
+    // A file that is no TOML has no values.
     let (status, out, err) = shown("mode = \n", &[]);
     assert!(status == Some(78) && out.is_empty() && err.contains("(in F:1)"), "{out}{err}");
 }

@@ -1,7 +1,7 @@
 //! Connections to one name server, over TCP or TLS, that are kept and carry several questions at once (RFC 7766 §6.2.1).
 //!
 //! Each connection has a task, which writes the questions as they come and hands out the replies as they come, in any order
-//! (RFC 7766 §7). A reply to another question ends the connection. A question whose connection ends goes out once more, on a
+//! (RFC 7766 §7). A reply to another question ends the connection. If its connection ends, a question goes out once more, on a
 //! connection of its own: a server may close one that is idle at any time, and some answer one question on each.
 
 use std::collections::HashMap;
