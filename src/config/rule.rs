@@ -34,7 +34,7 @@ pub struct RuleEntry {
     #[serde(default, deserialize_with = "optional")]
     pub mta_sts: Option<IgnoredSts>,
     /// The host that takes the domain's mail, in place of those in its MX records; or its address in brackets, as in
-    /// "[192.0.2.7]" or "[IPv6:2001:db8::7]", for which the DNS is not asked and DANE cannot be had. Behind either may stand a port,
+    /// `"[192.0.2.7]"` or `"[IPv6:2001:db8::7]"`, for which the DNS is not asked and DANE cannot be had. Behind either may stand a port,
     /// as in "mx.example.net:2525". Empty: the hosts in the MX records.
     #[serde(default, deserialize_with = "optional")]
     pub next_hop: Option<NextHop>,

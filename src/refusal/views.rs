@@ -1,4 +1,4 @@
-//! The row of the [`table`](super::table) for each reason, and the order of reasons by what they tell about a domain.
+//! The row of the [`table`] for each reason, and the order of reasons by what they tell about a domain.
 
 use super::row::View;
 use super::{Label, Lacking, Reason, SessionPhase, Stage, table};

@@ -34,7 +34,7 @@ pub enum Command {
     Lhlo(Hello),
     /// MAIL: a transaction starts.
     Mail(Mail),
-    /// RCPT: one more recipient. UTF-8 in it is let through here; see [`Mailbox::needs_smtp_utf8`].
+    /// RCPT: one more recipient. UTF-8 in it is let through here; see [`needs_smtp_utf8`](super::address::Mailbox::needs_smtp_utf8).
     Rcpt(ForwardPath),
     /// DATA: the message is to follow.
     Data,
