@@ -300,24 +300,60 @@ fn a_file_that_this_user_may_not_read_is_told_and_is_no_fault_of_the_values() {
 }
 
 #[test]
-fn a_password_in_a_url_is_not_shown() {
-    for (url, masked) in [
-        ("postgresql://danelaw:hunter2@db.test/danelaw", "postgresql://danelaw:..@db.test/danelaw"),
-        ("postgres://danelaw:hunter2/@x@db.test/danelaw", "postgres://danelaw:..@db.test/danelaw"),
+fn a_password_is_not_shown() {
+    for (line, masked) in [
+        ("url = \"postgresql://danelaw:hunter2@db.test/danelaw\"", "\"postgresql://danelaw:..@db.test/danelaw\""),
+        ("url = \"postgres://danelaw:hunter2/@x@db.test/danelaw\"", "\"postgres://danelaw:..@db.test/danelaw\""),
         (
-            "postgresql://db.test/danelaw?user=a&password=hunter2&x=1",
-            "postgresql://db.test/danelaw?user=a&password=..&x=1",
+            "url = \"postgresql://db.test/danelaw?user=a&password=hunter2&x=1\"",
+            "\"postgresql://db.test/danelaw?user=a&password=..\"",
         ),
-        ("postgresql://danelaw@db.test/danelaw?sslmode=no", "postgresql://danelaw@db.test/danelaw?sslmode=no"),
+        // The password has an @ itself.
+        (
+            "url = \"postgresql://danelaw@db.test/danelaw?password=x@hunter2\"",
+            "\"postgresql://danelaw@db.test/danelaw?password=..\"",
+        ),
+        (
+            "url = \"postgresql://db.test:5432/danelaw?password=x@hunter2\"",
+            "\"postgresql://db.test:5432/danelaw?password=..\"",
+        ),
+        ("url = \"postgresql://db.test/danelaw?PASSWORD=hunter2\"", "\"postgresql://db.test/danelaw?PASSWORD=..\""),
+        // Other forms, one of which is that of libpq.
+        ("url = \"host=db.test password='hunter2 x' user=a\"", "\"host=db.test password=..\""),
+        ("url = \"postgresql:danelaw:hunter2@db.test/danelaw\"", "\"postgresql:danelaw:..@db.test/danelaw\""),
+        ("url = \"danelaw:hunter2@db.test/danelaw\"", "\"danelaw:..@db.test/danelaw\""),
+        ("url = [\"postgresql://danelaw:hunter2@db.test/danelaw\"]", "\"postgresql://danelaw:..@db.test/danelaw\""),
+        ("url = { x = \"postgresql://danelaw:hunter2@db.test/a\" }", "\"postgresql://danelaw:..@db.test/a\""),
+        ("password = \"hunter2\"", "\"..\""),
+        ("pepper_file = \"-----BEGIN PRIVATE KEY-----hunter2\"", "\"..\""),
     ] {
         // The name of the key may be the fault.
-        for key in ["url", "ulr"] {
+        for line in [line.to_owned(), line.replacen("url", "ulr", 1)] {
             for json in [&[][..], &["--json"]] {
-                let (status, out, err) = shown(&format!("[store]\n{key} = \"{url}\"\n"), json);
-                assert!(status == Some(78) && out.contains(&format!("\"{masked}\"")), "{url}: {out}{err}");
-                assert!(!out.contains("hunter2") && !err.contains("hunter2"), "{url}: {out}{err}");
+                let (status, out, err) = shown(&format!("[store]\n{line}\n"), json);
+                assert!(status == Some(78) && out.contains(masked), "{line}: {out}{err}");
+                assert!(!out.contains("hunter2"), "{line}: {out}{err}");
             }
         }
+    }
+    // In the place of a table, and in a file that is no TOML.
+    for text in [
+        "store = \"postgresql://danelaw:hunter2@db.test/danelaw\"\n",
+        "store.url = postgresql://danelaw:hunter2@db.test/danelaw\n",
+    ] {
+        let (status, out, err) = shown(text, &[]);
+        assert!(status == Some(78) && err.contains("postgresql://danelaw:..@db.test"), "{text}: {out}{err}");
+        assert!(!out.contains("hunter2") && !err.contains("hunter2"), "{text}: {out}{err}");
+    }
+    for (line, told) in [
+        (
+            "url = \"postgresql://danelaw@db.test/danelaw?sslmode=no\"",
+            "\"postgresql://danelaw@db.test/danelaw?sslmode=no\"",
+        ),
+        ("password_file = \"/etc/danelaw/password\"", "\"/etc/danelaw/password\""),
+    ] {
+        let (_, out, _) = shown(&format!("[store]\n{line}\n"), &[]);
+        assert!(out.contains(told), "{out}");
     }
 }
 

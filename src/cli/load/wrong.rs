@@ -10,6 +10,7 @@ use figment::{Profile, Provider};
 
 use super::layers::PREFIX;
 use super::left_out::{self, LeftOutKeys, TABLES};
+use super::masked::without_secret;
 use crate::config::{DEFAULTS, EntryKey};
 use crate::excerpt::cut;
 
@@ -227,7 +228,7 @@ fn no_toml(message: &str) -> Option<(usize, String)> {
         true => "; texts, days, durations and sizes stand in quotes, as in timeout = \"3s\"",
         false => "",
     };
-    let text = cut(text, MAX_SHOWN);
+    let text = cut(without_secret("", text), MAX_SHOWN);
     Some((line.parse().ok()?, format!("{text:?} is no TOML at column {column}: {what}{hint}")))
 }
 
@@ -239,7 +240,7 @@ fn shown(found: &Actual) -> String {
         Actual::Signed(number) => number.to_string(),
         Actual::Float(number) => format!("{number:?}"),
         Actual::Char(char) => format!("\"{char}\""),
-        Actual::Str(text) => format!("{:?}", cut(text, MAX_SHOWN)),
+        Actual::Str(text) => format!("{:?}", cut(without_secret("", text), MAX_SHOWN)),
         Actual::Map => "a table of keys".to_owned(),
         Actual::Seq => "a list".to_owned(),
         other => other.to_string(),
