@@ -209,11 +209,15 @@ enum Ending {
     Quit,
     Close,
     Reset,
+    /// It closes its half, and the other one behind danelaw.
     HalfClose,
+    /// It closes its half, and the other one as soon as it has the reply.
+    HalfCloseThenClose,
     Unread,
 }
 
-const ENDINGS: [Ending; 5] = [Ending::Quit, Ending::Close, Ending::Reset, Ending::HalfClose, Ending::Unread];
+const ENDINGS: [Ending; 6] =
+    [Ending::Quit, Ending::Close, Ending::Reset, Ending::HalfClose, Ending::HalfCloseThenClose, Ending::Unread];
 
 /// One message from a client of this kind.
 struct Letter<'a> {
@@ -254,7 +258,10 @@ impl Letter<'_> {
                 stream.read_to_end(&mut Vec::new()).await.unwrap();
             }
             Ending::Quit => _ = stream.read_to_end(&mut Vec::new()).await.unwrap(),
-            Ending::Close | Ending::Reset => {
+            Ending::Close | Ending::Reset | Ending::HalfCloseThenClose => {
+                if ending == Ending::HalfCloseThenClose {
+                    stream.shutdown().await.unwrap();
+                }
                 let mut heard = String::new();
                 let mut octets = [0; 4096];
                 while !heard.contains("queued as") {
@@ -268,7 +275,7 @@ impl Letter<'_> {
     }
 }
 
-/// Pairs of equal messages for each listener and ending: 1,050 in all, so that 2,100 copies must arrive.
+/// Pairs of equal messages for each listener and ending: 1,512 in all, so that 3,024 copies must arrive.
 const PAIRS: usize = 42;
 
 const WITH_ID: &str = "Message-ID: <always@client.test>\r\nSubject: alarm\r\n\r\nit burns\r\n";
@@ -317,6 +324,15 @@ async fn equal_messages_by_fan_out_without_message_id_are_all_delivered() {
 async fn equal_messages_by_fan_out_whose_outcomes_agree_are_all_delivered() {
     let folder = tempfile::tempdir().unwrap();
     pairs(&fan_out(&folder.path().join("store")), ("EHLO", "", WITH_ID)).await;
+}
+
+/// A client that has closed its socket behind the reply looks to a writer as one that has gone without it.
+#[tokio::test]
+async fn equal_messages_by_fan_out_over_a_unix_socket_are_all_delivered() {
+    let folder = tempfile::tempdir().unwrap();
+    let address = format!("unix:{}", folder.path().join("smtp").display());
+    let set = fan_out(&folder.path().join("store")).replace("127.0.0.1:0", &address);
+    pairs(&set, ("EHLO", "", WITH_ID)).await;
 }
 
 #[tokio::test]
