@@ -111,9 +111,10 @@ fn advice(address: &Address, error: &io::Error) -> Option<&'static str> {
     }
 }
 
-/// Whether this host lacks the address, or the whole family (EAFNOSUPPORT).
+/// Whether this host lacks the address, or the whole family.
 fn is_without_ipv6(error: &io::Error) -> bool {
-    error.kind() == ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(97)
+    let of_family = Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error());
+    error.kind() == ErrorKind::AddrNotAvailable || error.raw_os_error() == of_family
 }
 
 #[cfg(test)]
