@@ -21,15 +21,13 @@ fn masked(name: &str, value: Value) -> Value {
         _ if names_secret(name) => Value::String(Tag::Default, MASK.to_owned()),
         Value::String(tag, text) => Value::String(tag, without_secret(name, &text)),
         Value::Array(tag, entries) => Value::Array(tag, entries.into_iter().map(|entry| masked(name, entry)).collect()),
-        Value::Dict(tag, keys) => Value::Dict(
-            tag,
-            keys.into_iter()
-                .map(|(key, value)| {
-                    let value = masked(&format!("{name}.{key}"), value);
-                    (key, value)
-                })
-                .collect(),
-        ),
+        Value::Dict(tag, keys) => {
+            let within = |(key, value)| {
+                let value = masked(&format!("{name}.{key}"), value);
+                (key, value)
+            };
+            Value::Dict(tag, keys.into_iter().map(within).collect())
+        }
         Value::Char(..) | Value::Bool(..) | Value::Num(..) | Value::Empty(..) => value,
     }
 }
